@@ -1,0 +1,304 @@
+"""Run one block of a protocol for many pages at once, or find out that this would differ from running it page by page.
+
+The pages of a run go through the block together, each step with arrays. What must come out is exactly what page after page would give:
+
+* Pages that read the same word (the leaf that 64 huge pages share) do not go together: the first one goes ahead, to the end of its block,
+  and the others read again what it left. A word that the page ahead did not change may then be read by the rest together.
+* Where pages get different answers they part, and each group goes on by itself (the block is a function of the results that it received, so
+  a group's generator is made anew and fed with what its pages got).
+* Frames come out of a first-in-first-out queue (`hvo.kernel.buddy`), so N pages that take one each get what one after the other would. When
+  the order of taking was not the order of the pages, the run is undone and done again with the frames dealt out page by page.
+* Frames are freed, and counters changed, at the end, in the order of the pages.
+* All accesses are logged, and two that met in another order than that of their pages, a refused allocation, or a fault end the run:
+  everything is undone, and the caller hears how many pages can go at once.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvo.machine.conflicts import Access, Lanes, out_of_order, written
+from hvo.machine.deal import Deal
+from hvo.machine.world import Divergence, Frames, KernelFault, World
+from hvo.memory.interface import Words
+from hvo.steps import composite as c
+from hvo.steps import vocabulary as s
+from hvo.steps.vocabulary import Counter, Entry
+
+_MOST_ROUNDS = 20
+
+
+class Cut(Exception):
+    """The run would differ from page by page: only its first `pages` can go at once (0: none)."""
+
+    def __init__(self, pages: int) -> None:
+        super().__init__(f"only {pages} pages can go at once")
+        self.pages = pages
+
+
+class Taken(NamedTuple):
+    """Frames that the pages `lanes` allocated in one step, `count` each, on `node`."""
+
+    lanes: Lanes
+    count: int
+    node: int
+    frames: Frames
+
+
+class Given(NamedTuple):
+    """Frames, shape (pages, n), that the pages `lanes` let go of in one step."""
+
+    lanes: Lanes
+    frames: Frames
+    memmap: bool
+
+
+class Attempt:
+    """One run of the block of `step` for `items`, some of its items; `frees` says that the block is known to free frames."""
+
+    def __init__(self, world: World, step: c.ForEach, items: NDArray[Any], *, frees: bool, deal: Deal | None = None) -> None:
+        self._world, self._step, self._items, self._frees, self._deal = world, step, items, frees, deal
+        self._results = np.zeros(len(items), np.int64)
+        self._log: list[Access] = []
+        self._settled: dict[bool, list[Words]] = {False: [], True: []}
+        self.taken: list[Taken] = []
+        self._freed: list[Given] = []
+        self._piled: list[Given] = []
+        self._counts: list[tuple[Counter, int]] = []
+        self._flushes = self._synchronizations = 0
+        self._queued = sum(zone.queued for zone in world.zones.zones)
+        self._perform_as: dict[type, Callable[[Any, Lanes], Any]] = {
+            s.AllocateFrame: self._allocate_frame, c.AllocateFrames: self._allocate_frames, s.FreeFrame: self._free_frame,
+            s.PileFrames: self._pile_frames, c.FreePile: self._free_pile, s.Count: self._count, s.Acquire: self._skip, s.Release: self._skip,
+            s.Invalidate: self._flush, s.InvalidateAll: self._flush, c.Flush: self._flush, c.FlushAll: self._flush,
+            s.SynchronizeReaders: self._synchronize, s.PileIsEmpty: self._cannot, s.TakePiled: self._cannot, c.ForEach: self._cannot,
+        }  # fmt: skip
+
+    def run(self) -> NDArray[np.int64]:
+        """What the block returned for each item; raises Cut, with nothing changed, when the items cannot all go at once."""
+        mark = self._world.zones.mark()
+        self._world.journal = []
+        try:
+            self._go(np.arange(len(self._items)), [], 0)
+            self._check()
+        except BaseException as error:
+            self._world.undo()
+            self._world.zones.rollback(mark)
+            self._world.memory.forget(np.concatenate([np.zeros(0, np.int64), *(taken.frames.ravel() for taken in self.taken)]))
+            if isinstance(error, KernelFault):
+                raise Cut(0) from None
+            raise
+        self._world.journal = None
+        self._commit()
+        return self._results
+
+    # -- going through the block --
+
+    def _go(self, lanes: Lanes, history: list[Any], rounds: int) -> None:
+        """Take the pages `lanes`, which have received `history`, to the end of the block."""
+        if rounds > _MOST_ROUNDS:
+            raise Cut(0)
+        actor = self._step.block(self._items[lanes])
+        step = next(actor)
+        for result in history:
+            step = actor.send(result)
+        while True:
+            place = self._place(step, lanes)
+            ahead = None if place is None else self._ahead(place, isinstance(step, _PAGE_STEPS))
+            if place is not None and ahead is not None:
+                self._let_pass(ahead, place, step, lanes, history, rounds)
+                return
+            try:
+                result = self._perform(step, lanes)
+            except Divergence as parting:
+                for key in dict.fromkeys(parting.keys.tolist()):
+                    group = parting.keys == key
+                    self._go(lanes[group], [_select(past, group) for past in history], rounds + 1)
+                return
+            self._note(step, place, lanes)
+            history.append(result)
+            try:
+                step = actor.send(result)
+            except StopIteration as stop:
+                self._results[lanes] = stop.value
+                return
+
+    def _ahead(self, points: Words, page: bool) -> NDArray[np.bool_] | None:
+        """The pages that must go ahead of those that touch the same word; None when all may go on together."""
+        first = _first_of_each(points)
+        if first.all():
+            return None
+        settled = np.isin(points, np.concatenate(self._settled[page])) if self._settled[page] else np.zeros(points.shape, np.bool_)
+        return first & ~settled if (~first & ~settled).any() else None
+
+    def _let_pass(self, ahead: NDArray[np.bool_], points: Words, step: s.Step, lanes: Lanes, history: list[Any], rounds: int) -> None:
+        since = len(self._log)
+        self._go(lanes[ahead], [_select(past, ahead) for past in history], rounds + 1)
+        left = points[ahead]
+        self._settled[isinstance(step, _PAGE_STEPS)].append(left[~written(left, self._log[since:])])
+        self._go(lanes[~ahead], [_select(past, ~ahead) for past in history], rounds + 1)
+
+    def _place(self, step: s.Step, lanes: Lanes) -> Words | None:
+        """The word that each page reads or changes in `step`, where it is one that another page might touch."""
+        if isinstance(step, s.ReadEntry | s.ReadPointer | s.PublishPointer):
+            return np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape)
+        if isinstance(step, _PAGE_STEPS):
+            name = "refcount" if isinstance(step, s.FreezeCount) else step.field
+            return np.broadcast_to(self._world.field_location(step.pfn, name), lanes.shape)
+        return None
+
+    def _note(self, step: s.Step, place: Words | None, lanes: Lanes) -> None:
+        """Log what `step` touched."""
+        if place is not None:
+            self._log.append(Access(place, 8, lanes, not isinstance(step, _READS)))
+        elif isinstance(step, s.WriteEntry | s.WritePointer):
+            self._log.append(Access(np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape), 8, lanes, write=True))
+        elif isinstance(step, c.RemapEntries | c.RestoreEntries):
+            self._log.append(Access(np.ascontiguousarray(step.locations[:, 0]), 8 * step.locations.shape[1], lanes, write=True))
+
+    # -- steps that a run does its own way --
+
+    def _perform(self, step: s.Step, lanes: Lanes) -> Any:  # noqa: ANN401
+        own = self._perform_as.get(type(step))
+        if own is not None:
+            return own(step, lanes)
+        if not self._world.can_perform(step):
+            raise Cut(0)
+        return self._world.perform(step)
+
+    def _allocate_frame(self, step: s.AllocateFrame, lanes: Lanes) -> Frames:
+        return self._take(lanes, 1, step.node, step.this_node_only, step.memmap)[:, 0]
+
+    def _allocate_frames(self, step: c.AllocateFrames, lanes: Lanes) -> Frames:
+        return self._take(lanes, step.count, step.node, step.this_node_only, step.memmap)
+
+    def _take(self, lanes: Lanes, count: int, node: Any, this_node_only: bool, memmap: bool) -> Frames:  # noqa: ANN401
+        nodes = np.broadcast_to(np.asarray(node, np.int64), lanes.shape)
+        if (nodes != nodes[0]).any():
+            raise Cut(int(lanes[np.argmax(nodes != nodes[0])]))
+        frames = self._frames(lanes, count, int(nodes[0]), this_node_only) if self._deal is None else self._deal.take(lanes, count)
+        self.taken.append(Taken(lanes, count, int(nodes[0]), frames))
+        if memmap:
+            self._counts.append((Counter.MEMMAP, count * lanes.size))
+        return frames
+
+    def _frames(self, lanes: Lanes, count: int, node: int, this_node_only: bool) -> Frames:
+        """`count` frames for each of `lanes`, shape (pages, count); where page by page would find frames freed meanwhile, no more."""
+        need = count * lanes.size
+        allowed = self._world.zones.allowed(need, node, this_node_only=this_node_only)
+        if self._frees:
+            allowed = min(allowed, self._queued - sum(taken.frames.size for taken in self.taken))
+        if allowed < need:
+            raise Cut(int(lanes[max(allowed, 0) // count]))
+        return self._world.zones.allocate_upto(need, node, this_node_only=this_node_only).reshape(lanes.size, count)
+
+    def _free_frame(self, step: s.FreeFrame, lanes: Lanes) -> None:
+        self._freed.append(Given(lanes, np.asarray(step.pfn, np.int64)[:, None], step.memmap))
+
+    def _pile_frames(self, step: s.PileFrames, lanes: Lanes) -> None:
+        self._piled.append(Given(lanes, step.pfns, memmap=True))
+
+    def _free_pile(self, step: c.FreePile, lanes: Lanes) -> None:
+        mine = [given for given in self._piled if np.array_equal(given.lanes, lanes)]
+        if len(self._world.pile) or any(np.isin(given.lanes, lanes).any() for given in self._piled if given not in mine):
+            raise Cut(0)
+        self._piled = [given for given in self._piled if all(given is not other for other in mine)]
+        if mine:
+            self._freed.append(Given(lanes, np.concatenate([given.frames for given in mine], axis=1)[:, ::-1], memmap=True))
+
+    def _count(self, step: s.Count, lanes: Lanes) -> None:
+        self._counts.append((step.counter, step.delta * lanes.size))
+
+    def _flush(self, step: s.Step, lanes: Lanes) -> None:
+        self._flushes += lanes.size
+
+    def _synchronize(self, step: s.Step, lanes: Lanes) -> None:
+        self._synchronizations += lanes.size
+
+    def _skip(self, step: s.Step, lanes: Lanes) -> None:
+        """A lock that only this actor could want."""
+
+    def _cannot(self, step: s.Step, lanes: Lanes) -> None:
+        raise Cut(0)
+
+    # -- the end --
+
+    def _check(self) -> None:
+        if out_of_order(self._log) or (self._deal is not None and not self._deal.used_up):
+            raise Cut(0)
+        failed = np.flatnonzero(self._results) if self._step.stops is not None else np.zeros(0, np.int64)
+        if failed.size or len({given.memmap for given in self._freed}) > 1:
+            raise Cut(int(failed[0]) if failed.size else 0)
+        wanted = sum(taken.frames.size for taken in self.taken)
+        if self._freed and wanted > self._queued:
+            raise Cut(self._queued * len(self._items) // wanted)
+        if self._deal is None and not _page_by_page(self.taken):
+            raise DealOut(self._per_page(), self.taken[0].node)
+
+    def _per_page(self) -> Lanes:
+        counts = np.zeros(len(self._items), np.int64)
+        for taken in self.taken:
+            counts[taken.lanes] += taken.count
+        return counts
+
+    def _commit(self) -> None:
+        for counter, delta in self._counts:
+            self._world.counters[counter] += delta
+        self._world.flushes += self._flushes
+        self._world.synchronizations += self._synchronizations
+        if self._freed:
+            self._world.give_frames(_in_order_of_pages(self._freed), memmap=self._freed[0].memmap)
+        self._world.pile.push(_in_order_of_pages(self._piled))
+
+
+class DealOut(Exception):
+    """The frames must be dealt out beforehand: `counts` to each page, on `node`."""
+
+    def __init__(self, counts: Lanes, node: int) -> None:
+        super().__init__("frames were not taken in the order of the pages")
+        self.counts, self.node = counts, node
+
+
+_PAGE_STEPS = (s.TestPage, s.LoadPage, s.StorePage, s.IncrementUnlessZero, s.FreezeCount)
+_READS = (s.ReadEntry, s.ReadPointer, s.TestPage, s.LoadPage)
+
+
+def _select(result: Any, pages: NDArray[np.bool_]) -> Any:  # noqa: ANN401
+    """What the chosen pages received."""
+    if isinstance(result, Entry):
+        return Entry(result.kind, _select(result.value, pages))
+    if isinstance(result, np.ndarray) and result.ndim and len(result) == len(pages):
+        return result[pages]
+    return result
+
+
+def _first_of_each(points: Words) -> NDArray[np.bool_]:
+    """For each value the first place where it stands."""
+    steps = points[1:] != points[:-1]
+    if (points[1:] >= points[:-1]).all():
+        return np.concatenate([np.ones(min(1, points.size), np.bool_), steps])
+    out = np.zeros(points.shape, np.bool_)
+    out[np.unique(points, return_index=True)[1]] = True
+    return out
+
+
+def _page_by_page(events: list[Taken]) -> bool:
+    """Whether the pages took their frames one page after the other."""
+    return all(
+        before.lanes[-1] < after.lanes[0] or (before.lanes.size == after.lanes.size == 1 and before.lanes[0] == after.lanes[0])
+        for before, after in pairwise(events)
+    )
+
+
+def _in_order_of_pages(given: list[Given]) -> Frames:
+    """All frames in one array, page after page, each page's in the order it let go of them."""
+    if not given:
+        return np.zeros(0, np.int64)
+    if len(given) == 1:
+        return given[0].frames.ravel()
+    lanes = np.concatenate([np.repeat(each.lanes, each.frames.shape[1]) for each in given])
+    frames = np.concatenate([each.frames.ravel() for each in given])
+    return frames[np.argsort(lanes, kind="stable")]

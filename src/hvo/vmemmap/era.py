@@ -1,0 +1,79 @@
+"""Eras of the mechanism and the named fixes that a kernel of an era may or may not have.
+
+A protocol variant is an era plus fixes. The fixes carry the numbers of the hazards that they close; what each does is said where it is used.
+"""
+
+from dataclasses import dataclass
+
+from hvo.errors import HvoError
+from hvo.layout.eras import EraLayout, era_layout
+
+FIXES = {
+    "split-recheck": "a leaf is tested again under the page-table lock before its table is installed; the loser frees its table (H04)",
+    "split-lock-read": "leaf and frame are read together under the page-table lock (H05)",
+    "mark-until-restored": "the HugeTLB mark is cleared only after the vmemmap is restored (H06)",
+    "mark-first": "the HugeTLB mark is set before the vmemmap is optimised (H07)",
+    "refuse-self-hosted": "pages of a block that hosts its own vmemmap are refused (H09)",
+    "refuse-odd-struct": "a struct page whose size is no power of two is refused (H10)",
+    "node-fallback": "restore takes frames from other nodes when its own has none (H12)",
+    "rollback-tails-only": "a rollback restores only entries that map the shared tail (H13)",
+    "publish-tail": "the shared tail is published with compare-and-swap, the loser frees its frame (H14)",
+    "reset-tails": "the first struct pages of every restored vmemmap page are reset to tails (H19)",
+    "wait-for-readers": "optimise waits for read-side sections before it remaps (H03)",
+    "dcache-head": "flush_dcache_page and __sync_icache_dcache use the flags of the head of a HugeTLB page (H02)",
+    "dump-hotplug-lock": "the page-table dump holds the hotplug lock (H16)",
+}
+"""Every named fix, and what it does."""
+
+_BORN_WITH = {
+    "5.14": ("reset-tails",),
+    "5.18": ("split-recheck", "reset-tails", "refuse-odd-struct", "dcache-head"),
+    "6.2": (
+        "split-recheck", "split-lock-read", "mark-until-restored", "mark-first", "refuse-self-hosted", "refuse-odd-struct", "node-fallback",
+        "reset-tails", "wait-for-readers", "dcache-head", "dump-hotplug-lock",
+    ),
+}  # fmt: skip
+_BORN_WITH["7.1"] = (*_BORN_WITH["6.2"], "rollback-tails-only", "publish-tail")
+
+
+@dataclass(frozen=True)
+class Era:
+    """A protocol variant: how the era lays out an optimised vmemmap, and which fixes are in.
+
+    `batched`: a list of pages is optimised with two full flushes (6.7 and later); otherwise each page flushes for itself.
+    """
+
+    layout: EraLayout
+    batched: bool
+    fixes: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """The kernel that began the era."""
+        return self.layout.name
+
+    @property
+    def variant(self) -> str:
+        """The era and how its fixes differ from what it was born with: `6.2-reset-tails`, `5.14+split-recheck`."""
+        born = frozenset(_BORN_WITH[self.name])
+        more = [f"+{fix}" for fix in sorted(self.fixes - born)]
+        return self.name + "".join(more + [f"-{fix}" for fix in sorted(born - self.fixes)])
+
+    def has(self, fix: str) -> bool:
+        """Whether the named fix is in."""
+        if fix not in FIXES:
+            raise KeyError(fix)
+        return fix in self.fixes
+
+
+def era(name: str, *, add: tuple[str, ...] = (), drop: tuple[str, ...] = ()) -> Era:
+    """The era `name` ("5.14", "5.18", "6.2", "7.1") with the fixes it was born with, plus `add`, less `drop`.
+
+    Raises HvoError for an unknown era or fix, with what is accepted.
+    """
+    for fix in (*add, *drop):
+        if fix not in FIXES:
+            raise HvoError(f"unknown fix {fix!r}: known are {', '.join(FIXES)}")
+    layout = era_layout(name)
+    fixes = (frozenset(_BORN_WITH[name]) | frozenset(add)) - frozenset(drop)
+    return Era(layout, name in ("6.2", "7.1"), fixes)
