@@ -36,7 +36,7 @@ def main() -> None:
     zone = timed("make a zone of 1 TiB", "budget 20 ms, 60 MiB", lambda: Zone(0, "Normal", 0, TIB))
     pages = timed("allocate 524288 blocks of order 9", "budget 50 ms", lambda: zone.allocate(9, 1 << 19))
     timed("free 524288 blocks of order 9", "budget 200 ms", lambda: zone.free(pages, 9))
-    timed("reserve the 4.19 M frames of the vmemmap", "", lambda: zone.reserve(np.arange(1 << 22)))
+    timed("reserve the 4.19 M frames of the vmemmap", "", lambda: zone.reserve_range(0, 1 << 22))
     timed("allocate 507904 blocks of order 9 (all but the vmemmap)", "", lambda: zone.allocate(9, 1 << 19))
     # What the optimisation gives back: the last 7 of every 8 frames of the vmemmap of 1 TiB.
     tails = np.arange(1 << 22).reshape(-1, 8)[:, 1:].reshape(-1)

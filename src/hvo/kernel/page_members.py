@@ -77,7 +77,8 @@ class PageMembers:
     def readable(self, pfns: Pfns) -> NDArray[np.bool_]:
         """Which frames (one dimension) have a struct page that can be read, and one behind it."""
         both = np.array([0, self.sections.struct_page_size], np.uint64)
-        return self.image.readable(self.sections.struct_page_address(pfns)[:, None] + both).all(axis=1)
+        there = self.image.readable(self.sections.struct_page_address(pfns)[:, None] + both)
+        return there[:, 0] & there[:, 1]
 
 
 def _value(words: Words, addresses: Words, member: Member) -> Words:

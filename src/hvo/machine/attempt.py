@@ -13,7 +13,9 @@ The pages of a run go through the block together, each step with arrays. What mu
   everything is undone, and the caller hears how many pages can go at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -25,6 +27,8 @@ from hvo.machine.deal import Deal
 from hvo.machine.world import Divergence, Frames, KernelFault, World
 from hvo.memory.interface import Words
 from hvo.steps import composite as c
+from hvo.steps import folio as f
+from hvo.steps import pool as p
 from hvo.steps import vocabulary as s
 from hvo.steps.vocabulary import Counter, Entry
 
@@ -68,10 +72,13 @@ class Attempt:
         self._freed: list[Given] = []
         self._piled: list[Given] = []
         self._counts: list[tuple[Counter, int]] = []
+        self._folios: list[tuple[Lanes, f.FreeFolio]] = []
+        self._pooled: list[tuple[Lanes, p.PutFree]] = []
         self._flushes = self._synchronizations = 0
         self._queued = sum(zone.queued for zone in world.zones.zones)
         self._perform_as: dict[type, Callable[[Any, Lanes], Any]] = {
             s.AllocateFrame: self._allocate_frame, c.AllocateFrames: self._allocate_frames, s.FreeFrame: self._free_frame,
+            f.AllocateFolio: self._allocate_folio, f.FreeFolio: self._free_folio, p.PutFree: self._put_free,
             s.PileFrames: self._pile_frames, c.FreePile: self._free_pile, s.Count: self._count, s.Acquire: self._skip, s.Release: self._skip,
             s.Invalidate: self._flush, s.InvalidateAll: self._flush, c.Flush: self._flush, c.FlushAll: self._flush,
             s.SynchronizeReaders: self._synchronize, s.PileIsEmpty: self._cannot, s.TakePiled: self._cannot, c.ForEach: self._cannot,
@@ -79,14 +86,16 @@ class Attempt:
 
     def run(self) -> NDArray[np.int64]:
         """What the block returned for each item; raises Cut, with nothing changed, when the items cannot all go at once."""
-        mark = self._world.zones.mark()
+        zones = [zone for zone in self._world.zones.zones if not zone.movable]
+        marks = [zone.mark() for zone in zones]
         self._world.journal = []
         try:
             self._go(np.arange(len(self._items)), [], 0)
             self._check()
         except BaseException as error:
             self._world.undo()
-            self._world.zones.rollback(mark)
+            for zone, mark in zip(zones, marks, strict=True):
+                zone.rollback(mark)
             self._world.memory.forget(np.concatenate([np.zeros(0, np.int64), *(taken.frames.ravel() for taken in self.taken)]))
             if isinstance(error, KernelFault):
                 raise Cut(0) from None
@@ -195,6 +204,28 @@ class Attempt:
             raise Cut(int(lanes[max(allowed, 0) // count]))
         return self._world.zones.allocate_upto(need, node, this_node_only=this_node_only).reshape(lanes.size, count)
 
+    def _allocate_folio(self, step: f.AllocateFolio, lanes: Lanes) -> Frames:
+        """One block for each of `lanes`, where they come out of a movable zone: then no frame that a page takes can come out of them."""
+        assert self._world.pools is not None
+        nodes = np.broadcast_to(np.asarray(step.node, np.int64), lanes.shape)
+        zone = self._world.zones.zonelist(int(nodes[0]), movable=True)[0]
+        if (nodes != nodes[0]).any() or not zone.movable or self._world.zones.fail_after is not None:
+            raise Cut(0)
+        heads = zone.allocate(step.order, lanes.size) if step.order <= zone.max_order else zone.allocate_gigantic(step.order, lanes.size)
+        self._world.journal = [*(self._world.journal or []), partial(zone.free, heads, step.order)]
+        if heads.size < lanes.size:
+            raise Cut(int(lanes[heads.size]))
+        return heads
+
+    def _free_folio(self, step: f.FreeFolio, lanes: Lanes) -> bool:
+        assert self._world.pools is not None
+        sound = self._world.pools.is_sound(np.asarray(step.heads, np.int64), step.order)
+        self._folios.append((lanes, step))
+        return self._world.one_answer(sound)
+
+    def _put_free(self, step: p.PutFree, lanes: Lanes) -> None:
+        self._pooled.append((lanes, step))
+
     def _free_frame(self, step: s.FreeFrame, lanes: Lanes) -> None:
         self._freed.append(Given(lanes, np.asarray(step.pfn, np.int64)[:, None], step.memmap))
 
@@ -233,10 +264,16 @@ class Attempt:
         if failed.size or len({given.memmap for given in self._freed}) > 1:
             raise Cut(int(failed[0]) if failed.size else 0)
         wanted = sum(taken.frames.size for taken in self.taken)
-        if self._freed and wanted > self._queued:
+        if (self._freed or self._frees_unmovable()) and wanted > self._queued:
             raise Cut(self._queued * len(self._items) // wanted)
         if self._deal is None and not _page_by_page(self.taken):
             raise DealOut(self._per_page(), self.taken[0].node)
+
+    def _frees_unmovable(self) -> bool:
+        """Whether a page gives back a block from which frames could be taken."""
+        zones = self._world.zones
+        movable = np.array([zone.movable for zone in zones.zones])
+        return any(not movable[zones.zone_of(np.asarray(step.heads, np.int64))].all() for _, step in self._folios)
 
     def _per_page(self) -> Lanes:
         counts = np.zeros(len(self._items), np.int64)
@@ -252,6 +289,9 @@ class Attempt:
         if self._freed:
             self._world.give_frames(_in_order_of_pages(self._freed), memmap=self._freed[0].memmap)
         self._world.pile.push(_in_order_of_pages(self._piled))
+        for steps in (self._folios, self._pooled):
+            for step in _together(steps):
+                self._world.perform(step)
 
 
 class DealOut(Exception):
@@ -264,6 +304,15 @@ class DealOut(Exception):
 
 _PAGE_STEPS = (s.TestPage, s.LoadPage, s.StorePage, s.IncrementUnlessZero, s.FreezeCount)
 _READS = (s.ReadEntry, s.ReadPointer, s.TestPage, s.LoadPage)
+
+
+def _together(steps: Sequence[tuple[Lanes, f.FreeFolio | p.PutFree]]) -> list[s.Step]:
+    """Steps that pages did one by one, as one step over all of them in the order of the pages."""
+    if not steps:
+        return []
+    lanes = np.concatenate([lanes for lanes, _ in steps])
+    heads = np.concatenate([np.asarray(step.heads, np.int64) for _, step in steps])
+    return [replace(steps[0][1], heads=heads[np.argsort(lanes, kind="stable")])]
 
 
 def _select(result: Any, pages: NDArray[np.bool_]) -> Any:  # noqa: ANN401

@@ -8,7 +8,8 @@ templates (`hvo.memory.simulated`), so a copied head costs two struct pages and 
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from hvo.steps import vocabulary as s
 from hvo.steps.vocabulary import Counter, Entry, EntryKind, Lock, Value
 from hvo.vmemmap.context import Vmemmap
 
+if TYPE_CHECKING:
+    from hvo.machine.pools import Pools
+
 Frames = NDArray[np.int64]
 
 
@@ -35,18 +39,11 @@ class KernelFault(Exception):
         self.address, self.entry, self.why = address, entry, why
 
 
-class Undo(NamedTuple):
-    """Words that were overwritten, and what they held."""
-
-    locations: Words
-    old: Words
-
-
 @dataclass
 class World:
     """Memory, tables, allocator and counters of one machine.
 
-    `root` is the physical address of the top table; `journal`, where set, collects what undoing the words written since takes.
+    `root` is the physical address of the top table; `journal`, where set, collects what undoes each change made since.
     """
 
     memory: SimulatedMemory
@@ -57,7 +54,8 @@ class World:
     counters: dict[Counter, int] = field(default_factory=lambda: defaultdict(int))
     locks: set[Lock] = field(default_factory=set[Lock])
     pile: Pile = field(default_factory=Pile)
-    journal: list[Undo] | None = None
+    journal: list[Callable[[], None]] | None = None
+    pools: "Pools | None" = None
     flushes: int = 0
     frames_freed: int = 0
     synchronizations: int = 0
@@ -92,14 +90,18 @@ class World:
     def store(self, locations: Words, values: Words | int) -> None:
         """Write words, and remember the old ones where a journal is kept."""
         if self.journal is not None:
-            self.journal.append(Undo(locations, self.memory.read_words(locations)))
+            self.journal.append(partial(self.memory.write_words, locations, self.memory.read_words(locations)))
         self.memory.write_words(locations, values)
 
     def undo(self) -> None:
-        """Put back every word written since the journal was begun, and end it."""
-        for locations, old in reversed(self.journal or []):
-            self.memory.write_words(locations, old)
+        """Take back every change made since the journal was begun, the last one first, and end it."""
+        for change in reversed(self.journal or []):
+            change()
         self.journal = None
+
+    def teach(self, step_type: type, handler: Callable[[Any], Any]) -> None:
+        """Say how steps of one more type are performed."""
+        self._handlers[step_type] = handler
 
     # -- page tables and variables --
 
@@ -247,7 +249,7 @@ class World:
     def _remap_entries(self, step: c.RemapEntries) -> Words:
         old = self.memory.read_words(step.locations)
         if self.journal is not None:
-            self.journal.append(Undo(step.locations, old))
+            self.journal.append(partial(self.memory.write_words, step.locations, old))
         self.memory.write_words(step.locations, step.values)
         return old
 

@@ -261,6 +261,32 @@ class SimulatedMemory:
         if links is not None:
             self._plain.rows[frames, LINK_WORD::ROW_WORDS] = links[:, None]
 
+    def rows_hold(self, pfns: Pfns, word: int, values: Words, *, but_first: bool = False) -> NDArray[np.bool_]:
+        """Whether `word` of every struct page of each of the frames `pfns` is that frame's one of `values`.
+
+        `but_first`: the first struct page of the frame does not matter.
+        """
+        codes = self._slots.get(pfns)
+        out = np.zeros(pfns.shape, np.bool_)
+        rows = codes < 0
+        out[rows] = self._templates_hold(-codes[rows] - 1, word, values[rows], but_first)
+        if not rows.all():
+            words = self.read_frames(pfns[~rows])[:, word + but_first * ROW_WORDS :: ROW_WORDS]
+            out[~rows] = (words == values[~rows, None]).all(axis=1)
+        return out
+
+    def _templates_hold(self, slots: NDArray[np.int32], word: int, values: Words, but_first: bool) -> NDArray[np.bool_]:
+        row = self._row.rows[slots, 0]
+        found = self._table[row, word]
+        if word == LINK_WORD:
+            found = np.where(self._linked[row], self._link.rows[slots, 0], found)
+        same = found == values
+        prefix = self._prefix_of.rows[slots, 0]
+        own = prefix >= 0
+        for start in range(but_first * ROW_WORDS, _PREFIX_WORDS, ROW_WORDS):
+            same[own] &= self._prefix.rows[prefix[own], start + word] == values[own]
+        return same
+
     def copy_frames(self, sources: Pfns, targets: Pfns, *, reset: int = 0) -> None:
         """Make the frames `targets` hold what `sources` hold (pairs; no target is a source).
 

@@ -1,0 +1,190 @@
+"""A machine to run the mechanism on: build it, size its pools, look at its tables, save it."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvo.actors import hugetlb
+from hvo.actors.hugetlb import Hstate
+from hvo.errors import HvoError
+from hvo.kernel.hugetlb import Gate, HugetlbPool
+from hvo.layout.units import format_size, parse_size
+from hvo.machine.build import Plan, boot, plan
+from hvo.machine.executor import ArrayExecutor, PlainExecutor
+from hvo.machine.pools import Pools
+from hvo.machine.world import World
+from hvo.mmu.walk import walk
+from hvo.steps.vocabulary import Counter, Steps, strided
+from hvo.vmemmap.era import Era, era
+from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
+from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
+
+Heads = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class VmemmapEntry:
+    """One page of a huge page's vmemmap: its virtual address, the frame behind it, and whether it may be written."""
+
+    address: int
+    frame: int
+    writable: bool
+
+    def __str__(self) -> str:
+        return f"{self.address:#x} -> frame {self.frame:#x} {'RW' if self.writable else 'ro'}"
+
+
+class Machine:
+    """A simulated machine: page tables as bytes, struct pages, a page allocator and HugeTLB pools.
+
+    Make one with `Machine.build`; sizes are bytes or text ("2MiB").
+    """
+
+    def __init__(self, world: World, what: Plan, gate: Gate) -> None:
+        self.world, self.plan, self.gate = world, what, gate
+        nodes = tuple(range(len(what.nodes)))
+        shift = what.geometry.page_size.bit_length() - 1
+        sizes = [huge.size for huge in what.geometry.hugepages]
+        self.pools = {size: HugetlbPool(size, size.bit_length() - 1 - shift, nodes) for size in sizes}
+        self._pools = Pools(world, self.pools)
+        self.executor: ArrayExecutor | PlainExecutor = ArrayExecutor(world)
+
+    @classmethod
+    def build(
+        cls, arch: str = "arm64", page_size: int | str = 4096, memory: int | str = "1GiB", *, era: str | Era = "7.1", nodes: int = 1,
+        gate: Gate | bool = True,
+    ) -> "Machine":  # fmt: skip
+        """A machine with all its memory free; raises HvoError for a combination that cannot be.
+
+        `era` is a kernel era or a protocol variant, `gate` whether huge pages that are allocated get optimised.
+        """
+        what = plan(arch, _bytes(page_size), _bytes(memory), nodes)
+        variant = era if isinstance(era, Era) else _era(era)
+        return cls(boot(what, variant), what, gate if isinstance(gate, Gate) else Gate(boot=gate))
+
+    # -- driving --
+
+    def run(self, actor: Steps) -> Any:  # noqa: ANN401
+        """Run a protocol or another actor to its end -> what it returns."""
+        return self.executor.run(actor)
+
+    def set_gate(self, on: bool) -> None:
+        """Write the run-time switch `hugetlb_optimize_vmemmap`; pages that are there stay as they are."""
+        self.gate = replace(self.gate, switch=on)
+
+    def resize(self, size: int | str, pages: int, node: int | None = None) -> None:
+        """Write `pages` to nr_hugepages of the pool of `size`, on all nodes or on one."""
+        self.run(hugetlb.set_max_huge_pages(self.world.vmemmap, self.hstate(size, node), pages))
+
+    def fill(self, size: int | str) -> int:
+        """Grow the pool of `size` over all memory that was asked for -> its pages."""
+        count = sum((node.memory[1] - node.memory[0]) >> self.hstate(size).order for node in self.plan.nodes)
+        self.resize(size, count)
+        return self.pool(size).nr()
+
+    def use(self, size: int | str, pages: int) -> int:
+        """Take up to `pages` free pages into use -> how many."""
+        return self.run(hugetlb.use_huge_pages(self.hstate(size), pages))
+
+    def release(self, size: int | str, pages: int) -> None:
+        """Take up to `pages` pages out of use, the last used first."""
+        self.run(hugetlb.free_huge_folios(self.world.vmemmap, self.hstate(size), pages))
+
+    def demote(self, size: int | str, target: int | str, node: int = 0) -> bool:
+        """Make one free page of the pool of `size` into pages of `target` -> whether that could be done."""
+        return self.run(hugetlb.demote_pool_huge_page(self.world.vmemmap, self.hstate(size), self.hstate(target), node)) == 0
+
+    def dissolve(self, size: int | str, head: int) -> bool:
+        """Take the free page that begins at pfn `head` out of the pool of `size` and free it -> whether that could be done."""
+        node = int(self.world.vmemmap.node_of(head))
+        return self.run(hugetlb.dissolve_free_hugetlb_folio(self.world.vmemmap, self.hstate(size), head, node)) == 0
+
+    def optimize(self, size: int | str, heads: Heads | None = None) -> NDArray[np.int64]:
+        """Optimise pages of the pool of `size` (all: None) whatever the gate says -> 0 or an error number for each."""
+        heads = self.pool(size).heads() if heads is None else heads
+        return self.run(hugetlb_vmemmap_optimize_folios(self.world.vmemmap, self.hstate(size).order, heads))
+
+    def restore(self, size: int | str, heads: Heads | None = None) -> NDArray[np.int64]:
+        """Restore pages of the pool of `size` (all: None), which stay in the pool -> 0 or an error number for each, up to the first error."""
+        heads = self.pool(size).heads() if heads is None else heads
+        return self.run(hugetlb_vmemmap_restore_folios(self.world.vmemmap, self.hstate(size).order, heads))
+
+    # -- looking --
+
+    def pool(self, size: int | str) -> HugetlbPool:
+        """The pool of `size`; raises HvoError that lists the sizes there are."""
+        wanted = _bytes(size)
+        if wanted not in self.pools:
+            accepted = ", ".join(format_size(known) for known in self.pools)
+            page = format_size(self.plan.geometry.page_size)
+            raise HvoError(f"HugeTLB size {format_size(wanted)}: {self.plan.geometry.arch} with {page} pages has {accepted}")
+        return self.pools[wanted]
+
+    def hstate(self, size: int | str, node: int | None = None) -> Hstate:
+        """The pool of `size` as its actors see it."""
+        pool = self.pool(size)
+        return Hstate(pool.size, pool.order, self.gate.on, pool.nodes if node is None else (node,))
+
+    def entries(self, pfn: int, size: int | str) -> list[VmemmapEntry]:
+        """How the vmemmap of the huge page of `size` at `pfn` is mapped, page by page."""
+        v = self.world.vmemmap
+        addresses = strided(v.address(pfn), max(v.vmemmap_pages(self.hstate(size).order), 1), v.page_size)
+        found = walk(self.world.memory, v.format, self.world.root, addresses)
+        frames = found.address // np.uint64(v.page_size)
+        return [VmemmapEntry(*row) for row in zip(addresses.tolist(), frames.tolist(), found.writable.tolist(), strict=True)]
+
+    def optimized(self, size: int | str) -> Heads:
+        """First pfns of the pages of the pool of `size` whose last vmemmap page is mapped read-only: what the tables say."""
+        v, heads = self.world.vmemmap, self.pool(size).heads()
+        pages = v.vmemmap_pages(self.hstate(size).order)
+        if not pages:
+            return heads[:0]
+        last = v.address(heads) + np.uint64((pages - 1) * v.page_size)
+        return heads[~walk(self.world.memory, v.format, self.world.root, last).writable]
+
+    def vmemmap_frames(self) -> int:
+        """How many frames back the struct pages of the memory that was asked for, counted by walking the tables."""
+        v = self.world.vmemmap
+        seen = np.zeros(self.plan.end, np.bool_)
+        for node in self.plan.nodes:
+            start, end = (int(v.address(pfn)) for pfn in node.memory)
+            for piece in range(start, end, _PIECE):
+                addresses = np.arange(piece, min(piece + _PIECE, end), v.page_size, dtype=np.uint64)
+                found = walk(self.world.memory, v.format, self.world.root, addresses)
+                seen[(found.address // np.uint64(v.page_size)).astype(np.int64)] = True
+        return int(np.count_nonzero(seen))
+
+    def counters(self) -> dict[str, int]:
+        """What the kernel would show: /proc/meminfo in kB, the memmap counters of /proc/vmstat where the era has them, and the pools."""
+        kilobytes = self.plan.geometry.page_size // 1024
+        default = self.pool(self._default_size())
+        out = {
+            "MemTotal": self.world.zones.managed_pages * kilobytes, "MemFree": self.world.zones.free_pages * kilobytes,
+            "HugePages_Total": default.nr(), "HugePages_Free": default.nr_free(), "HugePages_Rsvd": default.reserved,
+            "HugePages_Surp": default.nr_surplus(), "Hugepagesize": default.size // 1024,
+            "Hugetlb": sum(pool.nr() * pool.size for pool in self.pools.values()) // 1024,
+        }  # fmt: skip
+        if self.world.vmemmap.era.batched:  # the counters came with 6.11
+            out["nr_memmap_pages"] = self.world.counters[Counter.MEMMAP]
+            out["nr_memmap_boot_pages"] = self.world.counters[Counter.MEMMAP_BOOT]
+        for size, pool in sorted(self.pools.items()):
+            name = f"@{size // 1024}kB"
+            out |= {"nr_hugepages" + name: pool.nr(), "free_hugepages" + name: pool.nr_free(), "surplus_hugepages" + name: pool.nr_surplus()}
+        return out | {"sysctl": int(self.gate.on)}
+
+    def _default_size(self) -> int:
+        """The size a PMD maps, which is the default pool (/proc/meminfo shows it)."""
+        return next(huge.size for huge in self.plan.geometry.hugepages if huge.kind == "pmd")
+
+
+_PIECE = 1 << 30  # bytes of vmemmap walked at once
+
+
+def _bytes(size: int | str) -> int:
+    return parse_size(size) if isinstance(size, str) else size
+
+
+def _era(name: str) -> Era:
+    return era(name)
