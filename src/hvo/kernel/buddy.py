@@ -307,7 +307,7 @@ def _ascending(pfns: Frames) -> Frames:
     """`pfns` sorted, not copied where they are; raises `AllocatorError` for one that is there twice."""
     if (pfns[1:] > pfns[:-1]).all():
         return pfns
-    ordered = np.sort(pfns)
+    ordered = pfns[::-1] if (pfns[1:] < pfns[:-1]).all() else np.sort(pfns)
     twice = ordered[1:] == ordered[:-1]
     if twice.any():
         raise AllocatorError(f"pfn {int(ordered[1:][twice][0]):#x} is there twice in one call")

@@ -3,7 +3,8 @@
 The pages of a run go through the block together, each step with arrays. What must come out is exactly what page after page would give:
 
 * Pages that read the same word (the leaf that 64 huge pages share) do not go together: the first one goes ahead, to the end of its block,
-  and the others read again what it left. A word that the page ahead did not change may then be read by the rest together.
+  and the others read again what it left. A word that the page ahead did not change may then be read by the rest together. (Where a run of
+  the same block showed that nobody changes such words, `careful` may be off: they go together, and the log below says if that was wrong.)
 * Where pages get different answers they part, and each group goes on by itself (the block is a function of the results that it received, so
   a group's generator is made anew and fed with what its pages got).
 * Frames come out of a first-in-first-out queue (`hvo.kernel.buddy`), so N pages that take one each get what one after the other would. When
@@ -63,8 +64,10 @@ class Given(NamedTuple):
 class Attempt:
     """One run of the block of `step` for `items`, some of its items; `frees` says that the block is known to free frames."""
 
-    def __init__(self, world: World, step: c.ForEach, items: NDArray[Any], *, frees: bool, deal: Deal | None = None) -> None:
-        self._world, self._step, self._items, self._frees, self._deal = world, step, items, frees, deal
+    def __init__(self, world: World, step: c.ForEach, items: NDArray[Any], *, frees: bool, careful: bool = True, deal: Deal | None = None) -> None:
+        self._world, self._step, self._items, self._frees, self._careful, self._deal = world, step, items, frees, careful, deal
+        self.changes_shared = False
+        """Whether a page changed a word that pages behind it read as well."""
         self._results = np.zeros(len(items), np.int64)
         self._log: list[Access] = []
         self._settled: dict[bool, list[Words]] = {False: [], True: []}
@@ -137,6 +140,8 @@ class Attempt:
 
     def _ahead(self, points: Words, page: bool) -> NDArray[np.bool_] | None:
         """The pages that must go ahead of those that touch the same word; None when all may go on together."""
+        if not self._careful:
+            return None
         first = _first_of_each(points)
         if first.all():
             return None
@@ -147,7 +152,9 @@ class Attempt:
         since = len(self._log)
         self._go(lanes[ahead], [_select(past, ahead) for past in history], rounds + 1)
         left = points[ahead]
-        self._settled[isinstance(step, _PAGE_STEPS)].append(left[~written(left, self._log[since:])])
+        changed = written(left, self._log[since:])
+        self.changes_shared |= bool(changed.any())
+        self._settled[isinstance(step, _PAGE_STEPS)].append(left[~changed])
         self._go(lanes[~ahead], [_select(past, ~ahead) for past in history], rounds + 1)
 
     def _place(self, step: s.Step, lanes: Lanes) -> Words | None:
@@ -276,6 +283,7 @@ class Attempt:
         return any(not movable[zones.zone_of(np.asarray(step.heads, np.int64))].all() for _, step in self._folios)
 
     def _per_page(self) -> Lanes:
+        """Frames that each page took."""
         counts = np.zeros(len(self._items), np.int64)
         for taken in self.taken:
             counts[taken.lanes] += taken.count
@@ -348,6 +356,8 @@ def _in_order_of_pages(given: list[Given]) -> Frames:
         return np.zeros(0, np.int64)
     if len(given) == 1:
         return given[0].frames.ravel()
+    if all(each.lanes is given[0].lanes for each in given):
+        return np.concatenate([each.frames for each in given], axis=1).ravel()
     lanes = np.concatenate([np.repeat(each.lanes, each.frames.shape[1]) for each in given])
     frames = np.concatenate([each.frames.ravel() for each in given])
     return frames[np.argsort(lanes, kind="stable")]

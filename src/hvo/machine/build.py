@@ -98,7 +98,8 @@ def boot(what: Plan, era: Era) -> World:
     ranges = {i: [node.own, node.memory] for i, node in enumerate(what.nodes)}
     memory = SimulatedMemory(page_size, [(a * page_size, b * page_size) for parts in ranges.values() for a, b in parts])
     zones = _zones(what)
-    world = World(memory, 0, _context(what, era, zones), zones, ERA_LAYOUT[era.name])
+    slots = (what.nodes[0].own[0] + 1) * page_size  # the second frame; the first stays unused
+    world = World(memory, 0, context(what, era, zones, slots), zones, ERA_LAYOUT[era.name])
     _map_vmemmap(world, what)
     return world
 
@@ -111,8 +112,8 @@ def _zones(what: Plan) -> Zones:
     return Zones([zone for i, more in enumerate(movable) for zone in (*own.nodes[i].zones, more)])
 
 
-def _context(what: Plan, era: Era, zones: Zones) -> Vmemmap:
-    slots = what.nodes[0].own[0] * what.geometry.page_size + what.geometry.page_size  # the second frame; the first stays unused
+def context(what: Plan, era: Era, zones: Zones, slots: int) -> Vmemmap:
+    """What protocols know of the machine `what`; the variables of the zones' shared tails begin at the physical address `slots`."""
 
     def zone_of(pfn: Value) -> Value:
         return zones.zone_of(np.atleast_1d(np.asarray(pfn, np.int64))).reshape(np.shape(pfn))
@@ -143,24 +144,28 @@ def _map_vmemmap(world: World, what: Plan) -> None:
 
 
 def _map_node(world: World, what: Plan, index: int, node: NodePlan, bump: "_Bump") -> int:
-    """Map the struct pages of one node, and fill them -> frames that they take."""
+    """Map the struct pages of one node, and fill them with its zones' -> frames that they take."""
     frames = 0
-    for zone in (zone for zone in world.zones.zones if zone.node == index):
-        for start, end in zip(zone.present.starts.tolist(), zone.present.ends.tolist(), strict=True):
-            frames += _map_range(world, what, (start, end), world.layout.free_row(index, world.zones.zones.index(zone)), bump)
+    for pfns in (node.own, node.memory):
+        first, count = _map_range(world, what, pfns, bump)
+        frames += count
+        for number, zone in enumerate(world.zones.zones):
+            start, end = max(zone.start_pfn, pfns[0]), min(zone.end_pfn, pfns[1])
+            if zone.node == index and start < end:
+                pages = (np.array([start, end]) - pfns[0]) // world.vmemmap.structs_per_page + first
+                world.memory.fill_rows(np.arange(*pages), world.layout.free_row(index, number))
     return frames
 
 
-def _map_range(world: World, what: Plan, pfns: tuple[int, int], row: Words, bump: "_Bump") -> int:
-    """Map the struct pages of the frames `pfns`, each of them `row` -> frames that they take."""
+def _map_range(world: World, what: Plan, pfns: tuple[int, int], bump: "_Bump") -> tuple[int, int]:
+    """Map the struct pages of the frames `pfns` -> the first frame that they take, and how many."""
     page_size, leaf = what.geometry.page_size, what.geometry.vmemmap_leaf or what.geometry.page_size
     start, end = (int(world.vmemmap.address(pfn)) for pfn in pfns)
     count = (end - start) // page_size
     first = bump.aligned(count, leaf // page_size)
     level = 1 if what.geometry.vmemmap_leaf else 0
     map_range(world.memory, what.format, world.root, start, first * page_size, end - start, level, bump.frames)
-    world.memory.fill_rows(np.arange(first, first + count), row)
-    return count
+    return first, count
 
 
 class _Bump:

@@ -11,6 +11,7 @@ from hvo.machine.world import World
 from hvo.steps.composite import Composite, ForEach, primitives
 from hvo.steps.vocabulary import Step, Steps
 
+_PAGES_AT_FIRST = 1 << 10  # enough to see what a block does
 _PAGES_AT_ONCE = 1 << 16  # temporaries of a run stay a few MB each
 
 
@@ -21,7 +22,6 @@ class ArrayExecutor:
         self.world = world
         self.at_once = 0
         """Pages that went through a block together with others, so far."""
-        self._frees = False
 
     def run(self, actor: Steps) -> Any:  # noqa: ANN401
         """Run `actor` to its end and give what it returns."""
@@ -43,56 +43,82 @@ class ArrayExecutor:
         return self.run(step.parts())
 
     def _for_each(self, step: ForEach) -> NDArray[np.int64]:
-        """One page by itself (it shows whether the block frees frames), then as many at once as can go; after a failure again."""
-        results: list[NDArray[np.int64]] = []
-        done, singly, total = 0, 1, len(step.items)
-        while done < total:
-            for _ in range(min(singly, total - done)):
-                results.append(np.array([self._one(step, done)], np.int64))
-                done += 1
-                if step.stops is not None and step.stops(int(results[-1][0])):
-                    return np.concatenate(results)
-            many = self._many(step, done)
-            done += many.size
-            results.append(many)
-            singly = 1 if many.size else min(2 * singly, 256)
-        return np.concatenate([*results, np.zeros(0, np.int64)])
+        """One page by itself, a few at once, then as many as can go; after a failure one by one again, ever longer."""
+        run = _Run(self, step)
+        singly = 1
+        while run.done < len(step.items):
+            for _ in range(min(singly, len(step.items) - run.done)):
+                if run.one():
+                    return np.concatenate(run.results)
+            singly = 1 if run.many() else min(2 * singly, 256)
+        return np.concatenate([*run.results, np.zeros(0, np.int64)])
 
-    def _one(self, step: ForEach, index: int) -> int:
-        freed = self.world.frames_freed
-        result = int(self.run(step.block(step.items[index])))
-        self._frees = self.world.frames_freed != freed
-        return result
 
-    def _many(self, step: ForEach, done: int) -> NDArray[np.int64]:
-        """Run the block for the pages from `done` on, as many at once as can go -> what it returned; empty when none can."""
-        most = min(len(step.items) - done, _PAGES_AT_ONCE)
+class _Run:
+    """One block over many pages, and what was learnt about it on the way."""
+
+    def __init__(self, executor: ArrayExecutor, step: ForEach) -> None:
+        self._executor, self._world, self._step = executor, executor.world, step
+        self.done = 0
+        self.results: list[NDArray[np.int64]] = []
+        self._most = _PAGES_AT_FIRST
+        self._frees = False
+        self._careful = True
+        self._node = 0
+        self._share: int | None = None  # frames that every page takes, where they must be dealt out
+
+    def one(self) -> bool:
+        """Run the block for one page -> whether to stop; it shows whether the block frees frames."""
+        freed = self._world.frames_freed
+        result = int(self._executor.run(self._step.block(self._step.items[self.done])))
+        self._frees |= self._world.frames_freed != freed
+        self.results.append(np.array([result], np.int64))
+        self.done += 1
+        return self._step.stops is not None and self._step.stops(result)
+
+    def many(self) -> int:
+        """Run the block for as many pages at once as can go -> how many."""
+        most = min(len(self._step.items) - self.done, self._most)
         while most > 1:
-            items = step.items[done : done + most]
+            items = self._step.items[self.done : self.done + most]
             try:
-                results = self._attempt(step, items)
+                self.results.append(self._attempt(items))
             except Cut as cut:
-                most = min(cut.pages, most - 1)
+                if not self._careful or self._share is not None:
+                    self._careful, self._share = True, None  # what was learnt does not hold any more
+                else:
+                    most = min(cut.pages, most - 1)
                 continue
-            self.at_once += most
-            return results
-        return np.zeros(0, np.int64)
+            self.done += most
+            self._most = _PAGES_AT_ONCE
+            self._executor.at_once += most
+            return most
+        return 0
 
-    def _attempt(self, step: ForEach, items: NDArray[Any]) -> NDArray[np.int64]:
+    def _attempt(self, items: NDArray[Any]) -> NDArray[np.int64]:
+        if self._share is not None:
+            return self._dealt_out(items, np.full(len(items), self._share), self._node)
+        attempt = Attempt(self._world, self._step, items, frees=self._frees, careful=self._careful)
         try:
-            return Attempt(self.world, step, items, frees=self._frees).run()
+            results = attempt.run()
         except DealOut as order:
-            return self._dealt_out(step, items, order)
+            if (order.counts == order.counts[0]).all():
+                self._share, self._node = int(order.counts[0]), order.node
+            results = self._dealt_out(items, order.counts, order.node)
+        self._careful = attempt.changes_shared
+        return results
 
-    def _dealt_out(self, step: ForEach, items: NDArray[Any], order: DealOut) -> NDArray[np.int64]:
-        mark = self.world.zones.mark()
-        frames = self.world.zones.allocate_frames(int(order.counts.sum()), order.node)
+    def _dealt_out(self, items: NDArray[Any], counts: NDArray[np.int64], node: int) -> NDArray[np.int64]:
+        zones = self._world.zones
+        mark = zones.mark()
+        frames = zones.allocate_frames(int(counts.sum()), node)
         if frames is None:
             raise Cut(0)
+        deal = Deal(counts, frames)
         try:
-            return Attempt(self.world, step, items, frees=self._frees, deal=Deal(order.counts, frames)).run()
+            return Attempt(self._world, self._step, items, frees=self._frees, careful=self._careful, deal=deal).run()
         except BaseException:
-            self.world.zones.rollback(mark)
+            zones.rollback(mark)
             raise
 
 

@@ -1,5 +1,7 @@
 """An actor's list of frames: a stack, kept as arrays since it may hold millions."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,11 @@ class Pile:
         """Put `pfns` on top, one after the other."""
         if pfns.size:
             self._parts.append(pfns)
+
+    def take_parts(self) -> Iterator[Frames]:
+        """Take everything, in pieces: the top first, in each piece and from piece to piece."""
+        while self._parts:
+            yield self._parts.pop()[::-1]
 
     def take(self, count: int | None = None) -> Frames:
         """Take the `count` frames on top (all: None), the top first."""

@@ -115,7 +115,7 @@ class World:
         return tables[inverse].reshape(address.shape) + index * np.uint64(8)
 
     def _table_of(self, address: int, level: int) -> int:
-        """Physical address of the table of `level` for `address`; those above the PMD stay where they are, so they are remembered."""
+        """Physical address of the table of `level` for `address`; remembered until an entry above the PMD is written."""
         key = address | level
         if key not in self._tables:
             table = self.root
@@ -145,6 +145,8 @@ class World:
         return EntryKind.NONE
 
     def _write_entry(self, step: s.WriteEntry) -> None:
+        if step.level > 1:
+            self._tables.clear()
         self.store(np.asarray(step.location, np.uint64), np.asarray(step.value, np.uint64))
 
     def _read_pointer(self, step: s.ReadPointer) -> Value | None:
@@ -350,7 +352,8 @@ class World:
         return self.pile.take(step.count)
 
     def _free_pile(self, step: c.FreePile) -> None:
-        self.give_frames(self.pile.take(), memmap=True)
+        for pfns in self.pile.take_parts():
+            self.give_frames(pfns, memmap=True)
 
 
 class Divergence(Exception):

@@ -9,14 +9,16 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 _ROW_SHIFT = 15
 _ROW = 1 << _ROW_SHIFT
+_GROWTH = 3  # rows that were never used cost address space, not memory
 
 
 class SlotTable:
     """A sparse map from frame number to a 32-bit code; what was never set reads as 0."""
 
     def __init__(self) -> None:
-        self._directory = np.zeros(64, np.int32)
-        self._rows = np.zeros((1, _ROW), np.int32)  # row 0 stays empty: every absent row points to it
+        self._directory = np.zeros(64, np.int64)
+        self._rows = np.zeros(_ROW, np.int32)  # row 0 stays empty: every absent row points to it
+        self._used = 1
 
     def get(self, pfns: NDArray[np.int64]) -> NDArray[np.int32]:
         """The codes of `pfns` (any shape)."""
@@ -24,7 +26,7 @@ class SlotTable:
         if high.size and int(high.max()) >= self._directory.size:
             known = high < self._directory.size
             return np.where(known, self.get(np.where(known, pfns, 0)), 0).astype(np.int32)
-        return self._rows[self._directory[high], pfns & (_ROW - 1)]
+        return self._rows.take(self._places(high, pfns))
 
     def set(self, pfns: NDArray[np.int64], codes: NDArray[np.int32] | int) -> None:
         """Store `codes` (broadcast) for `pfns`; a later duplicate wins."""
@@ -32,30 +34,43 @@ class SlotTable:
             return
         high = pfns >> _ROW_SHIFT
         self._make_rows(high)
-        self._rows[self._directory[high], pfns & (_ROW - 1)] = codes
+        self._rows[self._places(high, pfns)] = codes
 
     def items(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """All frame numbers that have a code other than 0, ascending, and the codes."""
         high = np.flatnonzero(self._directory)
-        rows = self._rows[self._directory[high]]
+        rows = self._rows.reshape(-1, _ROW)[self._directory[high]]
         row, low = np.nonzero(rows)
         return (high[row].astype(np.int64) << _ROW_SHIFT) + low, rows[row, low]
+
+    def _places(self, high: NDArray[np.int64], pfns: NDArray[np.int64]) -> NDArray[np.int64]:
+        places = self._directory.take(high)
+        places <<= _ROW_SHIFT
+        places += pfns & (_ROW - 1)
+        return places
 
     def _make_rows(self, high: NDArray[np.int64]) -> None:
         top = int(high.max())
         if top >= self._directory.size:
-            grown = np.zeros(max(top + 1, 2 * self._directory.size), np.int32)
+            grown = np.zeros(max(top + 1, 2 * self._directory.size), np.int64)
             grown[: self._directory.size] = self._directory
             self._directory = grown
-        missing = np.unique(high[self._directory[high] == 0])
-        if missing.size:
-            first = len(self._rows)
-            self._directory[missing] = np.arange(first, first + missing.size, dtype=np.int32)
-            self._rows = np.concatenate([self._rows, np.zeros((missing.size, _ROW), np.int32)])
+        absent = self._directory.take(high) == 0
+        if absent.any():
+            missing = np.unique(high[absent])
+            self._directory[missing] = np.arange(self._used, self._used + missing.size)
+            self._used += missing.size
+            self._make_room(self._used * _ROW)
+
+    def _make_room(self, need: int) -> None:
+        if need > self._rows.size:
+            grown = np.zeros(_GROWTH * need, np.int32)
+            grown[: self._rows.size] = self._rows
+            self._rows = grown
 
 
 class Slab(Generic[Scalar]):
-    """Rows of one dtype that are handed out by index and taken back; grows by doubling."""
+    """Rows of one dtype that are handed out by index and taken back; grows by multiples."""
 
     def __init__(self, width: int, dtype: type[Scalar]) -> None:
         self.rows: NDArray[Scalar] = np.zeros((0, width), dtype)
@@ -84,6 +99,6 @@ class Slab(Generic[Scalar]):
 
     def _grow(self, need: int) -> None:
         if need > len(self.rows):
-            grown: NDArray[Scalar] = np.zeros((max(need, len(self.rows) * 3 // 2), self.rows.shape[1]), self.rows.dtype)
+            grown: NDArray[Scalar] = np.zeros((max(need, _GROWTH * len(self.rows)), self.rows.shape[1]), self.rows.dtype)
             grown[: self._used] = self.rows[: self._used]
             self.rows = grown

@@ -73,12 +73,12 @@ class SimulatedMemory:
     def read_words(self, addresses: Words) -> Words:
         """The words at `addresses` (multiples of 8, any shape)."""
         addresses = np.asarray(addresses, np.uint64)
-        self._check(addresses)
         flat = addresses.ravel()
         codes = self._slots.get((flat >> np.uint64(self._shift)).astype(np.int64))
         word = ((flat & np.uint64(self.page_size - 1)) >> np.uint64(3)).astype(np.int64)
         if flat.size and codes.min() > 0:
-            return self._plain.rows[codes - 1, word].reshape(addresses.shape)
+            return np.take(self._plain.rows.reshape(-1), (codes.astype(np.int64) - 1) * self._words + word).reshape(addresses.shape)
+        self._check(flat[codes == 0])
         out = np.zeros(flat.size, np.uint64)
         plain, rows = codes > 0, codes < 0
         out[plain] = self._plain.rows[codes[plain] - 1, word[plain]]
@@ -118,20 +118,20 @@ class SimulatedMemory:
     def write_words(self, addresses: Words, values: Words | int) -> None:
         """Store `values` (broadcast) at `addresses`; a later duplicate wins."""
         addresses = np.asarray(addresses, np.uint64)
-        self._check(addresses)
         flat = addresses.ravel()
         data = np.broadcast_to(np.asarray(values, np.uint64), addresses.shape).ravel()
         pfns = (flat >> np.uint64(self._shift)).astype(np.int64)
         word = ((flat & np.uint64(self.page_size - 1)) >> np.uint64(3)).astype(np.int64)
         codes = self._slots.get(pfns)
+        if flat.size and codes.min() > 0:
+            self._plain.rows.reshape(-1)[(codes.astype(np.int64) - 1) * self._words + word] = data
+            return
         odd = (codes == 0) | ((codes < 0) & (word >= _PREFIX_WORDS))
         if odd.any():
+            self._check(flat[codes == 0])
             self._make_plain(np.unique(pfns[odd]))
             codes = self._slots.get(pfns)
         plain, rows = codes > 0, codes < 0
-        if plain.all():
-            self._plain.rows[codes - 1, word] = data
-            return
         self._plain.rows[codes[plain] - 1, word[plain]] = data[plain]
         if rows.any():
             own = self._own_prefix(-codes[rows] - 1)

@@ -158,16 +158,17 @@ def _publish(v: Vmemmap, slot: Value, frame: Value) -> Steps:
 
 
 def _self_hosted(v: Vmemmap, head: Value) -> Steps:
-    """Whether the block of `head` holds its own struct pages (`memmap_on_memory`) -> bool; only kernels with the fix ask (H09)."""
+    """Whether the block of `head` holds its own struct pages (`memmap_on_memory`) -> bool; only kernels with the fix ask (H09).
+
+    Such a block marks the frames of its struct pages, and HugeTLB pages are aligned, so one vmemmap page tells for all of a huge page.
+    """
     if not v.era.has("refuse-self-hosted"):
         return False
-    block = np.asarray(head, np.int64) // v.block_pages * v.block_pages
-    address = v.address(block)
+    address = v.address(head)
     pmd = yield Locate(address, 1)
     entry = yield ReadEntry(pmd, 1)
     if entry.kind is EntryKind.TABLE:
         entry = yield ReadEntry(v.pte_location(entry.value, address), 0)
         return (yield TestPage(v.pfn(entry.value), "self_hosted"))
-    return (yield TestPage(v.pfn(entry.value, 1), "self_hosted"))
-
-
+    index = np.asarray(v.format.index(address, 0), np.uint64).astype(np.int64)
+    return (yield TestPage(v.pfn(entry.value, 1) + index, "self_hosted"))

@@ -1,0 +1,139 @@
+"""A plain search: every interleaving of two actors, breadth first, on a small real machine.
+
+Each step of an actor is one primitive. Steps that touch only what the other actor never does (a table that is not installed yet, the PTEs and
+the struct pages of the actor's own huge page) go along with the step before. A state is the machine plus what each actor has received.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hvo.machine.machine import Machine
+from hvo.machine.pile import Pile
+from hvo.steps import composite as c
+from hvo.steps import vocabulary as s
+
+PRIVATE = (
+    c.FillTable, c.FillTails, c.CopyFrame, s.StorePage, s.TestPage, s.Count, s.PileFrames, s.PileIsEmpty, s.TakePiled, s.WriteBarrier, s.Locate, s.Invalidate, s.InvalidateAll,
+    s.AwaitInvalidation, s.SynchronizeReaders,
+)
+SHARED_LOCKS = (s.Lock.MMAP_READ,)
+
+
+def private(step: s.Step | None) -> bool:
+    """Whether only the actor itself can tell that `step` happened."""
+    return isinstance(step, PRIVATE) or (isinstance(step, s.ReadEntry | s.WriteEntry) and step.level == 0)
+
+
+@dataclass
+class Actor:
+    """An actor by what it is and what it has received: that decides its next step."""
+
+    make: Callable[[Machine], s.Steps]
+    received: tuple[Any, ...] = ()
+
+    def next(self, machine: Machine) -> s.Step | None:
+        """The step it wants to do now; None at its end."""
+        walk = visible(self.make(machine))
+        step = next(walk, None)
+        for result in self.received:
+            try:
+                step = walk.send(result)
+            except StopIteration:
+                return None
+        return step
+
+
+def visible(actor: s.Steps) -> s.Steps:
+    """`actor` taken apart, but for composites that work on private memory."""
+    result = None
+    while True:
+        try:
+            step = actor.send(result)
+        except StopIteration as stop:
+            return stop.value
+        apart = isinstance(step, c.Composite) and not isinstance(step, c.FillTable | c.FillTails | c.CopyFrame)
+        result = (yield from visible(step.parts())) if apart else (yield step)
+
+
+@dataclass
+class State:
+    """A machine in the middle, the actors, each one's list of frames, and who holds which lock."""
+
+    machine: Machine
+    actors: list[Actor]
+    piles: list[Pile]
+    held: dict[s.Lock, int]
+    trace: list[tuple[int, str]]
+
+    def moves(self) -> list[int]:
+        """The actors that can go on."""
+        return [i for i, actor in enumerate(self.actors) if self._enabled(actor.next(self.machine))]
+
+    def _enabled(self, step: s.Step | None) -> bool:
+        return step is not None and not (isinstance(step, s.Acquire) and step.lock in self.held)
+
+    def after(self, i: int) -> "State":
+        """The state after actor `i` did one visible step, and the private ones behind it."""
+        new = copy.deepcopy(self, {id(actor.make): actor.make for actor in self.actors})
+        new._step(i)
+        while private(new.actors[i].next(new.machine)):
+            new._step(i)
+        return new
+
+    def _step(self, i: int) -> None:
+        actor, world = self.actors[i], self.machine.world
+        step = actor.next(self.machine)
+        world.pile = self.piles[i]
+        if isinstance(step, s.Acquire | s.Release):
+            result = self._lock(step)
+        else:
+            result = world.perform(step)
+        self.trace.append((i, type(step).__name__))
+        actor.received = (*actor.received, result)
+
+    def _lock(self, step: s.Acquire | s.Release) -> None:
+        if step.lock in SHARED_LOCKS:
+            return
+        if isinstance(step, s.Acquire):
+            self.held[step.lock] = 1
+        else:
+            del self.held[step.lock]
+
+    def key(self) -> tuple[Any, ...]:
+        """What makes states equal."""
+        memory, zones = self.machine.world.memory, self.machine.world.zones.zones
+        words = memory.read_frames(self.machine.plain_frames)
+        queues = tuple(tuple(zone.queued_frames()[:64].tolist()) for zone in zones)
+        received = tuple(tuple(_plain(result) for result in actor.received) for actor in self.actors)
+        return words.tobytes(), queues, received, tuple(sorted(lock.value for lock in self.held))
+
+
+def _plain(result: Any) -> Any:
+    if isinstance(result, s.Entry):
+        return result.kind, int(result.value)
+    return tuple(result.tolist()) if isinstance(result, np.ndarray) and result.ndim else None if result is None else int(result)
+
+
+def search(start: State, violated: Callable[[State, bool], str | None]) -> tuple[str, list[tuple[int, str]]] | None:
+    """The first violation by number of steps, with its trace; None when every interleaving is fine.
+
+    `violated(state, at_end)` says what is wrong with a state.
+    """
+    queue, seen = deque([start]), {start.key()}
+    while queue:
+        state = queue.popleft()
+        moves = state.moves()
+        found = violated(state, not moves)
+        if found:
+            return found, state.trace
+        for i in moves:
+            new = state.after(i)
+            if (key := new.key()) not in seen:
+                seen.add(key)
+                queue.append(new)
+    return None
