@@ -71,6 +71,10 @@ class HugetlbPool:
         self.used = {node: Stack() for node in self.nodes}
         self.surplus = dict.fromkeys(self.nodes, 0)
 
+    def clear(self) -> None:
+        """Let go of every page."""
+        self.__post_init__()
+
     def nr(self, node: int | None = None) -> int:
         """`nr_hugepages`: all pages, or those of one node."""
         return sum(len(self.free[n]) + len(self.used[n]) for n in self._some(node))

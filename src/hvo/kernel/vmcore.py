@@ -196,9 +196,13 @@ def compound_head(pages: Words, links: Words) -> Words:
     tells which, for as a pointer a mask would lie in the last 2 GiB of the address space, where no vmemmap is.
     """
     value = links - np.uint64(1)
-    span = ~value + np.uint64(1)
-    is_mask = (span & (span - np.uint64(1)) == 0) & (span < _MASK_LIMIT)
-    return np.where(is_mask, pages & value, value)
+    return np.where(is_mask(value), pages & value, value)
+
+
+def is_mask(values: Words) -> NDArray[np.bool_]:
+    """Which links (less bit 0) are masks."""
+    span = ~values + np.uint64(1)
+    return (span & (span - np.uint64(1)) == 0) & (span < _MASK_LIMIT)
 
 
 def _inside(pfns: Pfns, starts: Pfns, ends: Pfns) -> NDArray[np.bool_]:

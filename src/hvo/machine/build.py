@@ -5,7 +5,7 @@ kernel's own, which holds the frames of the vmemmap, the page tables, and what t
 zone. The kernel's own region has struct pages too; figures about "the memory" leave them out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from hvo.kernel.struct_page import ERA_LAYOUT
 from hvo.kernel.zones import Zones
 from hvo.layout.geometry import Geometry, geometry
 from hvo.layout.units import format_size
+from hvo.machine.kernel_data import KernelData, kernel_data
 from hvo.machine.world import World
 from hvo.memory.interface import Words
 from hvo.memory.simulated import SimulatedMemory
@@ -48,12 +49,16 @@ class NodePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to build: geometry, page-table format, the nodes, and where the vmemmap begins."""
+    """What to build: geometry, page-table format, the nodes, and where the vmemmap begins.
+
+    A machine that is loaded from a core has no region of its own, and no `data` that it could describe itself with.
+    """
 
     geometry: Geometry
     format: Format
     base: int
     nodes: tuple[NodePlan, ...]
+    data: KernelData | None = None
 
     @property
     def end(self) -> int:
@@ -80,7 +85,9 @@ def plan(arch: str, page_size: int, memory: int, nodes: int = 1) -> Plan:
         start = _round_up(max(end + own, _LOW_MEMORY), max(_GIB, shape.hugepages[-1].size))
         places.append(NodePlan((end >> shift, (end + own) >> shift), (start >> shift, (start + share) >> shift)))
         end = start + share
-    return Plan(shape, format_for(arch, page_size, bits), base, tuple(places))
+    first = places[0].own[0] + 2  # the first frame stays unused, the second has the zones' variables
+    data = kernel_data(arch, bits, page_size, first, 2 * end // shape.section_size, shape.section_size)  # there may be hotplug
+    return Plan(shape, format_for(arch, page_size, bits), base, tuple(places), data)
 
 
 def _own_size(shape: Geometry, memory: int) -> int:
@@ -94,14 +101,27 @@ def _round_up(value: int, unit: int) -> int:
 
 def boot(what: Plan, era: Era) -> World:
     """A machine with all memory free, its struct pages mapped, and nothing optimised."""
+    what = replace(what, format=_format_of(what.format, era))
     page_size = what.geometry.page_size
     ranges = {i: [node.own, node.memory] for i, node in enumerate(what.nodes)}
     memory = SimulatedMemory(page_size, [(a * page_size, b * page_size) for parts in ranges.values() for a, b in parts])
     zones = _zones(what)
-    slots = (what.nodes[0].own[0] + 1) * page_size  # the second frame; the first stays unused
+    slots = (what.nodes[0].own[0] + 1) * page_size
     world = World(memory, 0, context(what, era, zones, slots), zones, ERA_LAYOUT[era.name])
     _map_vmemmap(world, what)
     return world
+
+
+def _format_of(format: Format, era: Era) -> Format:
+    """`format` as kernels of `era` use it.
+
+    x86: up to 6.5 a read-only entry may stay dirty (before shadow stacks). arm64: from 6.13 on table entries have the access flag.
+    """
+    if format.arch == "x86_64" and not era.batched:
+        return replace(format, read_only_clear=format.write_bit)
+    if format.arch == "arm64" and era.name == "7.1":
+        return replace(format, table_attributes=format.table_attributes | format.accessed)
+    return format
 
 
 def _zones(what: Plan) -> Zones:
@@ -133,8 +153,12 @@ def context(what: Plan, era: Era, zones: Zones, slots: int) -> Vmemmap:
 
 def _map_vmemmap(world: World, what: Plan) -> None:
     """Take the frames of the vmemmap and of its tables out of each node's own region, fill them, and map them."""
-    taken = _Bump(world, what.nodes[0].own[0] + 2)
+    data = what.data
+    assert data is not None
+    taken = _Bump(world, data.frame + data.pages)
     world.root = int(taken.frames(1)[0])
+    start, size = data.frame * data.page_size, (data.pages + 1) * data.page_size  # the kernel's image ends with its top table
+    map_range(world.memory, what.format, world.root, data.virtual(start), start, size, 0, taken.frames)
     boot_frames = 0
     for i, node in enumerate(what.nodes):
         bump = taken if i == 0 else _Bump(world, node.own[0])

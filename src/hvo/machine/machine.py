@@ -13,7 +13,9 @@ from hvo.kernel.hugetlb import Gate, HugetlbPool
 from hvo.layout.units import format_size, parse_size
 from hvo.machine.build import Plan, boot, plan
 from hvo.machine.executor import ArrayExecutor, PlainExecutor
+from hvo.machine.hotplug import Hotplug
 from hvo.machine.pools import Pools
+from hvo.machine.tables import teach_tables
 from hvo.machine.world import World
 from hvo.mmu.walk import walk
 from hvo.steps.vocabulary import Counter, Steps, strided
@@ -49,7 +51,11 @@ class Machine:
         sizes = [huge.size for huge in what.geometry.hugepages]
         self.pools = {size: HugetlbPool(size, size.bit_length() - 1 - shift, nodes) for size in sizes}
         self._pools = Pools(world, self.pools)
+        Hotplug(world)
+        teach_tables(world)
         self.executor: ArrayExecutor | PlainExecutor = ArrayExecutor(world)
+        self.default_size = next(huge.size for huge in what.geometry.hugepages if huge.kind == "pmd")
+        """Size of the default pool, in bytes: what a PMD maps, unless `default_hugepagesz=` says otherwise."""
 
     @classmethod
     def build(
@@ -91,6 +97,15 @@ class Machine:
     def release(self, size: int | str, pages: int) -> None:
         """Take up to `pages` pages out of use, the last used first."""
         self.run(hugetlb.free_huge_folios(self.world.vmemmap, self.hstate(size), pages))
+
+    def release_heads(self, size: int | str, heads: Heads) -> None:
+        """Take the pages `heads` of the pool of `size`, all in use, out of use in that order."""
+        used, nodes = self.pool(size).used, self.world.vmemmap.node_of(heads)
+        for node in np.unique(nodes).tolist():
+            own = heads[nodes == node]
+            used[node].remove(own)
+            used[node].push(own[::-1])
+            self.run(hugetlb.free_huge_folios(self.world.vmemmap, self.hstate(size, node), own.size))
 
     def demote(self, size: int | str, target: int | str, node: int = 0) -> bool:
         """Make one free page of the pool of `size` into pages of `target` -> whether that could be done."""
@@ -153,13 +168,16 @@ class Machine:
             for piece in range(start, end, _PIECE):
                 addresses = np.arange(piece, min(piece + _PIECE, end), v.page_size, dtype=np.uint64)
                 found = walk(self.world.memory, v.format, self.world.root, addresses)
-                seen[(found.address // np.uint64(v.page_size)).astype(np.int64)] = True
+                seen[(found.address[found.valid] // np.uint64(v.page_size)).astype(np.int64)] = True
         return int(np.count_nonzero(seen))
 
     def counters(self) -> dict[str, int]:
-        """What the kernel would show: /proc/meminfo in kB, the memmap counters of /proc/vmstat where the era has them, and the pools."""
+        """What the kernel would show: /proc/meminfo in kB, the memmap counters of /proc/vmstat where the era has them, and the pools.
+
+        `sysctl` is the gate, where it is built in; the meminfo part is about the pool of `default_size`.
+        """
         kilobytes = self.plan.geometry.page_size // 1024
-        default = self.pool(self._default_size())
+        default = self.pool(self.default_size)
         out = {
             "MemTotal": self.world.zones.managed_pages * kilobytes, "MemFree": self.world.zones.free_pages * kilobytes,
             "HugePages_Total": default.nr(), "HugePages_Free": default.nr_free(), "HugePages_Rsvd": default.reserved,
@@ -172,11 +190,7 @@ class Machine:
         for size, pool in sorted(self.pools.items()):
             name = f"@{size // 1024}kB"
             out |= {"nr_hugepages" + name: pool.nr(), "free_hugepages" + name: pool.nr_free(), "surplus_hugepages" + name: pool.nr_surplus()}
-        return out | {"sysctl": int(self.gate.on)}
-
-    def _default_size(self) -> int:
-        """The size a PMD maps, which is the default pool (/proc/meminfo shows it)."""
-        return next(huge.size for huge in self.plan.geometry.hugepages if huge.kind == "pmd")
+        return out | ({"sysctl": int(self.gate.on)} if self.gate.built_in else {})
 
 
 _PIECE = 1 << 30  # bytes of vmemmap walked at once

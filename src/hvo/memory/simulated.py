@@ -163,8 +163,28 @@ class SimulatedMemory:
 
     def read_frames(self, pfns: Pfns) -> Words:
         """The words of the frames `pfns`, shape (frames, words of a frame)."""
-        starts = pfns.astype(np.uint64) << np.uint64(self._shift)
-        return self.read_words(starts[:, None] + np.arange(0, self.page_size, 8, dtype=np.uint64))
+        self._check(pfns.astype(np.uint64) << np.uint64(self._shift))
+        codes = self._slots.get(pfns)
+        out = np.zeros((pfns.size, self._words), np.uint64)
+        plain, rows = codes > 0, codes < 0
+        out[plain] = self._plain.rows[codes[plain] - 1]
+        out[rows] = self._whole_rows(-codes[rows] - 1)
+        if self.backing is not None and (absent := codes == 0).any():
+            starts = pfns[absent].astype(np.uint64) << np.uint64(self._shift)
+            words = self._read_backing((starts[:, None] + np.arange(0, self.page_size, 8, dtype=np.uint64)).ravel())
+            out[absent] = words.reshape(-1, self._words)
+        return out
+
+    def _whole_rows(self, slots: NDArray[np.int32]) -> Words:
+        """Whole frames of rows, shape (frames, words of a frame)."""
+        row, prefix = self._row.rows[slots, 0], self._prefix_of.rows[slots, 0]
+        out = np.empty((slots.size, self._words // ROW_WORDS, ROW_WORDS), np.uint64)
+        out[:] = self._table[row][:, None]
+        linked, own = self._linked[row], prefix >= 0
+        out[linked, :, LINK_WORD] = self._link.rows[slots[linked]]
+        out = out.reshape(slots.size, self._words)
+        out[own, :_PREFIX_WORDS] = self._prefix.rows[prefix[own]]
+        return out
 
     def write_frames(self, pfns: Pfns, words: Words | int) -> None:
         """Store whole frames; `words` has shape (frames, words of a frame) or broadcasts to it."""

@@ -3,6 +3,7 @@
 A protocol variant is an era plus fixes. The fixes carry the numbers of the hazards that they close; what each does is said where it is used.
 """
 
+import re
 from dataclasses import dataclass
 
 from hvo.errors import HvoError
@@ -25,7 +26,7 @@ FIXES = {
 }
 """Every named fix, and what it does."""
 
-_BORN_WITH = {
+_BORN_WITH: dict[str, tuple[str, ...]] = {
     "5.14": ("reset-tails",),
     "5.18": ("split-recheck", "reset-tails", "refuse-odd-struct", "dcache-head"),
     "6.2": (
@@ -77,3 +78,23 @@ def era(name: str, *, add: tuple[str, ...] = (), drop: tuple[str, ...] = ()) -> 
     layout = era_layout(name)
     fixes = (frozenset(_BORN_WITH[name]) | frozenset(add)) - frozenset(drop)
     return Era(layout, name in ("6.2", "7.1"), fixes)
+
+
+_FIX = re.compile(rf"([+-])({'|'.join(sorted(FIXES, key=len, reverse=True))})(?=[+-]|$)")
+
+
+def parse_variant(text: str) -> Era:
+    """The protocol variant that `text` names: an era, then `+fix` and `-fix` in any order: `6.2-reset-tails`, `5.14+split-recheck`.
+
+    `Era.variant` gives such a text back. Raises HvoError for an unknown era or fix, with what is accepted.
+    """
+    name = re.split("[+-]", text, maxsplit=1)[0]
+    changes: dict[str, list[str]] = {"+": [], "-": []}
+    at = len(name)
+    while at < len(text):
+        found = _FIX.match(text, at)
+        if found is None:
+            raise HvoError(f"era {text!r}: {text[at:]!r} is not +FIX or -FIX with one of {', '.join(FIXES)}")
+        changes[found[1]].append(found[2])
+        at = found.end()
+    return era(name, add=tuple(changes["+"]), drop=tuple(changes["-"]))

@@ -71,12 +71,13 @@ def _split_folio(v: Vmemmap, order: int, head: Value) -> Steps:
     """Split every leaf under the vmemmap of one page, without flushing -> 0 or ENOMEM (`hugetlb_vmemmap_split_folio`)."""
     if (yield from _self_hosted(v, head)):
         return 0
+    yield Acquire(Lock.MMAP_READ)
+    error = 0
     for first, _ in v.pieces(order, 0):
         address = v.address(head) + np.uint64(first * v.page_size)
-        error = yield from split_vmemmap_huge_pmd(v, address, v.node_of(head), flush=False)
-        if error:
-            return error
-    return 0
+        error = error or (yield from split_vmemmap_huge_pmd(v, address, v.node_of(head), flush=False))
+    yield Release(Lock.MMAP_READ)
+    return error
 
 
 def _optimize_in_batch(v: Vmemmap, order: int, head: Value) -> Steps:

@@ -1,0 +1,82 @@
+"""The command `hvo`: finds its subcommands late, and turns errors into one line and an exit status.
+
+0 is fine, 1 means that it looked and something is wrong, 2 that it could not look. Only what a command needs is imported, so that
+`hvo --version` and `hvo --help` answer at once.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, NoReturn, cast
+
+import click
+
+from hvo import __version__
+from hvo.errors import HvoError
+
+COMMANDS = {"run": "Build a machine, optimise a HugeTLB pool on it, and measure every promise."}
+"""Every subcommand, which is `command` in the module of its name, and what it does in a line."""
+_INTERRUPTED = 130  # what shells report for SIGINT
+
+
+class Hvo(click.Group):
+    """The group of all commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command `cmd_name`, imported now."""
+        return import_module(f"hvo.cli.{cmd_name}").command if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` names; a usage error that lists those there are."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"no command {args[0]!r}: there is {', '.join(self.list_commands(ctx))}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,  # noqa: ANN401
+    ) -> NoReturn:
+        """Run the command line and exit with its status, whatever `standalone_mode` says."""
+        run = cast("Callable[..., object]", super().main)  # its overloads know no pass-through
+        try:
+            status = run(args, prog_name or "hvo", complete_var, False, windows_expand_args, **extra)
+        except click.ClickException as error:
+            where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "hvo"
+            _leave(f"{where}: {error.format_message()}", 2)
+        except (HvoError, MemoryError) as error:
+            _leave(f"hvo: {error or 'the machine asked for does not fit in the memory of this host'}", 2)
+        except (click.Abort, KeyboardInterrupt):
+            _leave("hvo: interrupted", _INTERRUPTED)
+        except BrokenPipeError:
+            sys.stdout = None  # the reader is gone: nothing more can be said
+            sys.exit(0)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    """Exit with one line on standard error."""
+    click.echo(" ".join(message.split()), err=True)
+    sys.exit(status)
+
+
+@click.group(cls=Hvo, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hvo", message="%(prog)s %(version)s")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """HugeTLB vmemmap optimisation as a program: run it, prove it, watch it."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

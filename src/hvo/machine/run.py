@@ -1,0 +1,183 @@
+"""One run: build a machine, fill or size a pool, optimise, count, restore, count again, and say which promises held."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from hvo.errors import HvoError
+from hvo.layout.units import format_size
+from hvo.machine.cmdline import BootParameters, boot_with
+from hvo.machine.machine import Machine
+from hvo.machine.measured import Optimized, Sample, frames_return, freed_frames, optimized_pools, saves, tails_read_only
+from hvo.machine.memmap import Memmap, memmap
+from hvo.machine.results import MachineShape, PoolResult, RunResult, Seconds
+from hvo.machine.scenario import Snapshot, run_scenario
+from hvo.vmemmap.era import Era
+
+SAMPLE_PAGES, SAMPLE_ENTRIES = 16, 64
+"""How many huge pages the result shows one by one, and how many vmemmap pages of each."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run; sizes in bytes.
+
+    `hugepage_size` None is the size that a PMD maps, `pages` None as many as memory holds (or, with `boot` or `like` and without `fill`,
+    the pages that are there). A machine `like` a core has that core's architecture and memory, and its era where `era` is None. `save` gets
+    the machine as optimised.
+    """
+
+    arch: str
+    page_size: int
+    memory: int
+    nodes: int
+    era: Era | None
+    hugepage_size: int | None = None
+    pages: int | None = None
+    fill: bool = False
+    boot: BootParameters | None = None
+    like: Path | None = None
+    scenario: Path | None = None
+    save: Path | None = None
+
+
+class _Clock:
+    """Announces the phases of a run, and adds up how long each kind took."""
+
+    def __init__(self, announce: Callable[[str], None]) -> None:
+        self._announce = announce
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def time(self, kind: str, phase: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401
+        """Announce `phase`, do `work`, add its time to `kind` -> what it gave."""
+        self._announce(phase)
+        began = perf_counter()
+        result = work()
+        self.seconds[kind] += perf_counter() - began
+        return result
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What was there before pages were optimised: the memory map as built and with the pool filled, and frames given back already."""
+
+    built: Memmap
+    filled: Memmap
+    freed: int
+    sample: Sample | None
+    snapshots: tuple[Snapshot, ...] | None
+
+
+def run(request: Request, announce: Callable[[str], None]) -> RunResult:
+    """Do the run, and `announce` each phase by name before it begins.
+
+    Raises HvoError for what cannot be built, for more pages than memory holds, and for a scenario that cannot run.
+    """
+    clock = _Clock(announce)
+    machine: Machine = clock.time("build", "build the machine", partial(_build, request))
+    built: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
+    if request.boot is not None:
+        boot_with(machine, request.boot)
+    size = _size(machine, request)
+    start = _run_scenario(machine, request, built, clock) if request.scenario else _run_pool(machine, request, size, built, clock)
+    return _finish(machine, request, size, start, clock)
+
+
+def _build(request: Request) -> Machine:
+    if request.like is not None:
+        return Machine.like(request.like, era=request.era, boot=request.scenario is not None)
+    return Machine.build(request.arch, request.page_size, request.memory, era=request.era or "7.1", nodes=request.nodes, gate=False)
+
+
+def _size(machine: Machine, request: Request) -> int:
+    """The pool that the run is about: the one asked for, else the first one of the boot parameters, else the default."""
+    booted = [pool.size for pool in request.boot.pools] if request.boot else []
+    return machine.pool(request.hugepage_size or next(filter(None, booted), machine.default_size)).size
+
+
+# -- getting pages optimised --
+
+
+def _run_scenario(machine: Machine, request: Request, built: Memmap, clock: _Clock) -> _Start:
+    assert request.scenario is not None
+    work = partial(run_scenario, machine, request.scenario)
+    snapshots: list[Snapshot] = clock.time("optimize", "run the scenario", work)
+    return _Start(built, built, 0, None, tuple(snapshots))
+
+
+def _run_pool(machine: Machine, request: Request, size: int, built: Memmap, clock: _Clock) -> _Start:
+    clock.time("pool", "fill the pool", partial(_fill, machine, request, size))
+    filled: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
+    start = _Start(built, filled, freed_frames(optimized_pools(machine)), Sample(machine, size), None)
+    rest = np.setdiff1d(machine.pool(size).heads(), machine.optimized(size))
+    clock.time("optimize", "optimise", partial(machine.optimize, size, rest))
+    return start
+
+
+def _fill(machine: Machine, request: Request, size: int) -> None:
+    """Give the pool the pages asked for; without a number those that are there from boot, or else all that memory holds."""
+    pool = machine.pool(size)
+    most = sum(end - first for first, end in (node.memory for node in machine.plan.nodes)) >> pool.order
+    if request.pages is not None:
+        machine.resize(size, min(request.pages, most))
+        if pool.nr() < request.pages:
+            raise HvoError(f"{request.pages} pages of {format_size(size)}: the memory of the machine holds at most {most}")
+    elif (request.fill or not pool.nr()) and not machine.fill(size):
+        raise HvoError(f"HugeTLB size {format_size(size)}: the memory of the machine holds no page of it, give it more")
+
+
+# -- counting, and undoing it --
+
+
+def _finish(machine: Machine, request: Request, size: int, start: _Start, clock: _Clock) -> RunResult:
+    after: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
+    pools: list[Optimized] = clock.time("audit", "count optimised pages", partial(optimized_pools, machine))
+    pool = PoolResult(size, machine.pool(size).nr(), machine.optimized(size).size)
+    rows = _sample_rows(machine, size)
+    if request.save is not None:
+        clock.time("save", "save the core", partial(_save, machine, request.save))
+    clock.time("restore", "restore", partial(_restore, machine))
+    restored: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
+    promises = (
+        saves(start.filled, after, freed_frames(pools) - start.freed, scenario=request.scenario is not None),
+        tails_read_only(machine, after, pools),
+        frames_return(machine, restored, start.sample),
+    )
+    shape = machine.plan.geometry
+    memory = sum(end - first for first, end in (node.memory for node in machine.plan.nodes)) * shape.page_size
+    seconds = Seconds(**{part: clock.seconds[part] for part in ("build", "optimize", "restore", "audit")})
+    of = MachineShape(shape.arch, shape.page_size, memory, shape.struct_page_size)
+    name = machine.world.vmemmap.era.variant
+    return RunResult(of, name, pool, start.built, after, restored, rows, promises, seconds, start.snapshots)
+
+
+def _sample_rows(machine: Machine, size: int) -> tuple[tuple[bool, ...], ...]:
+    heads = machine.pool(size).heads()[:SAMPLE_PAGES].tolist()
+    return tuple(tuple(entry.writable for entry in machine.entries(head, size)[:SAMPLE_ENTRIES]) for head in heads)
+
+
+def _save(machine: Machine, path: Path) -> None:
+    """Write the core beside `path` first, so that a core that is there is whole."""
+    from hvo.machine.save import save_core  # needs drgn
+
+    part = path.with_name(path.name + ".part")
+    try:
+        save_core(machine, part)
+        part.replace(path)
+    except OSError as error:
+        raise HvoError(f"cannot write the core {path}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _restore(machine: Machine) -> None:
+    """Restore every optimised page of every pool, whether it is in use or not."""
+    for size in machine.pools:
+        if (heads := machine.optimized(size)).size:
+            machine.restore(size, heads)

@@ -1,0 +1,73 @@
+"""What `hvo run` shows on a terminal."""
+
+import sys
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from hvo.machine.results import RunResult
+from hvo.machine.scenario import Snapshot
+from hvo.report import memory_map as picture
+from hvo.report.memory_map import Cells
+
+_PIPED_WIDTH = 160  # nothing is cut where there is no terminal to fit
+_STYLE = {"blue": "blue", "orange": "yellow", "green": "green"}
+
+
+def print_run(result: RunResult) -> None:
+    """Print the result on standard output: the memory map before and after, the counts, snapshots, and the promises."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    parts = [_summary(result), Text(), _maps(result), Text(), _counts(result), Text(), _promises(result)]
+    if result.snapshots is not None:
+        parts[-1:-1] = [_snapshots(result.snapshots), Text()]
+    console.print(Group(*parts))
+
+
+def _summary(result: RunResult) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in picture.summary(result):
+        table.add_row(Text(name, style="bold"), value)
+    return table
+
+
+def _row(cells: Cells) -> Text:
+    return Text.assemble(*((mark.character * count, _STYLE[mark.colour]) for mark, count in cells))
+
+
+def _maps(result: RunResult) -> Group:
+    lines: list[Text] = []
+    for name, memmap in picture.states(result)[:2]:
+        lines += [Text(f"vmemmap {name}", style="bold"), *map(_row, picture.parts(memmap)), Text()]
+        lines += [Text(f"its frames {name}", style="bold"), _row(picture.bar(result.before.frames, memmap)), Text()]
+    lines += [Text("vmemmap pages of the first huge pages, optimised", style="bold"), *map(_row, picture.page_rows(result)), Text()]
+    legend = (("kept", picture.KEPT), ("shared", picture.SHARED), ("given back", picture.GIVEN_BACK))
+    lines.append(Text.assemble(*(piece for name, mark in legend for piece in ((mark.character, _STYLE[mark.colour]), f" {name}  "))))
+    return Group(*lines)
+
+
+def _counts(result: RunResult) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for number, heading in enumerate(picture.MEMMAP_COLUMNS):
+        table.add_column(heading, justify="right" if number else "left")
+    for name, memmap in picture.states(result):
+        table.add_row(*picture.memmap_line(name, memmap))
+    return table
+
+
+def _snapshots(snapshots: tuple[Snapshot, ...]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("counter", no_wrap=True)
+    for name, _ in snapshots:
+        table.add_column(name, justify="right")
+    for counter in snapshots[0].counters:
+        table.add_row(counter, *(str(counters[counter]) for _, counters in snapshots))
+    return table
+
+
+def _promises(result: RunResult) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for promise in result.promises:
+        tick = Text("✓", style="bold green") if promise.holds else Text("✗", style="bold red")
+        table.add_row(tick, Text(promise.id, style="bold"), Group(Text(promise.statement), Text(promise.evidence, style="dim")))
+    return table
