@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# pyright runs on the node of the lock file, whatever the machine has.
+export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
 .PHONY: run test lint bench lock clean
 

@@ -1,4 +1,7 @@
-"""One shape: `python bench/machine.py MEMORY HUGEPAGE ERA [ARCH PAGE]` fills a pool, optimises and restores it, and prints the seconds as JSON."""
+"""One shape: fills a pool, optimises and restores it, and prints the seconds as JSON.
+
+`python bench/machine.py MEMORY HUGEPAGE ERA [ARCH PAGE]`
+"""
 
 import json
 import sys
@@ -27,7 +30,8 @@ def main() -> None:
     optimized = machine.optimized(size).size
     restore = timed(lambda: machine.restore(size))
     left = machine.optimized(size).size
-    print(json.dumps({"build": build, "fill": fill, "optimize": optimize, "restore": restore, "optimized": int(optimized), "left": int(left)}))
+    seconds = {"build": build, "fill": fill, "optimize": optimize, "restore": restore}
+    print(json.dumps(seconds | {"optimized": int(optimized), "left": int(left)}))
 
 
 if __name__ == "__main__":

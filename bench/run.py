@@ -9,9 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from cpu import cpu_name
-
 from hvo.layout import format_size, parse_size
+from walk import cpu_name
 
 HERE = Path(__file__).parent
 SHAPES = [

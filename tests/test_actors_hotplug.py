@@ -7,7 +7,7 @@ import pytest
 
 from hvo.actors.hotplug import EBUSY, Block, add_memory, hosted_pages, memmap_pages, remove_memory
 from hvo.kernel.buddy import AllocatorError
-from hvo.machine.hotplug import joined, without
+from hvo.machine.hotplug import Hotplug, joined, without
 from hvo.machine.machine import Machine
 from hvo.machine.world import KernelFault
 from hvo.mmu.walk import walk
@@ -86,13 +86,14 @@ def test_a_block_that_comes_and_goes_leaves_nothing(shape):
 def test_both_executors_add_and_remove_the_same(shape):
     """Same tables, frames and counters; and struct pages made all at once are as those made one by one."""
     one, other = (built(shape, executor=executor) for executor in EXECUTORS)
-    init, init_page = _init(other), other.world._handlers[InitPage]
+    init = _init(other)
     other.world.teach(InitPage, lambda step: None)  # thousands of them, all alike: two will do
     before = state(other)
     assert [add(m, block_of(m)) for m in (one, other)] == [0, 0]
     assert state(one) == state(other)
+    Hotplug(other.world)
     for pfn in (init.start, init.end - 1):
-        init_page(InitPage(pfn, init.node))
+        other.world.perform(InitPage(pfn, init.node))
         fields = [[int(load(m, pfn, name)) for name in ("flags", "refcount", "mapcount", "link", "private")] for m in (one, other)]
         assert fields[0] == fields[1] == [int(load(one, one.plan.end - 1, "flags")), 0, 0xFFFF_FFFF, 0, 0]
     assert [remove(m, block_of(m)) for m in (one, other)] == [0, 0]

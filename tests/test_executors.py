@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from machine_state import differences, state
 
+from hvo.machine import executor
 from hvo.machine.executor import ArrayExecutor, PlainExecutor
 from hvo.machine.machine import Machine
 from hvo.vmemmap.era import Era, era
+from machine_state import differences, state
 
 ERAS = ["5.14", "5.18", "6.2", "7.1"]
 
@@ -158,3 +159,23 @@ def test_a_page_across_leaves_rolls_back_alike(name: str, after: int) -> None:
     after_state = state(pair[0])
     assert np.frombuffer(after_state["contents"], np.uint64).size == np.frombuffer(before["contents"], np.uint64).size
     assert after_state["contents"] == before["contents"] or name != "5.18"
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_pages_across_leaves_go_together_as_one_by_one(name: str, monkeypatch) -> None:
+    """1 GiB pages, whose blocks split eight leaves each: together, with frames dealt out, they leave what one after the other leaves."""
+    together, singly = (Machine.build(memory="5GiB", era=name, gate=False) for _ in range(2))
+    for machine in (together, singly):
+        machine.resize("1GiB", 5)
+    assert together.optimize("1GiB").tolist() == [0] * 5
+    assert together.executor.at_once >= 4
+    monkeypatch.setattr(executor, "_PAGES_AT_FIRST", 1)
+    monkeypatch.setattr(executor, "_PAGES_AT_ONCE", 1)
+    before = singly.executor.at_once
+    assert singly.optimize("1GiB").tolist() == [0] * 5
+    assert singly.executor.at_once == before
+    same(together, singly)
+    singly.restore("1GiB")
+    monkeypatch.undo()
+    together.restore("1GiB")
+    same(together, singly)

@@ -365,7 +365,7 @@ def test_a_dump_that_is_overtaken_shows_old_or_new_entries(name):
     """Without a lock: the protocol at many places inside the dump, and at random turns. Some dumps do show half of each."""
     around = Around(machine(variant=name))
     mixed = 0
-    for before, found, after in overtaken(around, "none", [0, 3, 4, 5, 28, 32, 300, 516, None, None, None]):
+    for before, found, after in overtaken(around, "none", [0, 3, 4, 28, 300, 516, None, None]):
         allowed = [{old, new} | split for old, new, split in zip(before, after, around.split(before), strict=True)]
         assert all(page in allowed[i] for i, page in enumerate(found))
         mixed += found not in (before, after)
@@ -376,7 +376,7 @@ def test_a_dump_that_is_overtaken_shows_old_or_new_entries(name):
 def test_a_dump_under_the_write_lock_shows_one_moment(name):
     """Everything old, everything new, or (a batch lets go of the lock in between) everything split and nothing remapped."""
     around = Around(machine(variant=name))
-    for before, found, after in overtaken(around, "write", [0, 5, 300, None]):
+    for before, found, after in overtaken(around, "write", [0, 5, None]):
         split = [next(iter(pages), old) for old, pages in zip(before, around.split(before), strict=True)]
         assert found in ((before, after, split) if around.v.era.batched else (before, after))
 

@@ -241,9 +241,10 @@ class Attempt:
 
     def _free_pile(self, step: c.FreePile, lanes: Lanes) -> None:
         mine = [given for given in self._piled if np.array_equal(given.lanes, lanes)]
-        if len(self._world.pile) or any(np.isin(given.lanes, lanes).any() for given in self._piled if given not in mine):
+        others = [given for given in self._piled if not any(given is own for own in mine)]
+        if len(self._world.pile) or any(np.isin(given.lanes, lanes).any() for given in others):
             raise Cut(0)
-        self._piled = [given for given in self._piled if all(given is not other for other in mine)]
+        self._piled = others
         if mine:
             self._freed.append(Given(lanes, np.concatenate([given.frames for given in mine], axis=1)[:, ::-1], memmap=True))
 

@@ -13,10 +13,13 @@ import numpy as np
 from hvo.errors import HvoError
 from hvo.layout.units import format_size
 from hvo.machine.cmdline import BootParameters, boot_with
+from hvo.machine.like import machine_like
 from hvo.machine.machine import Machine
 from hvo.machine.measured import Optimized, Sample, frames_return, freed_frames, optimized_pools, saves, tails_read_only
 from hvo.machine.memmap import Memmap, memmap
+from hvo.machine.promises import promises
 from hvo.machine.results import MachineShape, PoolResult, RunResult, Seconds
+from hvo.machine.save import save_core
 from hvo.machine.scenario import Snapshot, run_scenario
 from hvo.vmemmap.era import Era
 
@@ -91,7 +94,7 @@ def run(request: Request, announce: Callable[[str], None]) -> RunResult:
 
 def _build(request: Request) -> Machine:
     if request.like is not None:
-        return Machine.like(request.like, era=request.era, boot=request.scenario is not None)
+        return machine_like(request.like, era=request.era, boot=request.scenario is not None)
     return Machine.build(request.arch, request.page_size, request.memory, era=request.era or "7.1", nodes=request.nodes, gate=False)
 
 
@@ -141,39 +144,26 @@ def _finish(machine: Machine, request: Request, size: int, start: _Start, clock:
     pool = PoolResult(size, machine.pool(size).nr(), machine.optimized(size).size)
     rows = _sample_rows(machine, size)
     if request.save is not None:
-        clock.time("save", "save the core", partial(_save, machine, request.save))
+        clock.time("save", "save the core", partial(save_core, machine, request.save))
     clock.time("restore", "restore", partial(_restore, machine))
     restored: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
-    promises = (
+    measured = (
         saves(start.filled, after, freed_frames(pools) - start.freed, scenario=request.scenario is not None),
         tails_read_only(machine, after, pools),
         frames_return(machine, restored, start.sample),
+        *clock.time("promises", "measure the other promises", partial(promises, machine, size)),
     )
     shape = machine.plan.geometry
     memory = sum(end - first for first, end in (node.memory for node in machine.plan.nodes)) * shape.page_size
     seconds = Seconds(**{part: clock.seconds[part] for part in ("build", "optimize", "restore", "audit")})
     of = MachineShape(shape.arch, shape.page_size, memory, shape.struct_page_size)
     name = machine.world.vmemmap.era.variant
-    return RunResult(of, name, pool, start.built, after, restored, rows, promises, seconds, start.snapshots)
+    return RunResult(of, name, pool, start.built, after, restored, rows, measured, seconds, start.snapshots)
 
 
 def _sample_rows(machine: Machine, size: int) -> tuple[tuple[bool, ...], ...]:
     heads = machine.pool(size).heads()[:SAMPLE_PAGES].tolist()
     return tuple(tuple(entry.writable for entry in machine.entries(head, size)[:SAMPLE_ENTRIES]) for head in heads)
-
-
-def _save(machine: Machine, path: Path) -> None:
-    """Write the core beside `path` first, so that a core that is there is whole."""
-    from hvo.machine.save import save_core  # needs drgn
-
-    part = path.with_name(path.name + ".part")
-    try:
-        save_core(machine, part)
-        part.replace(path)
-    except OSError as error:
-        raise HvoError(f"cannot write the core {path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _restore(machine: Machine) -> None:
