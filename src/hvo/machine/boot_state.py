@@ -69,7 +69,7 @@ def _huge(machine: Machine, pfns: Frames) -> NDArray[np.bool_]:
     for pool in machine.pools.values():
         pages = machine.world.vmemmap.vmemmap_pages(pool.order)
         if pages:
-            out[np.searchsorted(flat, pool.heads())[:, None] + np.arange(pages)] = True
+            out[np.searchsorted(flat, pool.heads())[:, None] + np.arange(pages, dtype=np.int64)] = True
     return out.reshape(pfns.shape)
 
 
@@ -105,7 +105,7 @@ def _free_small_pages(machine: Machine) -> None:
 def _own_frames(zones: Zones, now: _Mapped) -> Frames:
     """The frames that the vmemmap had at boot."""
     pages = now.pfn.shape[1]
-    index = np.arange(pages)
+    index = np.arange(pages, dtype=np.int64)
     first = _in_line(zones, _shown_firsts(zones, now), pages)
     for unit in np.flatnonzero(first == _UNKNOWN).tolist():
         first[unit] = _fresh(zones, pages)
@@ -116,7 +116,7 @@ def _shown_firsts(zones: Zones, now: _Mapped) -> Frames:
     """The first frame of each unit as its entries show it: where most of those that map a reserved frame agree."""
     pages = now.pfn.shape[1]
     reserved = zones.is_reserved(now.frame.ravel()).reshape(now.frame.shape) & now.writable
-    firsts = now.frame - np.arange(pages)
+    firsts = now.frame - np.arange(pages, dtype=np.int64)
     out = np.where(reserved[:, 0], firsts[:, 0], _UNKNOWN)
     for unit in np.flatnonzero(now.split).tolist():
         values, counts = np.unique(firsts[unit][reserved[unit] & (firsts[unit] % pages == 0)], return_counts=True)
@@ -130,8 +130,8 @@ def _in_line(zones: Zones, first: Frames, pages: int) -> Frames:
     gaps = np.flatnonzero(np.diff(known) > 1)
     for left, right in zip(known[gaps].tolist(), known[gaps + 1].tolist(), strict=True):
         step = (first[right] - first[left]) // (right - left)
-        line = first[left] + step * np.arange(1, right - left)
-        frames = (line[:, None] + np.arange(pages)).ravel()
+        line = first[left] + step * np.arange(1, right - left, dtype=np.int64)
+        frames = (line[:, None] + np.arange(pages, dtype=np.int64)).ravel()
         if abs(step) == pages and first[right] == line[-1] + step and not zones.is_reserved(frames).any():
             out[left + 1 : right] = line
     return out
@@ -141,7 +141,7 @@ def _fresh(zones: Zones, pages: int) -> int:
     """The first of `pages` neighbouring free frames, taken, for a unit whose own cannot be known."""
     got = zones.allocate(pages.bit_length() - 1, 1, 0)
     if not got.size:
-        raise HvoError(f"no {pages} neighbouring free frames for struct pages: this core has too little free memory to be taken back to boot")
+        raise HvoError(f"too little free memory to take this core back to boot: its struct pages need {pages} neighbouring frames")
     return int(got[0])
 
 
@@ -153,7 +153,7 @@ def _move_contents(world: World, now: _Mapped, own: Frames, huge: NDArray[np.boo
     moved = ~huge & (now.frame != own)
     world.memory.write_frames(own[moved], world.memory.read_frames(now.frame[moved]))
     zones = np.asarray(world.vmemmap.zone_of(now.pfn[huge]))
-    for zone in np.unique(zones).tolist():
+    for zone in (int(zone) for zone in np.unique(zones)):
         node = world.zones.zones[zone].node
         world.memory.fill_rows(own[huge][zones == zone], world.layout.free_row(node, zone))
 

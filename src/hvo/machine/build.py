@@ -177,7 +177,7 @@ def _map_node(world: World, what: Plan, index: int, node: NodePlan, bump: "_Bump
             start, end = max(zone.start_pfn, pfns[0]), min(zone.end_pfn, pfns[1])
             if zone.node == index and start < end:
                 pages = (np.array([start, end]) - pfns[0]) // world.vmemmap.structs_per_page + first
-                world.memory.fill_rows(np.arange(*pages), world.layout.free_row(index, number))
+                world.memory.fill_rows(np.arange(pages[0], pages[1], dtype=np.int64), world.layout.free_row(index, number))
     return frames
 
 

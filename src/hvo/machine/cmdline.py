@@ -88,7 +88,7 @@ def _reserve(machine: Machine, size: int, asked: Reservation) -> None:
         raise HvoError(f"boot parameter hugepages={asked.node}:{asked.pages}: the machine has {nodes} node(s), counted from 0")
     memory = sum(zone.present_pages for zone in machine.world.zones.zones) * machine.plan.geometry.page_size
     most = memory // size
-    machine.resize(size, min(asked.pages, most), asked.node)
+    machine.reserve_at_boot(size, min(asked.pages, most), asked.node)
     got = machine.pool(size).nr(asked.node)
     if got < asked.pages:
         raise HvoError(f"boot parameter hugepages={asked.pages}: memory holds {got} pages of {format_size(size)}")

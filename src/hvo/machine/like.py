@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.errors import HvoError
+from hvo.kernel.buddy import AllocatorError
 from hvo.kernel.core_format import observed_format
 from hvo.kernel.core_layout import era_name, struct_page_layout
 from hvo.kernel.core_zones import core_zones, online_ranges, settle
@@ -18,8 +19,8 @@ from hvo.kernel.hugetlb import Gate, HugetlbPool
 from hvo.kernel.image import KernelImage, KernelMemory
 from hvo.kernel.memory_map import MemoryMap, memory_map
 from hvo.kernel.page_members import PageMembers
-from hvo.kernel.sections import Pfns, Sections
-from hvo.kernel.struct_page import LINK, StructPageLayout
+from hvo.kernel.sections import Sections
+from hvo.kernel.struct_page import COUNTS, LINK, NOT_MAPPED, PRIVATE, StructPageLayout
 from hvo.kernel.vmcore import HugetlbHeads, hugetlb_heads
 from hvo.kernel.zones import Zones
 from hvo.layout.geometry import Geometry, geometry
@@ -59,10 +60,14 @@ def machine_like(source: str | Path | KernelMemory, *, era: Era | None = None, b
     kernel = _look(open_core(source) if isinstance(source, str | Path) else source)
     protocol = era or era_of(era_name(kernel.members, _kept_pages(kernel)))
     found = core_zones(kernel.members)
-    settle(found.zones, kernel.map)
+    try:
+        settle(found.zones, kernel.map)
+    except AllocatorError as error:
+        raise HvoError(f"the struct pages of this core contradict each other: {error}") from error
     layout = _layout(kernel, protocol, found.zone_shift)
     what, slots = _plan(kernel), _slots_frame(kernel)
     world = _world(kernel, what, protocol, found.zones, layout, slots)
+    _forget_marks(world, kernel.map)
     machine = Machine(world, what, Gate())
     _fill_pools(machine.pools, kernel)
     if boot:
@@ -143,6 +148,13 @@ def _world(kernel: _Kernel, what: Plan, protocol: Era, zones: Zones, layout: Str
     memory = SimulatedMemory(page_size, ram, backing=kernel.image.memory)
     memory.write_frames(np.array([slots]), 0)
     return World(memory, kernel.image.root, context(what, protocol, zones, slots * page_size), zones, layout)
+
+
+def _forget_marks(world: World, found: MemoryMap) -> None:
+    """Make the struct pages of free blocks those of pages that nobody uses: the machine's allocator keeps elsewhere what is free."""
+    pages = world.translate(world.vmemmap.address(found.free_pfn))
+    world.memory.write_words(pages + np.uint64(8 * PRIVATE), 0)
+    world.memory.write_words(pages + np.uint64(8 * COUNTS), NOT_MAPPED)
 
 
 def _fill_pools(pools: dict[int, HugetlbPool], kernel: _Kernel) -> None:

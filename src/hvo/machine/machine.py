@@ -1,6 +1,7 @@
 """A machine to run the mechanism on: build it, size its pools, look at its tables, save it."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,18 @@ from hvo.actors import hugetlb
 from hvo.actors.hugetlb import Hstate
 from hvo.errors import HvoError
 from hvo.kernel.hugetlb import Gate, HugetlbPool
+from hvo.kernel.image import KernelMemory
 from hvo.layout.units import format_size, parse_size
 from hvo.machine.build import Plan, boot, plan
 from hvo.machine.executor import ArrayExecutor, PlainExecutor
 from hvo.machine.hotplug import Hotplug
 from hvo.machine.pools import Pools
+from hvo.machine.references import teach_references
 from hvo.machine.tables import teach_tables
 from hvo.machine.world import World
 from hvo.mmu.walk import walk
 from hvo.steps.vocabulary import Counter, Steps, strided
+from hvo.vmemmap.boot import hugetlb_vmemmap_init
 from hvo.vmemmap.era import Era, era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
@@ -53,6 +57,7 @@ class Machine:
         self._pools = Pools(world, self.pools)
         Hotplug(world)
         teach_tables(world)
+        teach_references(world)
         self.executor: ArrayExecutor | PlainExecutor = ArrayExecutor(world)
         self.default_size = next(huge.size for huge in what.geometry.hugepages if huge.kind == "pmd")
         """Size of the default pool, in bytes: what a PMD maps, unless `default_hugepagesz=` says otherwise."""
@@ -70,6 +75,16 @@ class Machine:
         variant = era if isinstance(era, Era) else _era(era)
         return cls(boot(what, variant), what, gate if isinstance(gate, Gate) else Gate(boot=gate))
 
+    @classmethod
+    def like(cls, source: str | Path | KernelMemory, *, era: str | Era | None = None, boot: bool = False) -> "Machine":
+        """A machine in the state of the kernel in the core `source`; with `boot`, as that kernel was before it had any HugeTLB page.
+
+        `era` is the protocol to run, None for that kernel's own. Raises HvoError for what is no core of a kernel with HugeTLB pages.
+        """
+        from hvo.machine.like import machine_like  # it makes machines, so it imports this module
+
+        return machine_like(source, era=_era(era) if isinstance(era, str) else era, boot=boot)
+
     # -- driving --
 
     def run(self, actor: Steps) -> Any:  # noqa: ANN401
@@ -83,6 +98,18 @@ class Machine:
     def resize(self, size: int | str, pages: int, node: int | None = None) -> None:
         """Write `pages` to nr_hugepages of the pool of `size`, on all nodes or on one."""
         self.run(hugetlb.set_max_huge_pages(self.world.vmemmap, self.hstate(size, node), pages))
+
+    def reserve_at_boot(self, size: int | str, pages: int, node: int | None = None) -> None:
+        """Give the pool of `size` pages before anything else runs (`hugepages=`); gigantic ones may be built optimised (6.15, x86-64)."""
+        pool, v = self.pool(size), self.world.vmemmap
+        early = v.era.has("built-at-boot") and v.format.arch == "x86_64" and pool.order > self.world.zones.zones[0].max_order
+        if not (early and self.gate.on):
+            self.resize(size, pages, node)
+            return
+        gate, self.gate = self.gate, Gate(built_in=False)
+        self.resize(size, pages, node)
+        self.gate = gate
+        self.run(hugetlb_vmemmap_init(v, pool.order, pool.heads()))
 
     def fill(self, size: int | str) -> int:
         """Grow the pool of `size` over all memory that was asked for -> its pages."""

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hvo.kernel.struct_page import COUNTS, FLAGS, LINK, WORDS
 from hvo.layout.units import format_size
 from hvo.machine.machine import Machine
 from hvo.machine.memmap import Memmap
 from hvo.machine.results import Promise
-from hvo.mmu.walk import walk
 from hvo.steps.vocabulary import strided
 
-_SAMPLE = 32 << 20  # bytes of struct pages that are compared word for word
+_SAMPLE = 32 << 20  # bytes of struct pages that are compared
+_PAGE_FLAGS = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -64,27 +65,35 @@ def _read_only_pages(machine: Machine, pool: Optimized) -> int:
 
 
 class Sample:
-    """Struct pages of some huge pages of the pool of `size` that are not optimised, word for word as they are now; to be compared later."""
+    """What the struct pages of some huge pages of the pool of `size` say now: flags, zone, link and counts; to be compared later.
+
+    The words beside them mean nothing in a tail, and differ between one that was never optimised and one that was restored.
+    """
 
     def __init__(self, machine: Machine, size: int) -> None:
-        v, heads = machine.world.vmemmap, np.setdiff1d(machine.pool(size).heads(), machine.optimized(size))
+        v, heads = machine.world.vmemmap, machine.pool(size).heads()
         self._pages = v.vmemmap_pages(machine.pool(size).order)
         most = min(heads.size, 64, max(_SAMPLE // max(self._pages * v.page_size, 1), 1))
-        self.machine, self.heads = machine, heads[np.unique(np.linspace(0, heads.size - 1, most).astype(np.int64))] if most else heads
-        self.words = self._read()
+        self._machine, self._heads = machine, heads[np.unique(np.linspace(0, heads.size - 1, most).astype(np.int64))] if most else heads
+        self._structs = self._read()
 
-    def _read(self) -> NDArray[np.uint64]:
-        v = self.machine.world.vmemmap
-        if not self._pages:
-            return np.zeros(0, np.uint64)
-        addresses = strided(v.address(self.heads), self._pages, v.page_size).ravel()
-        found = walk(self.machine.world.memory, v.format, self.machine.world.root, addresses)
-        return self.machine.world.memory.read_frames((found.address // np.uint64(v.page_size)).astype(np.int64))
+    @property
+    def count(self) -> int:
+        """How many struct pages."""
+        return len(self._structs)
 
     def differing(self) -> int:
         """How many of the struct pages are not what they were."""
-        now = self._read()
-        return int(np.count_nonzero((now != self.words).reshape(-1, self.machine.world.vmemmap.struct_page_size // 8).any(axis=1)))
+        return int(np.count_nonzero((self._read() != self._structs).any(axis=1)))
+
+    def _read(self) -> NDArray[np.uint64]:
+        """Shape (struct pages, 3)."""
+        v, layout = self._machine.world.vmemmap, self._machine.world.layout
+        addresses = strided(v.address(self._heads), self._pages, v.page_size).ravel()
+        frames = self._machine.world.frame_of(addresses)
+        said = self._machine.world.memory.read_frames(frames).reshape(-1, WORDS)[:, [FLAGS, LINK, COUNTS]]
+        said[:, 0] &= np.uint64(_PAGE_FLAGS | (1 << 64) - (1 << layout.zone_shift))  # between them are hints, such as who used it last
+        return said
 
 
 def frames_return(machine: Machine, restored: Memmap, sample: Sample | None) -> Promise:
@@ -93,7 +102,7 @@ def frames_return(machine: Machine, restored: Memmap, sample: Sample | None) -> 
     assert pools is not None
     unsound = sum(int(np.count_nonzero(~pools.is_sound(pool.heads(), pool.order))) for pool in machine.pools.values() if pool.nr())
     differing = sample.differing() if sample else 0
-    compared = f"; {differing} of {sample.words.size // 8} struct pages compared differ from before" if sample else ""
+    compared = f"; {differing} of {sample.count} struct pages compared differ from before" if sample else ""
     evidence = (
         f"{restored.frames} frames behind {restored.pages} vmemmap pages; the page allocator refused {len(pools.lost)} blocks "
         f"and would refuse {unsound} more{compared}"

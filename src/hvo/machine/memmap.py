@@ -19,8 +19,8 @@ _PIECE = 1 << 18  # vmemmap pages walked at once
 class Memmap:
     """The vmemmap of the memory that was asked for, at one moment.
 
-    `pages`: its virtual pages; `frames`: the frames behind them that are mapped writable by one of them; `shared`: frames that all of their
-    pages map read-only, a zone's shared tails (7.1), which the kernel does not count as memory map; `read_only`: pages mapped read-only;
+    `pages`: its virtual pages; `frames`: frames that one of them maps writable; `shared`: frames that hold the shared tails of a zone
+    (7.1), which no page maps writable and the kernel does not count as memory map; `read_only`: pages mapped read-only;
     `tables`: last-level tables in place of a leaf; `free`: free frames of the page allocator, of all memory. `page_size` in bytes.
     `own` is, for each of at most 256 parts of the vmemmap from its start, the share of pages that have a frame of their own.
     """
@@ -52,26 +52,24 @@ class _Seen:
             self._seen = np.concatenate([self._seen, np.zeros(int(frames.max()) + 1 - self._seen.size, np.bool_)])
         self._seen[frames] = True
 
-    def numbers(self) -> NDArray[np.int64]:
-        """Those noted, ascending."""
-        return np.flatnonzero(self._seen)
+    def count(self) -> int:
+        """How many different ones."""
+        return int(np.count_nonzero(self._seen))
 
 
 def memmap(machine: Machine) -> Memmap:
-    """Walk every page of the vmemmap of the memory that was asked for, and count."""
-    page_size, written, protected = machine.world.vmemmap.page_size, _Seen(), _Seen()
+    """Walk every page of the vmemmap of the memory that was asked for, and count; holes in that memory have none."""
+    page_size, seen = machine.world.vmemmap.page_size, _Seen()
     flags: list[NDArray[np.bool_]] = []
     for addresses in _addresses(machine):
         found = walk(machine.world.memory, machine.world.vmemmap.format, machine.world.root, addresses)
-        frames = (found.address // np.uint64(page_size)).astype(np.int64)
-        written.add(frames[found.writable])
-        protected.add(frames[found.valid & ~found.writable])
-        flags.append(found.writable)
-    writable, own = np.concatenate(flags), written.numbers()
-    shared = np.setdiff1d(protected.numbers(), own, assume_unique=True)
+        seen.add((found.address[found.writable] // np.uint64(page_size)).astype(np.int64))
+        flags.append(found.writable[found.valid])
+    writable = np.concatenate(flags)
+    parts = np.array_split(writable, min(CELLS, writable.size))
     return Memmap(
-        page_size, writable.size, own.size, shared.size, int(np.count_nonzero(~writable)), _tables(machine),
-        machine.world.zones.free_pages, tuple(float(part.mean()) for part in np.array_split(writable, min(CELLS, writable.size))),
+        page_size, writable.size, seen.count(), _shared_tails(machine), int(np.count_nonzero(~writable)), _tables(machine),
+        machine.world.zones.free_pages, tuple(float(part.mean()) for part in parts),
     )  # fmt: skip
 
 
@@ -97,3 +95,12 @@ def _tables(machine: Machine) -> int:
         found = walk(machine.world.memory, v.format, machine.world.root, leaves, stop_level=1)
         count += int(np.count_nonzero(v.format.is_table(found.entry, 1)))
     return count
+
+
+def _shared_tails(machine: Machine) -> int:
+    """How many frames the zones have for shared tails: one for each zone and order that was ever optimised, and never freed."""
+    v, zones = machine.world.vmemmap, np.arange(len(machine.world.zones.zones))
+    if v.era.layout.shares != "zone-tail":
+        return 0
+    slots = [np.asarray(v.tail_slot(zones, pool.order), np.uint64) for pool in machine.pools.values()]
+    return int(np.count_nonzero(machine.world.memory.read_words(np.concatenate(slots))))

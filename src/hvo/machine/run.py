@@ -8,8 +8,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from hvo.errors import HvoError
 from hvo.layout.units import format_size
 from hvo.machine.cmdline import BootParameters, boot_with
@@ -68,13 +66,11 @@ class _Clock:
 
 @dataclass(frozen=True)
 class _Start:
-    """What was there before pages were optimised: the memory map as built and with the pool filled, and frames given back already."""
+    """What was there before pages were optimised; after a scenario: before it began."""
 
-    built: Memmap
-    filled: Memmap
-    freed: int
-    sample: Sample | None
-    snapshots: tuple[Snapshot, ...] | None
+    before: Memmap
+    sample: Sample | None = None
+    snapshots: tuple[Snapshot, ...] | None = None
 
 
 def run(request: Request, announce: Callable[[str], None]) -> RunResult:
@@ -84,12 +80,13 @@ def run(request: Request, announce: Callable[[str], None]) -> RunResult:
     """
     clock = _Clock(announce)
     machine: Machine = clock.time("build", "build the machine", partial(_build, request))
-    built: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
+    if request.scenario is not None:
+        start = _run_scenario(machine, request, request.scenario, clock)
+        return _finish(machine, request, _size(machine, request), start, clock)
     if request.boot is not None:
         boot_with(machine, request.boot)
     size = _size(machine, request)
-    start = _run_scenario(machine, request, built, clock) if request.scenario else _run_pool(machine, request, size, built, clock)
-    return _finish(machine, request, size, start, clock)
+    return _finish(machine, request, size, _run_pool(machine, request, size, clock), clock)
 
 
 def _build(request: Request) -> Machine:
@@ -107,19 +104,21 @@ def _size(machine: Machine, request: Request) -> int:
 # -- getting pages optimised --
 
 
-def _run_scenario(machine: Machine, request: Request, built: Memmap, clock: _Clock) -> _Start:
-    assert request.scenario is not None
-    work = partial(run_scenario, machine, request.scenario)
-    snapshots: list[Snapshot] = clock.time("optimize", "run the scenario", work)
-    return _Start(built, built, 0, None, tuple(snapshots))
+def _run_scenario(machine: Machine, request: Request, path: Path, clock: _Clock) -> _Start:
+    before: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
+    if request.boot is not None:
+        boot_with(machine, request.boot)
+    snapshots: list[Snapshot] = clock.time("optimize", "run the scenario", partial(run_scenario, machine, path))
+    return _Start(before, snapshots=tuple(snapshots))
 
 
-def _run_pool(machine: Machine, request: Request, size: int, built: Memmap, clock: _Clock) -> _Start:
+def _run_pool(machine: Machine, request: Request, size: int, clock: _Clock) -> _Start:
+    """Fill the pool and optimise all of it; what is optimised already, from boot or in a core, is restored first, to count the whole."""
     clock.time("pool", "fill the pool", partial(_fill, machine, request, size))
-    filled: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
-    start = _Start(built, filled, freed_frames(optimized_pools(machine)), Sample(machine, size), None)
-    rest = np.setdiff1d(machine.pool(size).heads(), machine.optimized(size))
-    clock.time("optimize", "optimise", partial(machine.optimize, size, rest))
+    _restore(machine)
+    before: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
+    start = _Start(before, Sample(machine, size))
+    clock.time("optimize", "optimise", partial(machine.optimize, size))
     return start
 
 
@@ -148,7 +147,7 @@ def _finish(machine: Machine, request: Request, size: int, start: _Start, clock:
     clock.time("restore", "restore", partial(_restore, machine))
     restored: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
     measured = (
-        saves(start.filled, after, freed_frames(pools) - start.freed, scenario=request.scenario is not None),
+        saves(start.before, after, freed_frames(pools), scenario=request.scenario is not None),
         tails_read_only(machine, after, pools),
         frames_return(machine, restored, start.sample),
         *clock.time("promises", "measure the other promises", partial(promises, machine, size)),
@@ -158,7 +157,7 @@ def _finish(machine: Machine, request: Request, size: int, start: _Start, clock:
     seconds = Seconds(**{part: clock.seconds[part] for part in ("build", "optimize", "restore", "audit")})
     of = MachineShape(shape.arch, shape.page_size, memory, shape.struct_page_size)
     name = machine.world.vmemmap.era.variant
-    return RunResult(of, name, pool, start.built, after, restored, rows, measured, seconds, start.snapshots)
+    return RunResult(of, name, pool, start.before, after, restored, rows, measured, seconds, start.snapshots)
 
 
 def _sample_rows(machine: Machine, size: int) -> tuple[tuple[bool, ...], ...]:

@@ -6,6 +6,7 @@ what the allocator and the pools say is worked in. Frames whose contents do not 
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def _runs(pages: SavedPages, frames: Frames, page_size: int) -> Iterator[Run]:
         part = frames[start : start + _AT_A_TIME // page_size]
         words = pages.frames(part)
         cuts = [0, *(np.flatnonzero(np.diff(part) != 1) + 1).tolist(), len(part)]
-        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, last in pairwise(cuts):
             chunk = partial(_chunk, words[first:last])
             yield Run(int(part[first]) * page_size, (last - first) * page_size, chunk)
 
@@ -89,7 +90,7 @@ def _write_mem_section(machine: Machine, data: KernelData) -> None:
     memory.write_words(np.uint64(data.roots) + arrays.astype(np.uint64) * np.uint64(8), pointers)
     # The address is encoded so that adding a frame number times sizeof(struct page) gives that frame's (sparse_encode_mem_map).
     places = np.uint64(data.arrays) + numbers.astype(np.uint64) * np.uint64(16)
-    memory.write_words(places, np.uint64(machine.world.vmemmap.base | _SECTION_FLAGS))
+    memory.write_words(places, machine.world.vmemmap.base | _SECTION_FLAGS)
 
 
 def _sections(machine: Machine, data: KernelData) -> Frames:

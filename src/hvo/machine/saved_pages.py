@@ -1,7 +1,7 @@
 """What struct pages say in a saved machine: the state of allocator and pools, which a running machine keeps elsewhere.
 
-A machine keeps what is free, reserved or queued in arrays, and the lists of its pools as well; a kernel keeps them in the struct pages. They
-are worked in while frames of struct pages are written out, so that nothing has to be done to them while the machine runs.
+A machine keeps in arrays what is free, reserved or queued, and the lists of its pools; a kernel keeps that in the struct pages. It is
+worked in while frames of struct pages are written out, so that nothing has to be done about it while the machine runs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class SavedPages:
         at, mine = _find(self._owned.frame, frames)
         if mine.any():
             count = words.shape[1] // WORDS
-            pfns = self._owned.pfn[at[mine]][:, None] + np.arange(count)
+            pfns = self._owned.pfn[at[mine]][:, None] + np.arange(count, dtype=np.int64)
             words[mine] = self._overlaid(words[mine].reshape(-1, WORDS), pfns.ravel()).reshape(-1, words.shape[1])
         first, last = np.searchsorted(self._heads.frame, [frames[0], frames[-1] + 1])
         row, there = _find(frames, self._heads.frame[first:last])
@@ -140,10 +140,11 @@ def _head_words(machine: Machine, lists: int | None) -> _Words:
     freed: list[NDArray[np.bool_]] = []
     place = lists or 0
     for pool in machine.pools.values():
-        for pages, free in [(stack.pages(), True) for stack in pool.free.values()] + [(stack.pages(), False) for stack in pool.used.values()]:
-            found.append((pages[::-1], *_links(machine, pages[::-1], place)))
-            freed.append(np.full(pages.size, free))
-            place += 16
+        for stacks, free in ((pool.free, True), (pool.used, False)):
+            for pages in (stack.pages()[::-1] for stack in stacks.values()):
+                found.append((pages, *_links(machine, pages, place)))
+                freed.append(np.full(pages.size, free))
+                place += 16
     heads, following, preceding = (np.concatenate(column) for column in zip(*found, strict=True))
     physical = machine.world.translate(machine.world.vmemmap.address(heads))
     private = machine.world.memory.read_words(physical + np.uint64(8 * PRIVATE)) & ~np.uint64(1 << HPG_FREED)

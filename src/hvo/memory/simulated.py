@@ -297,7 +297,7 @@ class SimulatedMemory:
 
     def _templates_hold(self, slots: NDArray[np.int32], word: int, values: Words, but_first: bool) -> NDArray[np.bool_]:
         row = self._row.rows[slots, 0]
-        found = self._table[row, word]
+        found: Words = self._table[row, word]
         if word == LINK_WORD:
             found = np.where(self._linked[row], self._link.rows[slots, 0], found)
         same = found == values

@@ -23,6 +23,8 @@ FIXES = {
     "wait-for-readers": "optimise waits for read-side sections before it remaps (H03)",
     "dcache-head": "flush_dcache_page and __sync_icache_dcache use the flags of the head of a HugeTLB page (H02)",
     "dump-hotplug-lock": "the page-table dump holds the hotplug lock (H16)",
+    "built-at-boot": "on x86-64 the vmemmap of gigantic pages reserved at boot is built optimised, before anyone reads it (6.15)",
+    "protect-whole-range": "of those, the entries of all tails are made read-only, not only the first ones' (H15)",
 }
 """Every named fix, and what it does."""
 
@@ -34,7 +36,7 @@ _BORN_WITH: dict[str, tuple[str, ...]] = {
         "reset-tails", "wait-for-readers", "dcache-head", "dump-hotplug-lock",
     ),
 }  # fmt: skip
-_BORN_WITH["7.1"] = (*_BORN_WITH["6.2"], "rollback-tails-only", "publish-tail")
+_BORN_WITH["7.1"] = (*_BORN_WITH["6.2"], "rollback-tails-only", "publish-tail", "built-at-boot", "protect-whole-range")
 
 
 @dataclass(frozen=True)

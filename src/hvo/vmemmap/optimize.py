@@ -95,7 +95,7 @@ def _optimize(v: Vmemmap, order: int, head: Value, *, flush: bool) -> Steps:
     if (yield from _self_hosted(v, head)):
         return REFUSED
     yield Count(Counter.OPTIMIZED_KEY, 1)
-    shared = yield from _shared_tail(v, order, head)
+    shared = yield from shared_tail(v, order, head)
     if shared is False:
         return (yield from _give_up(v, head, None))
     if v.era.batched:  # from 6.7 on the flag is set before the copy, so that the copied head has it
@@ -131,7 +131,7 @@ def _copy_head(v: Vmemmap, head: Value) -> Steps:
     return frame
 
 
-def _shared_tail(v: Vmemmap, order: int, head: Value) -> Steps:
+def shared_tail(v: Vmemmap, order: int, head: Value) -> Steps:
     """The frame that tails of `order` share in the zone of `head` (7.1) -> its pfn; None in other eras; False when there is no frame."""
     if v.era.layout.shares != "zone-tail":
         return None

@@ -51,7 +51,7 @@ def _remap_pieces(v: Vmemmap, remap: Remap) -> Steps:
         if first == 0 and remap.new_head is not None:
             yield from _move_head(v, remap, pte, address)
         if shared is None:
-            shared = yield from _frame_of(v, pte, kept - 1)
+            shared = yield from frame_at(v, pte, kept - 1)
         skip = kept if first == 0 else 0
         yield from _share(v, shared, pte, address, skip, pages - skip)
         walked = first + pages
@@ -65,7 +65,7 @@ def pte_of(v: Vmemmap, address: Value) -> Steps:
     return v.pte_location(entry.value, address)
 
 
-def _frame_of(v: Vmemmap, pte: Value, index: int) -> Steps:
+def frame_at(v: Vmemmap, pte: Value, index: int) -> Steps:
     """Read PTE number `index` from `pte` on -> the frame it maps."""
     entry = yield ReadEntry(pte + np.uint64(8 * index), 0)
     return v.pfn(entry.value)

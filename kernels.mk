@@ -1,0 +1,17 @@
+# Real kernels: Debian's for x86-64, booted under QEMU by tests/kernels, and arm64 ones that are built here.
+KERNELS := build/kernels
+
+.PHONY: kernels test-kernels kernel-arm64
+
+# Never fails: where QEMU or the kernels cannot be installed, the tests are skipped and say so.
+kernels:
+	@tools/install_kernels.sh $(KERNELS) || echo "the tests of real kernels will be skipped"
+
+test: kernels
+
+test-kernels: $(READY) kernels
+	$(BIN)/pytest tests/kernels -m 'kernels and not arm64' $(ARGS)
+
+kernel-arm64: $(READY)
+	tools/build_arm64_kernels.sh $(KERNELS)
+	$(BIN)/pytest tests/kernels -m arm64 $(ARGS)

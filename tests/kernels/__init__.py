@@ -1,0 +1,1 @@
+"""Real kernels under emulation: what this project says about them equals what they say about themselves."""

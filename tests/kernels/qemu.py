@@ -1,0 +1,75 @@
+"""QEMU: the machine that a guest runs on, and the questions that it answers (QMP)."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kernels.installed import Kernel, tool
+
+
+class Emulator(NamedTuple):
+    """How an architecture is emulated: the command, and the guest's names for its console and for the port that it reports on."""
+
+    command: tuple[str, ...]
+    console: str
+    report: str
+
+
+# The machine `virt` has one serial port, so reports share the console.
+_EMULATORS = {
+    "x86_64": Emulator(("qemu-system-x86_64", "-cpu", "max"), "ttyS0", "ttyS1"),
+    "arm64": Emulator(("qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a57"), "ttyAMA0", "ttyAMA0"),
+}
+
+
+class Qmp:
+    """A connection to a running QEMU."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._stream = self._socket.makefile("rw")
+        self._stream.readline()
+        self.ask("qmp_capabilities")
+
+    def ask(self, command: str, **arguments: object) -> Any:  # noqa: ANN401
+        """The answer to `command`; raises `RuntimeError` with QEMU's own words when it refuses."""
+        self._stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self._stream.flush()
+        for line in self._stream:  # events may come first
+            answer = json.loads(line)
+            if "error" in answer:
+                raise RuntimeError(f"QEMU: {command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+        raise RuntimeError(f"QEMU: {command}: it ended without an answer")
+
+    def dump(self, path: Path) -> None:
+        """Save the guest's memory as an ELF core."""
+        self.ask("dump-guest-memory", paging=False, protocol=f"file:{path}")
+
+
+@contextmanager
+def machine(kernel: Kernel, work: Path, memory_mib: int, append: str, image: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+    """A machine that boots `kernel` with the archive `work`/initrd; its ports write to `work`/console and, if it has two, `work`/report."""
+    emulator = _EMULATORS[kernel.arch]
+    arguments = f"console={emulator.console} report=/dev/{emulator.report} panic=-1 quiet {append}"
+    ports = dict.fromkeys(("console", "report") if emulator.console != emulator.report else ("console",))
+    command = [
+        tool(emulator.command[0]), *emulator.command[1:], "-accel", "tcg", "-smp", "2", "-m", str(memory_mib),
+        "-kernel", str(kernel.image), "-initrd", str(work / "initrd"), "-append", arguments,
+        "-nodefaults", "-display", "none", "-no-reboot", "-device", "vmcoreinfo", "-qmp", f"unix:{work / 'qmp'},server=on,wait=off",
+        *(word for port in ports for word in ("-serial", f"file:{work / port}")),
+        *(("-drive", f"file={image},format=raw,if=virtio,readonly=on") if image else ()),
+    ]
+    with (work / "emulator").open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
