@@ -39,3 +39,5 @@ lock:
 
 clean:
 	rm -rf $(VENV) build dist
+
+-include kernels.mk

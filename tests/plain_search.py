@@ -1,7 +1,7 @@
 """A plain search: every interleaving of two actors, breadth first, on a small real machine.
 
-Each step of an actor is one primitive. Steps that touch only what the other actor never does (a table that is not installed yet, the PTEs and
-the struct pages of the actor's own huge page) go along with the step before. A state is the machine plus what each actor has received.
+Each step of an actor is one primitive. Steps that touch only what the other actor never does (a table that is not installed yet, the PTEs
+and the struct pages of the actor's own huge page) go along with the step before. A state is the machine plus what each actor received.
 """
 
 import copy
@@ -18,9 +18,9 @@ from hvo.steps import composite as c
 from hvo.steps import vocabulary as s
 
 PRIVATE = (
-    c.FillTable, c.FillTails, c.CopyFrame, s.StorePage, s.TestPage, s.Count, s.PileFrames, s.PileIsEmpty, s.TakePiled, s.WriteBarrier, s.Locate, s.Invalidate, s.InvalidateAll,
-    s.AwaitInvalidation, s.SynchronizeReaders,
-)
+    c.FillTable, c.FillTails, c.CopyFrame, s.StorePage, s.TestPage, s.Count, s.PileFrames, s.PileIsEmpty, s.TakePiled, s.WriteBarrier,
+    s.Locate, s.Invalidate, s.InvalidateAll, s.AwaitInvalidation, s.SynchronizeReaders,
+)  # fmt: skip
 SHARED_LOCKS = (s.Lock.MMAP_READ,)
 
 
@@ -89,10 +89,7 @@ class State:
         actor, world = self.actors[i], self.machine.world
         step = actor.next(self.machine)
         world.pile = self.piles[i]
-        if isinstance(step, s.Acquire | s.Release):
-            result = self._lock(step)
-        else:
-            result = world.perform(step)
+        result = self._lock(step) if isinstance(step, s.Acquire | s.Release) else world.perform(step)
         self.trace.append((i, type(step).__name__))
         actor.received = (*actor.received, result)
 

@@ -11,8 +11,9 @@ from hvo.memory.simulated import SimulatedMemory
 PAGE = 4096
 FRAMES = 6
 
+near_the_start = st.tuples(st.integers(0, FRAMES - 1), st.integers(0, 40)).map(lambda at: at[0] * 512 + at[1])
 operation = st.one_of(
-    st.tuples(st.just("write"), st.tuples(st.integers(0, FRAMES - 1), st.integers(0, 40)).map(lambda at: at[0] * 512 + at[1]), st.integers(0, 2**64 - 1)),
+    st.tuples(st.just("write"), near_the_start, st.integers(0, 2**64 - 1)),
     st.tuples(st.just("fill"), st.lists(st.integers(0, FRAMES - 1), unique=True), st.integers(1, 9), st.booleans()),
     st.tuples(st.just("update"), st.lists(st.integers(0, FRAMES - 1), unique=True), st.integers(0, 7), st.booleans()),
     st.tuples(st.just("copy"), st.integers(0, FRAMES - 1), st.integers(0, FRAMES - 1)),

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kernels.installed import Kernel, tool
+
+
+_ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 
 
 class Emulator(NamedTuple):
@@ -51,6 +55,24 @@ class Qmp:
     def dump(self, path: Path) -> None:
         """Save the guest's memory as an ELF core."""
         self.ask("dump-guest-memory", paging=False, protocol=f"file:{path}")
+        path.chmod(0o600)
+        _headers_in_front(path)
+
+
+def _headers_in_front(path: Path) -> None:
+    """Put the program headers of the core at `path` right behind the file's header, where makedumpfile 1.7 takes them to be.
+
+    QEMU 7.2 has section headers there, and the size of a pointer as `e_ehsize` (prepare_elf64_header in its dump/dump.c).
+    """
+    with path.open("r+b") as core:
+        ident, kind, machine, version, entry, at, _, flags, _, size, count, *_ = _ELF_HEADER.unpack(core.read(_ELF_HEADER.size))
+        core.seek(at)
+        headers = core.read(size * count)
+        core.seek(0)
+        core.write(_ELF_HEADER.pack(
+            ident, kind, machine, version, entry, _ELF_HEADER.size, 0, flags, _ELF_HEADER.size, size, count, 0, 0, 0
+        ))
+        core.write(headers)
 
 
 @contextmanager

@@ -71,13 +71,14 @@ def _turns(nodes: tuple[int, ...], count: int) -> NDArray[np.int64]:
 def _allocate(h: Hstate, count: int) -> Steps:
     """Allocate up to `count` blocks, nodes taking turns; a node that has no more is passed over -> heads in the order of allocation."""
     parts: list[Heads] = []
-    nodes = h.nodes
+    nodes = list(h.nodes)
     while count > 0 and nodes:
-        shares = [len(turn) for turn in np.array_split(np.zeros(count), len(nodes))]
         got: list[Heads] = []
-        for node, share in zip(nodes, shares, strict=True):
-            got.append((yield AllocateFolios(h.order, node, share)))
-        nodes = tuple(node for node, heads, share in zip(nodes, got, shares, strict=True) if len(heads) == share)
+        for node, share in _shares(tuple(nodes), count):
+            heads: Heads = yield AllocateFolios(h.order, node, share)
+            got.append(heads)
+            if heads.size < share:
+                nodes.remove(node)
         parts.append(_interleave(got))
         count -= parts[-1].size
     return np.concatenate([*parts, np.zeros(0, np.int64)])
@@ -147,6 +148,7 @@ def _shrink(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps:
 
 
 def _shares(nodes: tuple[int, ...], count: int) -> Iterator[tuple[int, int]]:
+    """How many of `count` pages each node gives when they take turns; nodes that give none are left out."""
     for index, node in enumerate(nodes):
         share = (max(count, 0) + len(nodes) - 1 - index) // len(nodes)
         if share:

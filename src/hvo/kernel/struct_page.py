@@ -1,7 +1,7 @@
 """`struct page`: which word holds what, in each era; 64 bytes, eight words, little endian.
 
-Sources: include/linux/mm_types.h and include/linux/page-flags.h of 5.14, 6.1, 6.12 and 7.1; the offsets agree with the VMCOREINFO of running
-kernels of those versions.
+Sources: include/linux/mm_types.h and include/linux/page-flags.h of 5.14, 6.1, 6.12 and 7.1; the offsets agree with the VMCOREINFO of
+running kernels of those versions.
 """
 
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ def _flag(bit: int) -> Field:
 class StructPageLayout:
     """Where a kernel keeps what this project reads and writes in a struct page.
 
-    `link` is "pointer" (word 1 of a tail: address of the head, plus 1) or "mask" (a mask that takes a tail's own address to its head's, plus 1).
+    `link` is "pointer" (word 1 of a tail: address of the head, plus 1) or "mask" (a mask from a tail's own address to its head's, plus 1).
     """
 
     name: str

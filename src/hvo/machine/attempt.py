@@ -5,33 +5,33 @@ The pages of a run go through the block together, each step with arrays. What mu
 * Pages that read the same word (the leaf that 64 huge pages share) do not go together: the first one goes ahead, to the end of its block,
   and the others read again what it left. A word that the page ahead did not change may then be read by the rest together. (Where a run of
   the same block showed that nobody changes such words, `careful` may be off: they go together, and the log below says if that was wrong.)
-* Where pages get different answers they part, and each group goes on by itself (the block is a function of the results that it received, so
-  a group's generator is made anew and fed with what its pages got).
-* Frames come out of a first-in-first-out queue (`hvo.kernel.buddy`), so N pages that take one each get what one after the other would. When
-  the order of taking was not the order of the pages, the run is undone and done again with the frames dealt out page by page.
-* Frames are freed, and counters changed, at the end, in the order of the pages.
-* All accesses are logged, and two that met in another order than that of their pages, a refused allocation, or a fault end the run:
-  everything is undone, and the caller hears how many pages can go at once.
+* Where pages get different answers they part, and each group goes on by itself (the block is a function of the results that it received,
+  so a group's generator is made anew and fed with what its pages got).
+* Frames come out of a first-in-first-out queue (`hvo.kernel.buddy`), so N pages that take one each get what one after the other would.
+  When the order of taking was not the order of the pages, the run is undone and done again with the frames dealt out page by page.
+* Frames are freed, and counters changed, at the end, in the order of the pages (`hvo.machine.deferred`).
+* Accesses to entries, variables and fields of struct pages are logged. Two that met in another order than that of their pages, a refused
+  allocation, or a fault end the run: everything is undone, and the caller hears how many pages can go at once.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvo.machine.conflicts import Access, Lanes, out_of_order, written
 from hvo.machine.deal import Deal
+from hvo.machine.deferred import Deferred, Taken
 from hvo.machine.world import Divergence, Frames, KernelFault, World
 from hvo.memory.interface import Words
 from hvo.steps import composite as c
 from hvo.steps import folio as f
 from hvo.steps import pool as p
 from hvo.steps import vocabulary as s
-from hvo.steps.vocabulary import Counter, Entry
+from hvo.steps.vocabulary import Entry
 
 _MOST_ROUNDS = 20
 
@@ -44,47 +44,42 @@ class Cut(Exception):
         self.pages = pages
 
 
-class Taken(NamedTuple):
-    """Frames that the pages `lanes` allocated in one step, `count` each, on `node`."""
+class DealOut(Exception):
+    """The frames must be dealt out beforehand: `counts` to each page, on `node`."""
 
-    lanes: Lanes
-    count: int
-    node: int
-    frames: Frames
+    def __init__(self, counts: Lanes, node: int) -> None:
+        super().__init__("frames were not taken in the order of the pages")
+        self.counts, self.node = counts, node
 
 
-class Given(NamedTuple):
-    """Frames, shape (pages, n), that the pages `lanes` let go of in one step."""
+@dataclass(frozen=True)
+class Known:
+    """What earlier runs of a block showed: it frees frames; words that pages share must be read with care; how frames are dealt out."""
 
-    lanes: Lanes
-    frames: Frames
-    memmap: bool
+    frees: bool
+    careful: bool = True
+    deal: Deal | None = None
 
 
 class Attempt:
-    """One run of the block of `step` for `items`, some of its items; `frees` says that the block is known to free frames."""
+    """One run of the block of `step` for `items`, some of its items."""
 
-    def __init__(self, world: World, step: c.ForEach, items: NDArray[Any], *, frees: bool, careful: bool = True, deal: Deal | None = None) -> None:
-        self._world, self._step, self._items, self._frees, self._careful, self._deal = world, step, items, frees, careful, deal
+    def __init__(self, world: World, step: c.ForEach, items: NDArray[Any], known: Known) -> None:
+        self._world, self._step, self._items, self._known = world, step, items, known
         self.changes_shared = False
         """Whether a page changed a word that pages behind it read as well."""
         self._results = np.zeros(len(items), np.int64)
         self._log: list[Access] = []
         self._settled: dict[bool, list[Words]] = {False: [], True: []}
-        self.taken: list[Taken] = []
-        self._freed: list[Given] = []
-        self._piled: list[Given] = []
-        self._counts: list[tuple[Counter, int]] = []
-        self._folios: list[tuple[Lanes, f.FreeFolio]] = []
-        self._pooled: list[tuple[Lanes, p.PutFree]] = []
-        self._flushes = self._synchronizations = 0
+        self._later = Deferred(world)
         self._queued = sum(zone.queued for zone in world.zones.zones)
         self._perform_as: dict[type, Callable[[Any, Lanes], Any]] = {
-            s.AllocateFrame: self._allocate_frame, c.AllocateFrames: self._allocate_frames, s.FreeFrame: self._free_frame,
-            f.AllocateFolio: self._allocate_folio, f.FreeFolio: self._free_folio, p.PutFree: self._put_free,
-            s.PileFrames: self._pile_frames, c.FreePile: self._free_pile, s.Count: self._count, s.Acquire: self._skip, s.Release: self._skip,
-            s.Invalidate: self._flush, s.InvalidateAll: self._flush, c.Flush: self._flush, c.FlushAll: self._flush,
-            s.SynchronizeReaders: self._synchronize, s.PileIsEmpty: self._cannot, s.TakePiled: self._cannot, c.ForEach: self._cannot,
+            s.AllocateFrame: self._allocate_frame, c.AllocateFrames: self._allocate_frames, f.AllocateFolio: self._allocate_folio,
+            s.FreeFrame: self._later.free_frame, s.PileFrames: self._later.pile_frames, c.FreePile: self._free_pile,
+            f.FreeFolio: self._later.free_folio, p.PutFree: self._later.put_free, s.Count: self._later.count,
+            s.Invalidate: self._later.flush, s.InvalidateAll: self._later.flush, c.Flush: self._later.flush, c.FlushAll: self._later.flush,
+            s.SynchronizeReaders: self._later.synchronize, s.Acquire: self._skip, s.Release: self._skip, s.PileIsEmpty: self._cannot,
+            s.TakePiled: self._cannot, c.ForEach: self._cannot,
         }  # fmt: skip
 
     def run(self) -> NDArray[np.int64]:
@@ -99,12 +94,12 @@ class Attempt:
             self._world.undo()
             for zone, mark in zip(zones, marks, strict=True):
                 zone.rollback(mark)
-            self._world.memory.forget(np.concatenate([np.zeros(0, np.int64), *(taken.frames.ravel() for taken in self.taken)]))
+            self._world.memory.forget(self._later.frames_taken())
             if isinstance(error, KernelFault):
                 raise Cut(0) from None
             raise
         self._world.journal = None
-        self._commit()
+        self._later.commit()
         return self._results
 
     # -- going through the block --
@@ -140,7 +135,7 @@ class Attempt:
 
     def _ahead(self, points: Words, page: bool) -> NDArray[np.bool_] | None:
         """The pages that must go ahead of those that touch the same word; None when all may go on together."""
-        if not self._careful:
+        if not self._known.careful:
             return None
         first = _first_of_each(points)
         if first.all():
@@ -191,22 +186,21 @@ class Attempt:
     def _allocate_frames(self, step: c.AllocateFrames, lanes: Lanes) -> Frames:
         return self._take(lanes, step.count, step.node, step.this_node_only, step.memmap)
 
-    def _take(self, lanes: Lanes, count: int, node: Any, this_node_only: bool, memmap: bool) -> Frames:  # noqa: ANN401
+    def _take(self, lanes: Lanes, count: int, node: s.Value, this_node_only: bool, memmap: bool) -> Frames:
         nodes = np.broadcast_to(np.asarray(node, np.int64), lanes.shape)
         if (nodes != nodes[0]).any():
             raise Cut(int(lanes[np.argmax(nodes != nodes[0])]))
-        frames = self._frames(lanes, count, int(nodes[0]), this_node_only) if self._deal is None else self._deal.take(lanes, count)
-        self.taken.append(Taken(lanes, count, int(nodes[0]), frames))
-        if memmap:
-            self._counts.append((Counter.MEMMAP, count * lanes.size))
+        deal = self._known.deal
+        frames = deal.take(lanes, count) if deal else self._frames(lanes, count, int(nodes[0]), this_node_only)
+        self._later.take(Taken(lanes, int(nodes[0]), frames), memmap=memmap)
         return frames
 
     def _frames(self, lanes: Lanes, count: int, node: int, this_node_only: bool) -> Frames:
         """`count` frames for each of `lanes`, shape (pages, count); where page by page would find frames freed meanwhile, no more."""
         need = count * lanes.size
         allowed = self._world.zones.allowed(need, node, this_node_only=this_node_only)
-        if self._frees:
-            allowed = min(allowed, self._queued - sum(taken.frames.size for taken in self.taken))
+        if self._known.frees:
+            allowed = min(allowed, self._queued - self._later.taken_count)
         if allowed < need:
             raise Cut(int(lanes[max(allowed, 0) // count]))
         return self._world.zones.allocate_upto(need, node, this_node_only=this_node_only).reshape(lanes.size, count)
@@ -224,38 +218,9 @@ class Attempt:
             raise Cut(int(lanes[heads.size]))
         return heads
 
-    def _free_folio(self, step: f.FreeFolio, lanes: Lanes) -> bool:
-        assert self._world.pools is not None
-        sound = self._world.pools.is_sound(np.asarray(step.heads, np.int64), step.order)
-        self._folios.append((lanes, step))
-        return self._world.one_answer(sound)
-
-    def _put_free(self, step: p.PutFree, lanes: Lanes) -> None:
-        self._pooled.append((lanes, step))
-
-    def _free_frame(self, step: s.FreeFrame, lanes: Lanes) -> None:
-        self._freed.append(Given(lanes, np.asarray(step.pfn, np.int64)[:, None], step.memmap))
-
-    def _pile_frames(self, step: s.PileFrames, lanes: Lanes) -> None:
-        self._piled.append(Given(lanes, step.pfns, memmap=True))
-
     def _free_pile(self, step: c.FreePile, lanes: Lanes) -> None:
-        mine = [given for given in self._piled if np.array_equal(given.lanes, lanes)]
-        others = [given for given in self._piled if not any(given is own for own in mine)]
-        if len(self._world.pile) or any(np.isin(given.lanes, lanes).any() for given in others):
+        if len(self._world.pile) or not self._later.free_pile(lanes):
             raise Cut(0)
-        self._piled = others
-        if mine:
-            self._freed.append(Given(lanes, np.concatenate([given.frames for given in mine], axis=1)[:, ::-1], memmap=True))
-
-    def _count(self, step: s.Count, lanes: Lanes) -> None:
-        self._counts.append((step.counter, step.delta * lanes.size))
-
-    def _flush(self, step: s.Step, lanes: Lanes) -> None:
-        self._flushes += lanes.size
-
-    def _synchronize(self, step: s.Step, lanes: Lanes) -> None:
-        self._synchronizations += lanes.size
 
     def _skip(self, step: s.Step, lanes: Lanes) -> None:
         """A lock that only this actor could want."""
@@ -266,70 +231,29 @@ class Attempt:
     # -- the end --
 
     def _check(self) -> None:
-        if out_of_order(self._log) or (self._deal is not None and not self._deal.used_up):
+        later, deal = self._later, self._known.deal
+        if out_of_order(self._log) or (deal is not None and not deal.used_up) or later.frees_both_ways:
             raise Cut(0)
         failed = np.flatnonzero(self._results) if self._step.stops is not None else np.zeros(0, np.int64)
-        if failed.size or len({given.memmap for given in self._freed}) > 1:
-            raise Cut(int(failed[0]) if failed.size else 0)
-        wanted = sum(taken.frames.size for taken in self.taken)
-        if (self._freed or self._frees_unmovable()) and wanted > self._queued:
-            raise Cut(self._queued * len(self._items) // wanted)
-        if self._deal is None and not _page_by_page(self.taken):
-            raise DealOut(self._per_page(), self.taken[0].node)
-
-    def _frees_unmovable(self) -> bool:
-        """Whether a page gives back a block from which frames could be taken."""
-        zones = self._world.zones
-        movable = np.array([zone.movable for zone in zones.zones])
-        return any(not movable[zones.zone_of(np.asarray(step.heads, np.int64))].all() for _, step in self._folios)
-
-    def _per_page(self) -> Lanes:
-        """Frames that each page took."""
-        counts = np.zeros(len(self._items), np.int64)
-        for taken in self.taken:
-            counts[taken.lanes] += taken.count
-        return counts
-
-    def _commit(self) -> None:
-        for counter, delta in self._counts:
-            self._world.counters[counter] += delta
-        self._world.flushes += self._flushes
-        self._world.synchronizations += self._synchronizations
-        if self._freed:
-            self._world.give_frames(_in_order_of_pages(self._freed), memmap=self._freed[0].memmap)
-        self._world.pile.push(_in_order_of_pages(self._piled))
-        for steps in (self._folios, self._pooled):
-            for step in _together(steps):
-                self._world.perform(step)
-
-
-class DealOut(Exception):
-    """The frames must be dealt out beforehand: `counts` to each page, on `node`."""
-
-    def __init__(self, counts: Lanes, node: int) -> None:
-        super().__init__("frames were not taken in the order of the pages")
-        self.counts, self.node = counts, node
+        if failed.size:
+            raise Cut(int(failed[0]))
+        if later.frees_unmovable and later.taken_count > self._queued:
+            raise Cut(self._queued * len(self._items) // later.taken_count)
+        if deal is None and not later.taken_page_by_page:
+            raise DealOut(later.taken_per_page(len(self._items)), later.node)
 
 
 _PAGE_STEPS = (s.TestPage, s.LoadPage, s.StorePage, s.IncrementUnlessZero, s.FreezeCount)
 _READS = (s.ReadEntry, s.ReadPointer, s.TestPage, s.LoadPage)
 
 
-def _together(steps: Sequence[tuple[Lanes, f.FreeFolio | p.PutFree]]) -> list[s.Step]:
-    """Steps that pages did one by one, as one step over all of them in the order of the pages."""
-    if not steps:
-        return []
-    lanes = np.concatenate([lanes for lanes, _ in steps])
-    heads = np.concatenate([np.asarray(step.heads, np.int64) for _, step in steps])
-    return [replace(steps[0][1], heads=heads[np.argsort(lanes, kind="stable")])]
-
-
 def _select(result: Any, pages: NDArray[np.bool_]) -> Any:  # noqa: ANN401
     """What the chosen pages received."""
     if isinstance(result, Entry):
         return Entry(result.kind, _select(result.value, pages))
-    if isinstance(result, np.ndarray) and result.ndim and len(result) == len(pages):
-        return result[pages]
+    if isinstance(result, np.ndarray):
+        values = cast("NDArray[Any]", result)
+        return values[pages] if values.ndim and len(values) == len(pages) else values
     return result
 
 
@@ -341,24 +265,3 @@ def _first_of_each(points: Words) -> NDArray[np.bool_]:
     out = np.zeros(points.shape, np.bool_)
     out[np.unique(points, return_index=True)[1]] = True
     return out
-
-
-def _page_by_page(events: list[Taken]) -> bool:
-    """Whether the pages took their frames one page after the other."""
-    return all(
-        before.lanes[-1] < after.lanes[0] or (before.lanes.size == after.lanes.size == 1 and before.lanes[0] == after.lanes[0])
-        for before, after in pairwise(events)
-    )
-
-
-def _in_order_of_pages(given: list[Given]) -> Frames:
-    """All frames in one array, page after page, each page's in the order it let go of them."""
-    if not given:
-        return np.zeros(0, np.int64)
-    if len(given) == 1:
-        return given[0].frames.ravel()
-    if all(each.lanes is given[0].lanes for each in given):
-        return np.concatenate([each.frames for each in given], axis=1).ravel()
-    lanes = np.concatenate([np.repeat(each.lanes, each.frames.shape[1]) for each in given])
-    frames = np.concatenate([each.frames.ravel() for each in given])
-    return frames[np.argsort(lanes, kind="stable")]

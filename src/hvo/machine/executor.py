@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.machine.attempt import Attempt, Cut, DealOut
+from hvo.machine.attempt import Attempt, Cut, DealOut, Known
 from hvo.machine.deal import Deal
 from hvo.machine.world import World
 from hvo.steps.composite import Composite, ForEach, primitives
@@ -98,7 +98,7 @@ class _Run:
     def _attempt(self, items: NDArray[Any]) -> NDArray[np.int64]:
         if self._share is not None:
             return self._dealt_out(items, np.full(len(items), self._share), self._node)
-        attempt = Attempt(self._world, self._step, items, frees=self._frees, careful=self._careful)
+        attempt = Attempt(self._world, self._step, items, Known(self._frees, self._careful))
         try:
             results = attempt.run()
         except DealOut as order:
@@ -116,7 +116,7 @@ class _Run:
             raise Cut(0)
         deal = Deal(counts, frames)
         try:
-            return Attempt(self._world, self._step, items, frees=self._frees, careful=self._careful, deal=deal).run()
+            return Attempt(self._world, self._step, items, Known(self._frees, self._careful, deal)).run()
         except BaseException:
             zones.rollback(mark)
             raise

@@ -149,7 +149,7 @@ class Machine:
         return self.run(hugetlb_vmemmap_optimize_folios(self.world.vmemmap, self.hstate(size).order, heads))
 
     def restore(self, size: int | str, heads: Heads | None = None) -> NDArray[np.int64]:
-        """Restore pages of the pool of `size` (all: None), which stay in the pool -> 0 or an error number for each, up to the first error."""
+        """Restore pages of the pool of `size` (all: None), which stay in it -> 0 or an error number for each, up to the first error."""
         heads = self.pool(size).heads() if heads is None else heads
         return self.run(hugetlb_vmemmap_restore_folios(self.world.vmemmap, self.hstate(size).order, heads))
 

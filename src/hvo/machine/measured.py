@@ -65,9 +65,10 @@ def _read_only_pages(machine: Machine, pool: Optimized) -> int:
 
 
 class Sample:
-    """What the struct pages of some huge pages of the pool of `size` say now: flags, zone, link and counts; to be compared later.
+    """What the struct pages of some huge pages of the pool of `size` say now: flags, link and counts; to be compared later.
 
-    The words beside them mean nothing in a tail, and differ between one that was never optimised and one that was restored.
+    What else real struct pages hold means nothing in a tail, and is lost in real kernels too: left-overs of earlier use, and in the flags
+    who used the page last (7.3 restores a tail without it).
     """
 
     def __init__(self, machine: Machine, size: int) -> None:
@@ -88,11 +89,11 @@ class Sample:
 
     def _read(self) -> NDArray[np.uint64]:
         """Shape (struct pages, 3)."""
-        v, layout = self._machine.world.vmemmap, self._machine.world.layout
-        addresses = strided(v.address(self._heads), self._pages, v.page_size).ravel()
-        frames = self._machine.world.frame_of(addresses)
-        said = self._machine.world.memory.read_frames(frames).reshape(-1, WORDS)[:, [FLAGS, LINK, COUNTS]]
-        said[:, 0] &= np.uint64(_PAGE_FLAGS | (1 << 64) - (1 << layout.zone_shift))  # between them are hints, such as who used it last
+        v, memory = self._machine.world.vmemmap, self._machine.world.memory
+        frames = self._machine.world.frame_of(strided(v.address(self._heads), self._pages, v.page_size).ravel())
+        said = memory.read_frames(frames).reshape(-1, WORDS)[:, [FLAGS, LINK, COUNTS]]
+        if memory.backing is not None:
+            said[:, 0] &= np.uint64(_PAGE_FLAGS)
         return said
 
 

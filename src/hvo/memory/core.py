@@ -61,6 +61,13 @@ class CoreMemory:
             words[start:start + _CHUNK] = self._gather(flat[start:start + _CHUNK])
         return words.reshape(addresses.shape)
 
+    def read_strided(self, starts: Words, count: int, step: int) -> Words:
+        """The words at `starts[i] + j * step`, j < `count`, each row of which lies in one frame (see `hvo.memory.strided`)."""
+        inside = np.arange(count, dtype=np.uint64) * np.uint64(step)
+        if isinstance(self._gather, _MappedWords):
+            return self._gather.strided(starts, inside)
+        return self.read_words(starts[:, None] + inside)
+
     def readable(self, addresses: Words) -> NDArray[np.bool_]:
         """Which of the physical `addresses` (any shape) the core has."""
         return self.segments.locate(addresses).present
@@ -176,6 +183,17 @@ class _MappedWords:
             here = offsets % np.uint64(8) == shift
             words[here] = view[(offsets[here] - np.uint64(shift)) >> np.uint64(3)]
         return words
+
+
+    def strided(self, starts: Words, inside: Words) -> Words:
+        """The words at each of `starts` plus each of `inside`, where only the starts must be looked up."""
+        offsets, present = self._segments.locate(starts)
+        _require(self._path, starts, present)
+        if len(self._views) > 1:
+            return self((starts[:, None] + inside).reshape(-1)).reshape(len(starts), len(inside))
+        (shift, view), = self._views.items()
+        first = (offsets - np.uint64(shift)) >> np.uint64(3)
+        return view[first[:, None] + (inside >> np.uint64(3))]
 
 
 class _PackedWords:

@@ -61,7 +61,7 @@ class PutFree(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EndUse(Step):
-    """Take up to `count` pages of `node` that are in use, the last one first, out of use -> int64 array of heads; the caller has them now."""
+    """Take up to `count` pages of `node` out of use, the last used first -> int64 array of heads; the caller has them now."""
 
     size: int
     node: int

@@ -1,9 +1,9 @@
 """What an actor may do in one step, and what it gets back.
 
-A protocol is a generator that yields steps and goes on from their results. Two kinds exist. A *primitive* is one thing that another CPU can
-see happen: one memory access, one entry written, one lock, one frame allocated or freed, one invalidation requested or completed. A
-*composite* stands for a fixed run of primitives, which its `parts` yields in the kernel's order; an executor that can do the same work at once
-(arrays) may, and one that interleaves (the checker) takes it apart.
+A protocol is a generator that yields steps and goes on from their results. Two kinds exist. A *primitive* is one thing that another CPU
+can see happen: one memory access, one entry written, one lock, one frame allocated or freed, one invalidation requested or completed. A
+*composite* stands for a fixed run of primitives, which its `parts` yields in the kernel's order; an executor that can do the same work at
+once (arrays) may, and one that interleaves (the checker) takes it apart.
 
 The fields hold one value for one page. An executor that runs a block for many pages at once gives the generator arrays whose *first axis is
 the page*, so code between steps is written with numpy's broadcasting (`strided`), and branches only on results that say so: `None`, `bool`

@@ -1,8 +1,8 @@
 """HugeTLB pages reserved at boot whose vmemmap is built optimised, before anyone reads it (6.15 and later, x86-64, gigantic pages).
 
 mm/hugetlb_vmemmap.c `hugetlb_vmemmap_init_early` and `hugetlb_vmemmap_init_late`, mm/sparse-vmemmap.c `vmemmap_populate_hvo` and
-`vmemmap_wrprotect_hvo`. Linux never allocates the frames of the tails; here the machine has mapped them already, so building gives them back.
-Nothing live is remapped, so nothing is flushed and no lock is needed.
+`vmemmap_wrprotect_hvo`. Linux never allocates the frames of the tails; here the machine has mapped them already, so building gives them
+back. Nothing live is remapped, so nothing is flushed and no lock is needed.
 """
 
 from functools import partial

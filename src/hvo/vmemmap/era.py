@@ -1,6 +1,7 @@
 """Eras of the mechanism and the named fixes that a kernel of an era may or may not have.
 
-A protocol variant is an era plus fixes. The fixes carry the numbers of the hazards that they close; what each does is said where it is used.
+A protocol variant is an era plus fixes. The fixes carry the numbers of the hazards that they close; what each does is said where it is
+used.
 """
 
 import re

@@ -1,0 +1,102 @@
+"""HugeTLB pools as sysfs shows them, per size and per node.
+
+Sources: Documentation/admin-guide/mm/hugetlbpage.rst; mm/hugetlb.c `set_max_huge_pages()`: what is read from `nr_hugepages` counts
+surplus pages too, what is written to it does not.
+"""
+
+import re
+from dataclasses import dataclass
+
+from hvo.errors import HvoError
+from hvo.host.tree import Tree
+from hvo.layout.units import format_size
+
+_SIZES = "/sys/kernel/mm/hugepages"
+_NODES = "/sys/devices/system/node"
+_NAME = re.compile(r"hugepages-(\d+)kB")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The pages of one HugeTLB size, on one node or (`node` is `None`) on all."""
+
+    size: int
+    """Bytes of one page."""
+    node: int | None
+    pages: int
+    """All pages, surplus ones too."""
+    free: int
+    surplus: int
+    reserved: int | None
+    """Free pages promised to mappings that have not touched them; the kernel counts them for all nodes together only."""
+    overcommit: int | None
+    """How many surplus pages may be taken beyond the pool; `None` for a node."""
+
+    @property
+    def in_use(self) -> int:
+        """Pages that somebody has mapped or filled."""
+        return self.pages - self.free
+
+    @property
+    def persistent(self) -> int:
+        """Pages that the pool was set to: what is written to `nr_hugepages`."""
+        return self.pages - self.surplus
+
+    @property
+    def path(self) -> str:
+        """The file that sets the pool."""
+        return f"{directory(self.size, self.node)}/nr_hugepages"
+
+
+def directory(size: int, node: int | None) -> str:
+    """The sysfs directory of a size, on one node or on all."""
+    base = _SIZES if node is None else f"{_NODES}/node{node}/hugepages"
+    return f"{base}/hugepages-{size >> 10}kB"
+
+
+def sizes(tree: Tree) -> list[int]:
+    """Bytes of every HugeTLB size that the kernel offers, smallest first."""
+    names = (_NAME.fullmatch(name) for name in tree.names(_SIZES))
+    return sorted(int(match.group(1)) << 10 for match in names if match)
+
+
+def nodes(tree: Tree, size: int) -> list[int]:
+    """The nodes that have pools of `size`; none where the kernel is not built for NUMA."""
+    numbers = (int(name[4:]) for name in tree.names(_NODES) if re.fullmatch(r"node\d+", name))
+    return sorted(node for node in numbers if tree.exists(directory(size, node)))
+
+
+def read_pool(tree: Tree, size: int, node: int | None = None) -> Pool:
+    """One pool as it is now; raises `HvoError` that names what there is when the kernel has no such size or node."""
+    place = directory(size, node)
+    if not tree.exists(place):
+        raise HvoError(_unknown(tree, size, node))
+    values = [tree.number(f"{place}/{name}_hugepages") for name in ("nr", "free", "surplus")]
+    if node is not None:
+        return Pool(size, node, *values, reserved=None, overcommit=None)
+    reserved, overcommit = (tree.number(f"{place}/{name}_hugepages") for name in ("resv", "nr_overcommit"))
+    return Pool(size, node, *values, reserved=reserved, overcommit=overcommit)
+
+
+def _unknown(tree: Tree, size: int, node: int | None) -> str:
+    known = sizes(tree)
+    if size not in known:
+        return f"HugeTLB size {format_size(size)}: this kernel has {', '.join(map(format_size, known)) or 'none'}"
+    return f"node {node}: this host has {', '.join(map(str, nodes(tree, size))) or 'no nodes'}"
+
+
+def read_pools(tree: Tree) -> list[Pool]:
+    """Every pool: per size the one of all nodes, then each node's where there is more than one."""
+    found: list[Pool] = []
+    for size in sizes(tree):
+        found.append(read_pool(tree, size))
+        numbers = nodes(tree, size)
+        found += [read_pool(tree, size, node) for node in numbers if len(numbers) > 1]
+    return found
+
+
+def settable(tree: Tree, size: int, node: int | None) -> list[Pool]:
+    """The pools that a change of `size` is done on: the node asked for, else every node, else the one of all where there are no nodes."""
+    if node is not None:
+        return [read_pool(tree, size, node)]
+    return [read_pool(tree, size, number) for number in nodes(tree, size)] or [read_pool(tree, size)]
