@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from shared_files import core
 
 from hvo import Machine, __version__
 from hvo.cli.main import main
 from hvo.vmemmap.era import FIXES, era, parse_variant
+from shared_files import core
 
 GIB, MIB = 1 << 30, 1 << 20
 SMALL = ("run", "--memory", "1GiB")
@@ -26,7 +26,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 def hvo(*arguments: str | Path) -> Result:
     """Run the command in this process."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="hvo")
 
 
 def hvo_process(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -49,6 +49,12 @@ def refused(*arguments: str | Path) -> str:
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1, result.stderr
     return result.stderr.strip()
+
+
+@pytest.fixture()
+def counts_only(monkeypatch):
+    """Leave out the promises that are measured on machines of their own: for tests of what is counted on the big one."""
+    monkeypatch.setattr("hvo.machine.run.promises", lambda *_: [])
 
 
 # -- the command itself --
@@ -75,7 +81,7 @@ def test_no_command_shows_the_help():
 
 def test_unknown_words():
     """An unknown command or option is named in one line."""
-    assert "there is run" in refused("fly")
+    assert re.search(r"^hvo: no command 'fly': there is .*\brun\b", refused("fly"))
     assert "--wings" in refused("run", "--wings")
     assert "extra" in refused("run", "extra")
 
@@ -131,6 +137,7 @@ def test_json_of_each_era(name, freed):
         (("--memory", "256MiB", "--pages", "0"), 0, 0),
     ],
 )
+@pytest.mark.usefixtures("counts_only")
 def test_other_shapes(options, saved, tables):
     """Architectures, granules, sizes and nodes: what is saved and what it costs is counted, and comes out as it must."""
     found = as_json("run", *options)
@@ -138,6 +145,7 @@ def test_other_shapes(options, saved, tables):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("counts_only")
 def test_a_tebibyte():
     """1 TiB saves 14 GiB with 2 MiB pages, and 16 GiB less 4 MiB with 1 GiB pages."""
     assert as_json("run", "--memory", "1TiB")["saved"] == 14 * GIB
@@ -153,6 +161,7 @@ def test_a_broken_promise_exits_1():
     assert "saves" not in broken
 
 
+@pytest.mark.usefixtures("counts_only")
 def test_a_scenario_adds_its_snapshots(tmp_path):
     """The result of a scenario is that of its default pool at the end, and the counters at every snap."""
     file = tmp_path / "grow.sh"
@@ -165,6 +174,7 @@ def test_a_scenario_adds_its_snapshots(tmp_path):
     assert found["saved"] == 4 * 7 * 4096
 
 
+@pytest.mark.usefixtures("counts_only")
 def test_boot_parameters_fill_the_pool():
     """Pages reserved at boot are the pool that the run is about."""
     found = as_json("run", "--arch", "x86_64", "--memory", "4GiB", "--cmdline", "hugepagesz=1G hugepages=2 hugetlb_free_vmemmap=on")
@@ -172,6 +182,7 @@ def test_boot_parameters_fill_the_pool():
     assert found["saved"] == 2 * 4095 * 4096
 
 
+@pytest.mark.usefixtures("counts_only")
 def test_like_a_core(tmp_path):
     """A machine that begins as a real kernel's memory has its shape and pool, and every promise holds on it."""
     found = as_json("run", "--like", core("x86-6.12-off"))
@@ -180,6 +191,7 @@ def test_like_a_core(tmp_path):
     assert found["saved"] == 64 * 7 * 4096
 
 
+@pytest.mark.usefixtures("counts_only")
 def test_save_and_start_from_it(tmp_path):
     """The saved core is the machine while its pages were optimised: a machine like it has them."""
     saved = tmp_path / "machine.elf"
@@ -302,8 +314,8 @@ def test_the_example_of_the_readme(capsys):
 def test_the_package_offers_the_machine():
     """`from hvo import Machine` is the machine, and there is nothing else."""
     import hvo
-    from hvo.machine.machine import Machine as there
+    from hvo.machine import machine
 
-    assert Machine is there
+    assert Machine is machine.Machine
     with pytest.raises(AttributeError):
         _ = hvo.Tractor

@@ -179,3 +179,29 @@ def test_pages_across_leaves_go_together_as_one_by_one(name: str, monkeypatch) -
     monkeypatch.undo()
     together.restore("1GiB")
     same(together, singly)
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_two_nodes_agree(name: str) -> None:
+    """Pages of a pool on two nodes take turns, and their frames come from their own node; one node runs out before the other."""
+    pair = [Machine.build(memory="256MiB", era=name, nodes=2, gate=True) for _ in range(2)]
+    pair[1].executor = PlainExecutor(pair[1].world)
+    for machine in pair:
+        machine.resize("2MiB", 5)
+        machine.resize("2MiB", 6, node=1)
+        machine.resize("2MiB", 3)
+    same(*pair)
+    assert [pair[0].pool("2MiB").nr(node) for node in (0, 1)] == [0, 3]
+    assert pair[0].optimized("2MiB").size == 3
+
+
+def test_pages_of_two_nodes_go_together() -> None:
+    """Turns between nodes do not keep pages from going together, and each node gives what it has."""
+    machine = Machine.build(memory="1GiB", era="7.1", nodes=2)
+    machine.resize("2MiB", 400)
+    assert [machine.pool("2MiB").nr(node) for node in (0, 1)] == [200, 200]
+    assert machine.executor.at_once > 700
+    machine.resize("2MiB", 100000)
+    assert machine.pool("2MiB").nr() >= 512
+    machine.resize("2MiB", 0)
+    assert machine.pool("2MiB").nr() == 0

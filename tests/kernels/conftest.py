@@ -1,44 +1,51 @@
 """Guests that have run, each once for all tests that ask about it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import pytest
 
-from kernels.guest import Guest, GuestRun
+from kernels.agreement import Ended
+from kernels.guest import Guest
 from kernels.image import build_image
-from kernels.installed import debian_kernel, tool
-from kernels.scenarios import SCENARIOS, Scenario
+from kernels.installed import Kernel, built_kernel, debian_kernel, tool
+from kernels.scenarios import SCENARIOS
+
+DEBIAN = [("6.1", "on"), ("6.1", "mixed"), ("6.12", "off"), ("6.12", "mixed"), ("6.12", "gigantic"), ("6.12-oldest", "mixed")]
+BUILT = [("arm64-4k", "on"), ("arm64-4k", "mixed"), ("arm64-4k", "sizes"), ("arm64-64k", "few")]
 
 
-class Ended(NamedTuple):
-    """A guest at its end: what it did, what it said, and its memory as an ELF core."""
-
-    scenario: Scenario
-    run: GuestRun
-    core: Path
-
-
-@pytest.fixture(
-    scope="module",
-    params=[("6.1", "on"), ("6.1", "mixed"), ("6.12", "on"), ("6.12", "mixed"), ("6.12-oldest", "mixed")],
-    ids="-".join,
-)
-def ended(request: pytest.FixtureRequest) -> Iterator[Ended]:
-    """One guest after the other; its core is gone when its tests are done, for it has the size of its memory."""
-    kernel, name = request.param
+@contextmanager
+def end_of(kernel: Kernel, name: str) -> Iterator[Ended]:
+    """Run the scenario `name`; the core is gone afterwards, for it has the size of the guest's memory."""
     scenario = SCENARIOS[name]
-    guest = Guest(debian_kernel(kernel), scenario.memory_mib, scenario.words, append=scenario.append)
+    guest = Guest(kernel, scenario.memory_mib, scenario.words, append=scenario.append)
     with TemporaryDirectory() as directory:
         core = Path(directory) / "core"
         yield Ended(scenario, guest.run(core), core)
 
 
+@pytest.fixture(scope="module", params=DEBIAN, ids="-".join)
+def ended(request: pytest.FixtureRequest) -> Iterator[Ended]:
+    """One guest with a kernel of Debian after the other."""
+    kernel, scenario = request.param
+    with end_of(debian_kernel(kernel), scenario) as result:
+        yield result
+
+
+@pytest.fixture(scope="module", params=BUILT, ids="-".join)
+def ended_arm64(request: pytest.FixtureRequest) -> Iterator[Ended]:
+    """One guest with a kernel built here after the other."""
+    kernel, scenario = request.param
+    with end_of(built_kernel(kernel), scenario) as result:
+        yield result
+
+
 @pytest.fixture(scope="session")
 def image() -> Iterator[Path]:
     """A disk with Python and this project."""
-    tool("mke2fs")
+    busybox = Path(tool("busybox"))
     with TemporaryDirectory() as directory:
-        yield build_image(Path(directory) / "image", Path(tool("busybox")))
+        yield build_image(Path(directory) / "image", busybox)

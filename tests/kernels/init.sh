@@ -37,8 +37,10 @@ snap() {
 capture() {
   echo "@@ capture $1"
   shift
-  "$@"
+  "$@" > /tmp/output 2> /tmp/errors  # through files: what prints sees no terminal
   status=$?
+  $bb cat /tmp/output
+  $bb cat /tmp/errors >&2
   echo
   echo "@@ status $status"
 }

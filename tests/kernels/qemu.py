@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from kernels.installed import Kernel, tool
 
-
 _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 
 
@@ -40,7 +39,7 @@ class Qmp:
         self._stream.readline()
         self.ask("qmp_capabilities")
 
-    def ask(self, command: str, **arguments: object) -> Any:  # noqa: ANN401
+    def ask(self, command: str, **arguments: object) -> Any:
         """The answer to `command`; raises `RuntimeError` with QEMU's own words when it refuses."""
         self._stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
         self._stream.flush()

@@ -1,6 +1,6 @@
 """HugeTLB pools: growing, shrinking, use, demotion, dissolving (mm/hugetlb.c)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hvo.steps.composite import ForEach
 from hvo.steps.folio import AllocateFolio, AllocateFolios, FreeFolio, PrepareCompound
 from hvo.steps.pool import AddSurplus, EndUse, PoolNumbers, PutFree, ReadPool, TakeFree, TakeOut
-from hvo.steps.vocabulary import Steps, StorePage, Value
+from hvo.steps.vocabulary import Step, Steps, StorePage, Value
 from hvo.vmemmap.context import ENOMEM, REFUSED, Vmemmap
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimizable, hugetlb_vmemmap_optimize, hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore, hugetlb_vmemmap_restore_folios
@@ -47,7 +47,7 @@ def _grow(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps:
     if wanted <= 0:
         return
     if v.era.batched:
-        yield from add_hugetlb_folios(v, h, (yield from _allocate(h, wanted)))
+        yield from add_hugetlb_folios(v, h, (yield from _take_turns(h.nodes, wanted, partial(AllocateFolios, h.order))))
         return
     yield ForEach(partial(_alloc_pool_huge_page, v, h), _turns(h.nodes, wanted), stops=_no_page)
 
@@ -68,20 +68,20 @@ def _turns(nodes: tuple[int, ...], count: int) -> NDArray[np.int64]:
     return np.resize(np.array(nodes, np.int64), count)
 
 
-def _allocate(h: Hstate, count: int) -> Steps:
-    """Allocate up to `count` blocks, nodes taking turns; a node that has no more is passed over -> heads in the order of allocation."""
-    parts: list[Heads] = []
-    nodes = list(h.nodes)
-    while count > 0 and nodes:
+def _take_turns(nodes: tuple[int, ...], count: int, step: Callable[[int, int], Step]) -> Steps:
+    """Up to `count` pages by `step(node, count)`, nodes taking turns; one that has no more is passed over -> heads in that order."""
+    parts: list[Heads] = [np.zeros(0, np.int64)]
+    left = list(nodes)
+    while count > 0 and left:
         got: list[Heads] = []
-        for node, share in _shares(tuple(nodes), count):
-            heads: Heads = yield AllocateFolios(h.order, node, share)
+        for node, share in _shares(tuple(left), count):
+            heads: Heads = yield step(node, share)
             got.append(heads)
             if heads.size < share:
-                nodes.remove(node)
+                left.remove(node)
         parts.append(_interleave(got))
         count -= parts[-1].size
-    return np.concatenate([*parts, np.zeros(0, np.int64)])
+    return np.concatenate(parts)
 
 
 def _interleave(parts: list[Heads]) -> Heads:
@@ -138,11 +138,8 @@ def prep_new_huge_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
 def _shrink(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps:
     """Free pages leave, as long as enough stay for what is in use and reserved; the rest that is too much becomes surplus."""
     least = max(count, numbers.reserved + numbers.nr - numbers.free)
-    leaving: list[Heads] = []
-    left = numbers.persistent - least
-    for node, share in _shares(h.nodes, left):
-        leaving.append((yield TakeFree(h.size, node, share)))
-    yield from update_and_free_pages_bulk(v, h, _interleave(leaving)[::-1] if leaving else np.zeros(0, np.int64))
+    leaving = yield from _take_turns(h.nodes, numbers.persistent - least, partial(TakeFree, h.size))
+    yield from update_and_free_pages_bulk(v, h, leaving[::-1])
     numbers = yield ReadPool(h.size, h.nodes)
     yield from _move_surplus(h, max(numbers.persistent - count, 0))
 

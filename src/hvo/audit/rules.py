@@ -5,8 +5,8 @@
 
 from typing import Literal, NamedTuple
 
-Severity = Literal["error", "warning", "note"]
-"""error: the vmemmap is unsound, or memory is lost; warning: sound, but not what was wanted; note: worth knowing, and no fault."""
+Severity = Literal["error", "warning"]
+"""error: the vmemmap is unsound, or memory is lost; warning: it is sound, but somebody should know."""
 
 
 class Rule(NamedTuple):
@@ -113,7 +113,7 @@ RULES = {
             "vmemmap outside HugeTLB pages may be written; device-DAX memory, in no online section, may share frames of tails",
         ),
         Rule(
-            "poisoned", "note", "An optimised HugeTLB page with a hardware error: that is no fault of the vmemmap.",
+            "poisoned", "warning", "An optimised HugeTLB page has no hardware error (one is no fault of the vmemmap).",
             "PG_hwpoison is set in the head of an optimised HugeTLB page: which of its frames is broken is not in its struct pages",
             "PG_hwpoison is clear",
         ),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvo.audit.section_table import SectionTable
 from hvo.audit.tables import Tables
 from hvo.kernel.image import KernelImage
 from hvo.kernel.sections import Pfns, Sections
 from hvo.memory.interface import Words
+from hvo.memory.strided import read_strided
 from hvo.mmu.fault import FaultCode
 from hvo.mmu.walk import Walk, walk
 
@@ -41,11 +45,11 @@ class VmemmapPages:
         frame = np.empty(len(sections.numbers) * per, np.int64)
         bits = np.empty(len(frame), np.uint8)
         offsets = np.arange(per, dtype=np.uint64) * np.uint64(image.page_size)
-        step = max(1, _AT_A_TIME // per)
+        step, table = max(1, _AT_A_TIME // per), SectionTable(sections)
         for first in range(0, len(sections.numbers), step):
             virtual = (sections.memmap[first : first + step, None] + offsets).reshape(-1)
             part = slice(first * per, first * per + len(virtual))
-            frame[part], bits[part] = _judge(image, sections, walk(image.memory, image.format, image.root, virtual), tables)
+            frame[part], bits[part] = _judge(image, table, walk(image.memory, image.format, image.root, virtual), tables)
         return cls(image, sections, frame, bits)
 
     @property
@@ -60,14 +64,35 @@ class VmemmapPages:
 
     def index_of(self, pfns: Pfns) -> NDArray[np.intp]:
         """Index of the vmemmap page that has the struct page of each of `pfns`, which lie in sections."""
-        which = np.searchsorted(self.sections.numbers, pfns // self.sections.pages)
-        inside = (pfns - self.sections.start_pfn[which]) * self.sections.struct_page_size // self.image.page_size
+        which = self._table.of(pfns)
+        inside = (pfns - self.sections.start_pfn[which]) * self.sections.struct_page_size >> self.image.format.page_shift
         return which * self.per_section + inside
+
+    @cached_property
+    def _table(self) -> SectionTable:
+        return SectionTable(self.sections)
+
+    def contain(self, pfns: Pfns) -> NDArray[np.bool_]:
+        """Which frames (any shape) lie in sections."""
+        return self._table.of(pfns) >= 0
 
     def address(self, index: NDArray[np.intp]) -> Words:
         """Virtual addresses of the vmemmap pages `index`."""
         which, inside = np.divmod(index, self.per_section)
         return self.sections.memmap[which] + inside.astype(np.uint64) * np.uint64(self.image.page_size)
+
+    def struct_address(self, pfns: Pfns) -> Words:
+        """Virtual addresses of the struct pages of `pfns`, which lie in sections."""
+        which = self._table.of(pfns)
+        return self.sections.memmap[which] + ((pfns - self.sections.start_pfn[which]) * self.sections.struct_page_size).view(np.uint64)
+
+    def pfn_at(self, addresses: Words) -> Pfns:
+        """The frames whose struct pages are at the virtual `addresses`, -1 where none is."""
+        order = np.argsort(self.sections.memmap)
+        at = order[np.maximum(np.searchsorted(self.sections.memmap[order], addresses, side="right") - 1, 0)]
+        inside = (addresses - self.sections.memmap[at]) // np.uint64(self.sections.struct_page_size)
+        known = (addresses >= self.sections.memmap[at]) & (inside < np.uint64(self.sections.pages))
+        return np.where(known, self.sections.start_pfn[at] + inside.view(np.int64), -1)
 
     def pfn(self, index: NDArray[np.intp]) -> Pfns:
         """The frame whose struct page is the first in each of the vmemmap pages `index`."""
@@ -83,14 +108,38 @@ class VmemmapPages:
         return walk(self.image.memory, self.image.format, self.image.root, self.address(index))
 
 
-def _judge(image: KernelImage, sections: Sections, found: Walk, tables: Tables) -> tuple[Pfns, Bits]:
-    frame = (found.address // np.uint64(image.page_size)).astype(np.int64)
-    exists = sections.contain(frame) & found.valid
+class StructPages(NamedTuple):
+    """`words` of struct pages, shape (pages, words), zeros where they are not `there` (bool): not mapped, or not in the memory."""
+
+    words: Words
+    there: NDArray[np.bool_]
+
+
+def read_struct_pages(vmemmap: VmemmapPages, pfns: Pfns, count: int = 1) -> StructPages:
+    """The struct page of each of `pfns`, and of the `count` - 1 frames behind it; they lie in one vmemmap page.
+
+    Struct pages that straddle two vmemmap pages cannot be read so.
+    """
+    size = vmemmap.sections.struct_page_size
+    words = np.zeros((len(pfns), size * count // 8), np.uint64)
+    inside = np.flatnonzero(vmemmap.contain(pfns))
+    frame = vmemmap.frame[vmemmap.index_of(pfns[inside])]
+    offset = pfns[inside] * size & (vmemmap.image.page_size - 1)
+    start = ((frame << vmemmap.image.format.page_shift) + offset).view(np.uint64)
+    readable = (frame >= 0) & vmemmap.image.memory.readable(start)
+    there = np.zeros(len(pfns), np.bool_)
+    there[inside[readable]] = True
+    words[there] = read_strided(vmemmap.image.memory, start[readable], words.shape[1], 8)
+    return StructPages(words, there)
+
+
+def _judge(image: KernelImage, table: SectionTable, found: Walk, tables: Tables) -> tuple[Pfns, Bits]:
+    frame = (found.address >> np.uint64(image.format.page_shift)).view(np.int64)
+    exists = (table.of(frame) >= 0) & found.valid
     bits = exists * np.uint8(VALID) | found.writable * np.uint8(WRITABLE) | (found.level == 0) * np.uint8(PAGE)
     bits |= (found.valid & ~exists) * np.uint8(BEYOND) | (found.fault == FaultCode.OUTSIDE_MEMORY) * np.uint8(MISSING)
     broken = tables.broken(found.virtual)
     if broken.any():
         bits[broken] = BROKEN
-    frame[~exists] = -1
-    frame[broken] = -1
+    frame[~exists | broken] = -1
     return frame, bits

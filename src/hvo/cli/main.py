@@ -14,7 +14,16 @@ import click
 from hvo import __version__
 from hvo.errors import HvoError
 
-COMMANDS = {"run": "Build a machine, optimise a HugeTLB pool on it, and measure every promise."}
+COMMANDS = {
+    "audit": "Which huge pages are optimised in a core or the running kernel, and is the vmemmap sound.",
+    "ptdump": "Print the kernel's own page-table dump of a core or the running kernel.",
+    "run": "Build a machine, optimise a HugeTLB pool on it, and measure every promise.",
+    "status": "Show what struct pages cost on this host, what is saved, and what to do.",
+    "enable": "Switch the optimisation on, now and on request at every boot.",
+    "disable": "Switch the optimisation off, now and on request at every boot.",
+    "resize": "Set the size of a HugeTLB pool, predicted before and verified after.",
+    "convert": "Rebuild the free pages of a HugeTLB pool, so that they become optimised.",
+}
 """Every subcommand, which is `command` in the module of its name, and what it does in a line."""
 _INTERRUPTED = 130  # what shells report for SIGINT
 

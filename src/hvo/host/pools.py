@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from hvo.errors import HvoError
+from hvo.host.procfs import table
 from hvo.host.tree import Tree
 from hvo.layout.units import format_size
 
@@ -100,3 +101,11 @@ def settable(tree: Tree, size: int, node: int | None) -> list[Pool]:
     if node is not None:
         return [read_pool(tree, size, node)]
     return [read_pool(tree, size, number) for number in nodes(tree, size)] or [read_pool(tree, size)]
+
+
+def default_size(tree: Tree) -> int:
+    """Bytes of the kernel's default HugeTLB size; raises `HvoError` when it has none."""
+    size = table(tree.read("/proc/meminfo")).get("Hugepagesize")
+    if size is None:
+        raise HvoError(f"{tree.path('/proc/meminfo')}: expected Hugepagesize; this kernel has no HugeTLB pages")
+    return size

@@ -126,8 +126,8 @@ def build_options(tree: Tree, release: str) -> dict[str, str] | None:
             raise HvoError(f"{tree.path('/proc/config.gz')}: expected a gzip file with build options ({error})") from error
     else:
         text = tree.read_or(f"/boot/config-{release}", "")
-    pairs = (line.split("=", 1) for line in text.splitlines() if line.startswith("CONFIG_") and "=" in line)
-    return dict((name, value) for name, value in pairs) or None
+    pairs = (line.partition("=") for line in text.splitlines() if line.startswith("CONFIG_"))
+    return {name: value for name, _, value in pairs} or None
 
 
 def memory_map_pages(tree: Tree, section_size: int, base_page: int, struct_page: int = 64) -> tuple[int, int]:

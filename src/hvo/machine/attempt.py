@@ -45,11 +45,11 @@ class Cut(Exception):
 
 
 class DealOut(Exception):
-    """The frames must be dealt out beforehand: `counts` to each page, on `node`."""
+    """The frames must be dealt out beforehand: to each page `counts` of its node's of `nodes`."""
 
-    def __init__(self, counts: Lanes, node: int) -> None:
+    def __init__(self, counts: Lanes, nodes: Lanes) -> None:
         super().__init__("frames were not taken in the order of the pages")
-        self.counts, self.node = counts, node
+        self.counts, self.nodes = counts, nodes
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Attempt:
         self._log: list[Access] = []
         self._settled: dict[bool, list[Words]] = {False: [], True: []}
         self._later = Deferred(world)
-        self._queued = sum(zone.queued for zone in world.zones.zones)
+        self._queued = {node.id: sum(zone.queued for zone in node.zones) for node in world.zones.nodes}
         self._perform_as: dict[type, Callable[[Any, Lanes], Any]] = {
             s.AllocateFrame: self._allocate_frame, c.AllocateFrames: self._allocate_frames, f.AllocateFolio: self._allocate_folio,
             s.FreeFrame: self._later.free_frame, s.PileFrames: self._later.pile_frames, c.FreePile: self._free_pile,
@@ -188,11 +188,14 @@ class Attempt:
 
     def _take(self, lanes: Lanes, count: int, node: s.Value, this_node_only: bool, memmap: bool) -> Frames:
         nodes = np.broadcast_to(np.asarray(node, np.int64), lanes.shape)
-        if (nodes != nodes[0]).any():
-            raise Cut(int(lanes[np.argmax(nodes != nodes[0])]))
-        deal = self._known.deal
-        frames = deal.take(lanes, count) if deal else self._frames(lanes, count, int(nodes[0]), this_node_only)
-        self._later.take(Taken(lanes, int(nodes[0]), frames), memmap=memmap)
+        if self._known.deal:
+            frames = self._known.deal.take(lanes, count)
+        else:
+            frames = np.empty((lanes.size, count), np.int64)
+            only = this_node_only or bool((nodes != nodes[0]).any())  # nodes that serve each other are for one page at a time
+            for each in np.unique(nodes).tolist():
+                frames[nodes == each] = self._frames(lanes[nodes == each], count, each, only)
+        self._later.take(Taken(lanes, nodes, frames), memmap=memmap)
         return frames
 
     def _frames(self, lanes: Lanes, count: int, node: int, this_node_only: bool) -> Frames:
@@ -200,20 +203,26 @@ class Attempt:
         need = count * lanes.size
         allowed = self._world.zones.allowed(need, node, this_node_only=this_node_only)
         if self._known.frees:
-            allowed = min(allowed, self._queued - self._later.taken_count)
+            allowed = min(allowed, self._queued[node] - self._later.taken_on(node))
         if allowed < need:
             raise Cut(int(lanes[max(allowed, 0) // count]))
         return self._world.zones.allocate_upto(need, node, this_node_only=this_node_only).reshape(lanes.size, count)
 
     def _allocate_folio(self, step: f.AllocateFolio, lanes: Lanes) -> Frames:
         """One block for each of `lanes`, where they come out of a movable zone: then no frame that a page takes can come out of them."""
-        assert self._world.pools is not None
         nodes = np.broadcast_to(np.asarray(step.node, np.int64), lanes.shape)
-        zone = self._world.zones.zonelist(int(nodes[0]), movable=True)[0]
-        if (nodes != nodes[0]).any() or not zone.movable or self._world.zones.fail_after is not None:
+        heads = np.empty(lanes.size, np.int64)
+        for node in np.unique(nodes).tolist():
+            heads[nodes == node] = self._folios(lanes[nodes == node], step.order, node)
+        return heads
+
+    def _folios(self, lanes: Lanes, order: int, node: int) -> Frames:
+        zone = self._world.zones.zonelist(node, movable=True)[0]
+        if not zone.movable or self._world.zones.fail_after is not None:
             raise Cut(0)
-        heads = zone.allocate(step.order, lanes.size) if step.order <= zone.max_order else zone.allocate_gigantic(step.order, lanes.size)
-        self._world.journal = [*(self._world.journal or []), partial(zone.free, heads, step.order)]
+        heads = zone.allocate(order, lanes.size) if order <= zone.max_order else zone.allocate_gigantic(order, lanes.size)
+        assert self._world.journal is not None
+        self._world.journal.append(partial(zone.free, heads, order))
         if heads.size < lanes.size:
             raise Cut(int(lanes[heads.size]))
         return heads
@@ -237,10 +246,12 @@ class Attempt:
         failed = np.flatnonzero(self._results) if self._step.stops is not None else np.zeros(0, np.int64)
         if failed.size:
             raise Cut(int(failed[0]))
-        if later.frees_unmovable and later.taken_count > self._queued:
-            raise Cut(self._queued * len(self._items) // later.taken_count)
+        if later.frees_unmovable:
+            for node, queued in self._queued.items():
+                if later.taken_on(node) > queued:
+                    raise Cut(queued * len(self._items) // later.taken_on(node))
         if deal is None and not later.taken_page_by_page:
-            raise DealOut(later.taken_per_page(len(self._items)), later.node)
+            raise DealOut(*later.taken_per_page(len(self._items)))
 
 
 _PAGE_STEPS = (s.TestPage, s.LoadPage, s.StorePage, s.IncrementUnlessZero, s.FreezeCount)

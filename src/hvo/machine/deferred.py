@@ -19,10 +19,10 @@ OnHeads = TypeVar("OnHeads", f.FreeFolio, p.PutFree)
 
 
 class Taken(NamedTuple):
-    """Frames, shape (pages, n), that the pages `lanes` allocated in one step on `node`."""
+    """Frames, shape (pages, n), that the pages `lanes` allocated in one step, each on its node of `nodes`."""
 
     lanes: Lanes
-    node: int
+    nodes: Lanes
     frames: Frames
 
 
@@ -99,26 +99,21 @@ class Deferred:
 
     # -- what it amounts to --
 
-    @property
-    def taken_count(self) -> int:
-        """Frames allocated so far."""
-        return sum(taken.frames.size for taken in self._taken)
-
-    @property
-    def node(self) -> int:
-        """The node that frames were allocated on."""
-        return self._taken[0].node
+    def taken_on(self, node: int) -> int:
+        """Frames allocated on `node` so far."""
+        return sum(int(np.count_nonzero(taken.nodes == node)) * taken.frames.shape[1] for taken in self._taken)
 
     def frames_taken(self) -> Frames:
         """The frames allocated so far."""
         return np.concatenate([np.zeros(0, np.int64), *(taken.frames.ravel() for taken in self._taken)])
 
-    def taken_per_page(self, pages: int) -> Lanes:
-        """Frames that each of `pages` pages allocated."""
-        counts = np.zeros(pages, np.int64)
+    def taken_per_page(self, pages: int) -> tuple[Lanes, Lanes]:
+        """For each of `pages` pages how many frames it allocated, and on which node."""
+        counts, nodes = np.zeros(pages, np.int64), np.zeros(pages, np.int64)
         for taken in self._taken:
             counts[taken.lanes] += taken.frames.shape[1]
-        return counts
+            nodes[taken.lanes] = taken.nodes
+        return counts, nodes
 
     @property
     def taken_page_by_page(self) -> bool:

@@ -97,29 +97,38 @@ class _Run:
 
     def _attempt(self, items: NDArray[Any]) -> NDArray[np.int64]:
         if self._share is not None:
-            return self._dealt_out(items, np.full(len(items), self._share), self._node)
+            return self._dealt_out(items, np.full(len(items), self._share), np.full(len(items), self._node))
         attempt = Attempt(self._world, self._step, items, Known(self._frees, self._careful))
         try:
             results = attempt.run()
         except DealOut as order:
-            if (order.counts == order.counts[0]).all():
-                self._share, self._node = int(order.counts[0]), order.node
-            results = self._dealt_out(items, order.counts, order.node)
+            if (order.counts == order.counts[0]).all() and (order.nodes == order.nodes[0]).all():
+                self._share, self._node = int(order.counts[0]), int(order.nodes[0])
+            results = self._dealt_out(items, order.counts, order.nodes)
         self._careful = attempt.changes_shared
         return results
 
-    def _dealt_out(self, items: NDArray[Any], counts: NDArray[np.int64], node: int) -> NDArray[np.int64]:
-        zones = self._world.zones
-        mark = zones.mark()
-        frames = zones.allocate_frames(int(counts.sum()), node)
-        if frames is None:
-            raise Cut(0)
-        deal = Deal(counts, frames)
+    def _dealt_out(self, items: NDArray[Any], counts: NDArray[np.int64], nodes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Deal out frames, then run: a page that takes none still has a node here, which does not matter."""
+        mark = self._world.zones.mark()
         try:
+            deal = Deal(counts, self._frames_for(counts, nodes))
             return Attempt(self._world, self._step, items, Known(self._frees, self._careful, deal)).run()
         except BaseException:
-            zones.rollback(mark)
+            self._world.zones.rollback(mark)
             raise
+
+    def _frames_for(self, counts: NDArray[np.int64], nodes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`counts` frames for each page on its node of `nodes`, page after page."""
+        owners = np.repeat(nodes, counts)
+        frames = np.empty(owners.size, np.int64)
+        only = bool((nodes != nodes[0]).any())
+        for node in np.unique(owners).tolist():
+            got = self._world.zones.allocate_frames(int(np.count_nonzero(owners == node)), node, this_node_only=only)
+            if got is None:
+                raise Cut(0)
+            frames[owners == node] = got
+        return frames
 
 
 class PlainExecutor:

@@ -63,10 +63,9 @@ class CoreMemory:
 
     def read_strided(self, starts: Words, count: int, step: int) -> Words:
         """The words at `starts[i] + j * step`, j < `count`, each row of which lies in one frame (see `hvo.memory.strided`)."""
-        inside = np.arange(count, dtype=np.uint64) * np.uint64(step)
         if isinstance(self._gather, _MappedWords):
-            return self._gather.strided(starts, inside)
-        return self.read_words(starts[:, None] + inside)
+            return self._gather.strided(starts, count, step)
+        return self.read_words(starts[:, None] + np.arange(count, dtype=np.uint64) * np.uint64(step))
 
     def readable(self, addresses: Words) -> NDArray[np.bool_]:
         """Which of the physical `addresses` (any shape) the core has."""
@@ -185,15 +184,19 @@ class _MappedWords:
         return words
 
 
-    def strided(self, starts: Words, inside: Words) -> Words:
-        """The words at each of `starts` plus each of `inside`, where only the starts must be looked up."""
+    def strided(self, starts: Words, count: int, step: int) -> Words:
+        """`count` words from each of `starts` on, where only the starts must be looked up: whole rows are copied."""
         offsets, present = self._segments.locate(starts)
         _require(self._path, starts, present)
         if len(self._views) > 1:
-            return self((starts[:, None] + inside).reshape(-1)).reshape(len(starts), len(inside))
+            addresses = starts[:, None] + np.arange(count, dtype=np.uint64) * np.uint64(step)
+            return self(addresses.reshape(-1)).reshape(addresses.shape)
         (shift, view), = self._views.items()
-        first = (offsets - np.uint64(shift)) >> np.uint64(3)
-        return view[first[:, None] + (inside >> np.uint64(3))]
+        rows = len(view) - (count - 1) * (step // 8)
+        if rows <= 0 or not len(starts):
+            return np.zeros((len(starts), count), np.uint64)
+        table = np.lib.stride_tricks.as_strided(view, (rows, count), (8, step), writeable=False)
+        return table[((offsets - np.uint64(shift)) >> np.uint64(3)).view(np.int64)]
 
 
 class _PackedWords:

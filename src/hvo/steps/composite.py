@@ -114,8 +114,9 @@ class RestoreEntries(Composite):
         for i, (location, frame, value) in enumerate(zip(self.locations.tolist(), self.frames.tolist(), self.values.tolist(), strict=True)):
             address = int(self.address) + i * self.page_size
             yield CopyFrame(address if self.source is None else self.source, frame, self.struct_pages)
-            for index in range(RESET_STRUCT_PAGES if self.reset else 0):
-                yield CopyTailWords(frame, RESET_STRUCT_PAGES + index, index)
+            reset = min(RESET_STRUCT_PAGES, self.struct_pages // 2) if self.reset else 0
+            for index in range(reset):
+                yield CopyTailWords(frame, reset + index, index)
             yield WriteBarrier()
             yield WriteEntry(location, value, 0, address)
 

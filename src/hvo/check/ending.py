@@ -1,0 +1,131 @@
+"""What must hold when nobody can go on: all are done, every frame is accounted for, the counters and every tail are right."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hvo.actors.walker import compound_head
+from hvo.check.geometry import KERNEL_FRAME, PMD_FRAME, PUD_FRAME, ROW
+from hvo.check.model import ALLOCATED, KIND, OTHER, PRIVATE, STATUS, State
+from hvo.check.perform import NODE, PILE
+from hvo.check.search import step
+from hvo.check.tree import Forest
+from hvo.check.world import Fault, World
+from hvo.vmemmap.context import ENOMEM
+
+if TYPE_CHECKING:
+    from hvo.check.scenario import Scenario
+
+
+def at_the_end(forest: Forest, scenario: "Scenario", state: State) -> Iterator[tuple[str, str]]:
+    """What is violated in a state in which nobody can go on."""
+    stuck = [scenario.actors[i].letter for i, record in enumerate(state.actors) if forest.nodes[record[NODE]].operation is not None]
+    if stuck:
+        yield "deadlock", f"{', '.join(stuck)} wait for ever"
+        return
+    world = World(forest.model, state)
+    if scenario.complete:
+        yield from _frames(world, state)
+        yield from _counters(world)
+        yield from _tails(world)
+    yield from _heads(forest, state)
+    yield from _progress(forest, state)
+
+
+def mapped_frames(world: World) -> dict[int, list[tuple[int, bool]]]:
+    """For each frame that the tables map now: the vmemmap pages that show it, and whether each lets write."""
+    model, shown = world.model, dict[int, list[tuple[int, bool]]]()
+    for page in range(model.geometry.vmemmap_pages):
+        slot, index = divmod(page, world.leaf)
+        pmd = model.meaning(world.contents[PMD_FRAME][slot], 1)
+        if pmd.kind == "none":
+            continue
+        entry = model.meaning(world.contents[pmd.frame][index], 0) if pmd.kind == "table" else pmd._replace(frame=pmd.frame + index)
+        if entry.kind == "leaf":
+            shown.setdefault(entry.frame, []).append((page, entry.writable))
+    return shown
+
+
+def _frames(world: World, state: State) -> Iterator[tuple[str, str]]:
+    """Frames in use that nothing leads to."""
+    known = {KERNEL_FRAME, PMD_FRAME, PUD_FRAME, *mapped_frames(world), world.contents[KERNEL_FRAME][0] - 1}
+    known |= {world.model.meaning(pmd, 1).frame for pmd in world.contents[PMD_FRAME][: world.model.geometry.leaves]}
+    known |= {frame for record in state.actors for frame in record[PILE]}
+    for frame, status in enumerate(world.status):
+        if status & STATUS in (ALLOCATED, PRIVATE) and status & KIND != OTHER and frame not in known:
+            yield "leak", f"frame {frame} is in use, but nothing leads to it"
+            return
+
+
+def _counters(world: World) -> Iterator[tuple[str, str]]:
+    """The key counts optimised pages, the other the frames that hold struct pages of their own."""
+    shown = mapped_frames(world)
+    optimized = sum(_is_optimized(world, page) for page in range(world.model.geometry.pages))
+    if world.counters[0] != optimized:
+        yield "counters", f"{optimized} huge pages are optimised, the key says {world.counters[0]}"
+    own = len(set(shown) - {world.contents[KERNEL_FRAME][0] - 1})
+    if shown and own - world.model.geometry.vmemmap_pages != world.counters[1]:
+        yield "counters", f"the vmemmap has {own - world.model.geometry.vmemmap_pages:+} frames, nr_memmap_pages says {world.counters[1]:+}"
+
+
+def _is_optimized(world: World, number: int) -> bool:
+    """Whether the vmemmap pages of a huge page share frames, with one another or with another huge page's."""
+    g = world.model.geometry
+    pages = range(number * g.group, number * g.group + g.used)
+    frames = [frame for frame, shows in mapped_frames(world).items() if any(page in pages for page, _ in shows)]
+    return bool(frames) and (len(frames) < g.used or world.contents[KERNEL_FRAME][0] - 1 in frames)
+
+
+def _tails(world: World) -> Iterator[tuple[str, str]]:
+    """Shared frames are read-only but where the head shows them."""
+    g = world.model.geometry
+    shared = world.contents[KERNEL_FRAME][0] - 1
+    kept = world.model.v.era.layout.kept_pages
+    for frame, shows in mapped_frames(world).items():
+        for page, writable in shows:
+            if writable and (len(shows) > 1 or frame == shared) and page % g.group >= kept:
+                yield "tail-writable", f"vmemmap page {page} shows the shared frame {frame}, and can be written"
+                return
+
+
+def _heads(forest: Forest, state: State) -> Iterator[tuple[str, str]]:
+    """Every struct page of a compound page leads to its head, looked at as the kernel does."""
+    g = forest.model.geometry
+    released = state.extra[1]
+    for number in range(g.pages):
+        head = g.head(number)
+        if released >> number & 1 or not _is_compound(forest, state, head):
+            continue
+        for pfn in range(head, head + min(g.used * ROW // g.struct_words, 1 << g.order)):
+            found = run_alone(forest, state, pfn)
+            if found is not None and found != head:
+                yield "wrong-head", f"pfn {pfn} leads to {found}, its head is {head}"
+                return
+
+
+def _is_compound(forest: Forest, state: State, head: int) -> bool:
+    world = World(forest.model, state)
+    field = forest.model.pages.field("head")
+    place = forest.model.geometry.place(head, field.word)
+    shows = [frame for frame, shown in mapped_frames(world).items() if any(page == place[0] for page, _ in shown)]
+    return bool(shows) and bool(world.contents[shows[0]][place[1]] & field.mask)
+
+
+def run_alone(forest: Forest, state: State, pfn: int) -> int | None:
+    """What `compound_head` of the kernel says about `pfn` in `state`; None where the vmemmap is not there any more."""
+    model = forest.model
+    root = forest.root(lambda: compound_head(model.v, pfn))
+    world = World(model, state._replace(stale=(), actors=(*state.actors, (root, 0, (), 0, 0, 0))))
+    last = len(state.actors)
+    try:
+        while forest.nodes[world.actors[last][NODE]].operation is not None:
+            step(forest, world, last)
+    except Fault:
+        return None
+    return int(forest.nodes[world.actors[last][NODE]].returned)
+
+
+def _progress(forest: Forest, state: State) -> Iterator[tuple[str, str]]:
+    """A restore that was refused by one node while another has memory."""
+    for actor, record in enumerate(state.actors):
+        if state.extra[0] >> actor & 1 and forest.nodes[record[NODE]].returned == ENOMEM:
+            yield "no-progress", "restore asks one node only, which never has memory for struct pages; another node has"

@@ -1,0 +1,300 @@
+"""Steps on page tables, frames, locks and the actor's own list, one at a time."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hvo.check.footprint import ALLOCATOR, FRAME, LOCK, PHYSICAL
+from hvo.check.geometry import BASE, PAGE, PMD_FRAME
+from hvo.check.model import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, TABLE, Model
+from hvo.check.operations import WAIT, Again, Operation, Outcome, Result, page_range, ready
+from hvo.check.world import World
+from hvo.errors import HvoError
+from hvo.steps import vocabulary as s
+from hvo.steps.vocabulary import Counter, Entry, EntryKind, Lock
+
+LOCKS = tuple(Lock)
+STOPPED = 1 << len(LOCKS)
+"""Beside the locks that an actor holds: it has stopped all other CPUs."""
+_EXCLUDES = {
+    Lock.PAGE_TABLE: (Lock.PAGE_TABLE,), Lock.HUGETLB: (Lock.HUGETLB,), Lock.MMAP_READ: (Lock.MMAP_WRITE,),
+    Lock.MMAP_WRITE: (Lock.MMAP_READ, Lock.MMAP_WRITE), Lock.HOTPLUG: (Lock.HOTPLUG, Lock.HOTPLUG_READ), Lock.HOTPLUG_READ: (Lock.HOTPLUG,),
+}  # fmt: skip
+_FAMILY = {Lock.MMAP_READ: Lock.MMAP_WRITE, Lock.HOTPLUG_READ: Lock.HOTPLUG}
+_SHARED = (Lock.MMAP_READ, Lock.HOTPLUG_READ)
+_SECTIONS = 99
+NODE, PHASE, PILE, HELD, SECTION, PENDING = range(6)
+"""What an actor's record holds: its node, how far its step is, its list, its locks, its read-side section and who waits for that, its flush."""
+
+
+def change(world: World, actor: int, item: int, value: Any) -> None:  # noqa: ANN401
+    """Set one item of an actor's record."""
+    record = world.actors[actor]
+    world.actors[actor] = (*record[:item], value, *record[item + 1 :])  # pyright: ignore[reportArgumentType]
+
+
+# -- entries and variables --
+
+
+@ready(s.Locate)
+def _locate(model: Model, step: s.Locate) -> Operation:
+    address = int(step.address)
+    if step.level == 1:
+        return Operation(step, _constant, (PMD_FRAME * PAGE + 8 * ((address - BASE) // model.v.leaf),), np.uint64)
+    raise HvoError(f"the checker locates PMD entries only, not those of level {step.level}")
+
+
+def _constant(world: World, actor: int, phase: int, value: int) -> Result:
+    return value
+
+
+@ready(s.ReadEntry)
+def _ready_read_entry(model: Model, step: s.ReadEntry) -> Operation:
+    return Operation(step, _read_entry, (int(step.location),), partial(_entry, model, step.level))
+
+
+def _entry(model: Model, level: int, outcome: Outcome) -> Entry:
+    value = outcome if isinstance(outcome, int) else 0
+    f = model.v.format
+    kind = EntryKind.TABLE if f.is_table(value, level) else EntryKind.LEAF if f.is_leaf(value, level) else EntryKind.NONE
+    return Entry(kind, value)
+
+
+def _read_entry(world: World, actor: int, phase: int, location: int) -> Result:
+    frame = location // PAGE
+    world.touched += [(PHYSICAL, location, 0), (FRAME, frame, 0)]
+    if world.status[frame] & STATUS not in (ALLOCATED, PRIVATE):
+        raise world.fault("freed-table", f"an entry is read from frame {frame}, which was freed")
+    return world.contents[frame][location % PAGE // 8]
+
+
+@ready(s.WriteEntry)
+def _ready_write_entry(model: Model, step: s.WriteEntry) -> Operation:
+    return Operation(step, _write_entry, (int(step.location), int(step.value), step.level))
+
+
+def _write_entry(world: World, actor: int, phase: int, location: int, value: int, level: int) -> Result:
+    world.write_entry(location, value, level)
+    return None
+
+
+@ready(s.StoreTableEntry)
+def _ready_store_entry(model: Model, step: s.StoreTableEntry) -> Operation:
+    return Operation(step, _store_entry, (int(step.table), step.index, int(step.value)))
+
+
+def _store_entry(world: World, actor: int, phase: int, table: int, index: int, value: int) -> Result:
+    world.status[table] = world.status[table] & STATUS | TABLE
+    world.write_entry(table * PAGE + 8 * index, value, 0)
+    return None
+
+
+@ready(s.ReadPointer)
+def _ready_read_pointer(model: Model, step: s.ReadPointer) -> Operation:
+    return Operation(step, _read_pointer, (int(step.location),))
+
+
+def _read_pointer(world: World, actor: int, phase: int, location: int) -> Result:
+    world.touched.append((PHYSICAL, location, 0))
+    value = world.contents[location // PAGE][location % PAGE // 8]
+    return value - 1 if value else None
+
+
+@ready(s.WritePointer, s.PublishPointer)
+def _ready_pointer(model: Model, step: s.WritePointer | s.PublishPointer) -> Operation:
+    return Operation(step, _write_pointer, (int(step.location), int(step.value), isinstance(step, s.PublishPointer)))
+
+
+def _write_pointer(world: World, actor: int, phase: int, location: int, value: int, swap: bool) -> Result:
+    """Store frame number `value`; with `swap` only where there is none."""
+    found = _read_pointer(world, actor, phase, location)
+    world.touched += [(PHYSICAL, location, 1), (FRAME, value, 0)]
+    if swap and found is not None:
+        return found
+    if found is not None:
+        world.note("leak", f"the shared tail in frame {found} is forgotten for another in frame {value}")
+    world.put(location // PAGE, location % PAGE // 8, value + 1)
+    if world.status[value] & STATUS == PRIVATE:
+        world.status[value] = ALLOCATED | world.status[value] & KIND
+    return None
+
+
+# -- frames --
+
+
+@ready(s.AllocateFrame)
+def _ready_allocate(model: Model, step: s.AllocateFrame) -> Operation:
+    return Operation(step, _allocate, (int(step.node), step.this_node_only, step.memmap))
+
+
+def _allocate(world: World, actor: int, phase: int, node: int, only: bool, memmap: bool) -> Result:
+    """The next frame of the actor's reserve; refused where its node has none and others are not asked, or where allocations may fail."""
+    if only and node in world.model.empty_nodes:
+        world.extra = (world.extra[0] | 1 << actor, *world.extra[1:])
+        return None
+    if world.failures:
+        world.touched.append((ALLOCATOR, 0, 1))
+        if world.choose(2):
+            world.failures -= 1
+            return None
+    first = world.model.geometry.first_reserved(actor)
+    for frame in range(first, first + world.model.geometry.reserve):
+        if not world.status[frame] & STATUS:
+            world.status[frame] = PRIVATE | (STRUCT if memmap else 0)
+            _count(world, actor, 0, 1, int(memmap))
+            return frame
+    raise HvoError(f"actor {actor + 1} needs more than {world.model.geometry.reserve} frames: give the geometry a larger reserve")
+
+
+@ready(s.FreeFrame)
+def _ready_free(model: Model, step: s.FreeFrame) -> Operation:
+    return Operation(step, _free, (int(step.pfn), step.memmap))
+
+
+def _free(world: World, actor: int, phase: int, frame: int, memmap: bool) -> Result:
+    world.free(frame)
+    _count(world, actor, 0, 1, -int(memmap))
+    return None
+
+
+@ready(s.Count)
+def _ready_count(model: Model, step: s.Count) -> Operation:
+    return Operation(step, _count, (0 if step.counter is Counter.OPTIMIZED_KEY else 1, step.delta))
+
+
+def _count(world: World, actor: int, phase: int, which: int, delta: int) -> Result:
+    counters = world.counters
+    world.counters = (*counters[:which], counters[which] + delta, *counters[which + 1 :])
+    return None
+
+
+# -- locks, sections, flushes --
+
+
+@ready(s.Acquire, s.Release)
+def _ready_lock(model: Model, step: s.Acquire | s.Release) -> Operation:
+    bit = 1 << LOCKS.index(step.lock)
+    excludes = sum(1 << LOCKS.index(lock) for lock in _EXCLUDES[step.lock])
+    touch = (LOCK, LOCKS.index(_FAMILY.get(step.lock, step.lock)), 2 if step.lock in _SHARED else 1)
+    return Operation(step, _acquire if isinstance(step, s.Acquire) else _release, (bit, excludes, touch))
+
+
+def _acquire(world: World, actor: int, phase: int, bit: int, excludes: int, touch: tuple[int, int, int]) -> Result:
+    world.touched.append(touch)
+    if any(record[HELD] & excludes for other, record in enumerate(world.actors) if other != actor) or world.actors[actor][HELD] & bit & excludes:
+        return WAIT
+    change(world, actor, HELD, world.actors[actor][HELD] | bit)
+    return None
+
+
+def _release(world: World, actor: int, phase: int, bit: int, excludes: int, touch: tuple[int, int, int]) -> Result:
+    world.touched.append(touch)
+    change(world, actor, HELD, world.actors[actor][HELD] & ~bit)
+    return None
+
+
+@ready(s.EnterReadSection, s.LeaveReadSection)
+def _ready_section(model: Model, step: s.Step) -> Operation:
+    return Operation(step, _section, (int(isinstance(step, s.EnterReadSection)),))
+
+
+def _section(world: World, actor: int, phase: int, value: int) -> Result:
+    """Bit 0 says that the actor is in a section, the others who waits for it to end."""
+    world.touched.append((LOCK, _SECTIONS, 2))
+    change(world, actor, SECTION, value)
+    return None
+
+
+@ready(s.SynchronizeReaders)
+def _ready_synchronize(model: Model, step: s.SynchronizeReaders) -> Operation:
+    return Operation(step, _synchronize, ())
+
+
+def _synchronize(world: World, actor: int, phase: int) -> Result:
+    world.touched.append((LOCK, _SECTIONS, 1))
+    bit = 2 << actor
+    if not phase:
+        for other, record in enumerate(world.actors):
+            if record[SECTION] and other != actor:
+                change(world, other, SECTION, record[SECTION] | bit)
+        return Again(1)
+    return WAIT if any(record[SECTION] & bit for record in world.actors) else None
+
+
+@ready(s.Invalidate, s.InvalidateAll)
+def _ready_invalidate(model: Model, step: s.Invalidate | s.InvalidateAll) -> Operation:
+    if isinstance(step, s.Invalidate):
+        return Operation(step, _invalidate, page_range(model, int(step.start), int(step.end)))
+    return Operation(step, _invalidate if model.rules.flush_all else _nothing, (0, model.geometry.vmemmap_pages - 1) if model.rules.flush_all else ())
+
+
+def _invalidate(world: World, actor: int, phase: int, first: int, last: int) -> Result:
+    world.request(actor, first, last)
+    pending = world.actors[actor][PENDING]
+    if pending:
+        first, last = min(first, pending >> 8), max(last, (pending & 255) - 1)
+    change(world, actor, PENDING, first << 8 | last + 1)
+    return None
+
+
+@ready(s.AwaitInvalidation)
+def _ready_await(model: Model, step: s.AwaitInvalidation) -> Operation:
+    return Operation(step, _await, ())
+
+
+def _await(world: World, actor: int, phase: int) -> Result:
+    pending = world.actors[actor][PENDING]
+    if pending:
+        world.complete(actor, pending >> 8, (pending & 255) - 1)
+        change(world, actor, PENDING, 0)
+    return None
+
+
+@ready(s.WriteBarrier)
+def _ready_barrier(model: Model, step: s.WriteBarrier) -> Operation:
+    return Operation(step, _nothing, ())
+
+
+def _nothing(world: World, actor: int, phase: int) -> Result:
+    return None
+
+
+# -- the actor's own list --
+
+
+@ready(s.PileFrames)
+def _ready_pile(model: Model, step: s.PileFrames) -> Operation:
+    return Operation(step, _pile, (tuple(np.atleast_1d(step.pfns).tolist()),))
+
+
+def _pile(world: World, actor: int, phase: int, frames: tuple[int, ...]) -> Result:
+    change(world, actor, PILE, world.actors[actor][PILE] + frames)
+    return None
+
+
+@ready(s.PileIsEmpty)
+def _ready_pile_is_empty(model: Model, step: s.PileIsEmpty) -> Operation:
+    return Operation(step, _pile_is_empty, (), bool)
+
+
+def _pile_is_empty(world: World, actor: int, phase: int) -> Result:
+    return int(not world.actors[actor][PILE])
+
+
+@ready(s.TakePiled)
+def _ready_take(model: Model, step: s.TakePiled) -> Operation:
+    return Operation(step, _take, (step.count,), _frames)
+
+
+def _take(world: World, actor: int, phase: int, count: int | None) -> Result:
+    pile = world.actors[actor][PILE]
+    keep = 0 if count is None else len(pile) - count
+    change(world, actor, PILE, pile[:keep])
+    return pile[keep:][::-1]
+
+
+def _frames(outcome: Outcome) -> Any:  # noqa: ANN401
+    return np.array(outcome, np.int64)
+
+

@@ -1,0 +1,71 @@
+"""What the hardware allows: the architecture, FEAT_BBM, and arm64's break-before-make rule (Arm ARM D8.16; Linux' reading of it)."""
+
+from dataclasses import dataclass
+
+from hvo.mmu.format import Format
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The machine: architecture, and what it can do.
+
+    `bbm_level`: FEAT_BBM of arm64, 0 to 3. `noabort`: a core of level 2 known not to raise a TLB conflict abort. `hardware_access_flag`:
+    the walker sets access flags (FEAT_HAFDBS). `flush_all`: whether dropping every translation does anything (it did not on s390, H11).
+    """
+
+    arch: str
+    bbm_level: int = 0
+    noabort: bool = False
+    hardware_access_flag: bool = False
+    flush_all: bool = True
+
+    @property
+    def breaks_before_make(self) -> bool:
+        """Whether live entries must be broken before they are exchanged."""
+        return self.arch == "arm64"
+
+    @property
+    def name(self) -> str:
+        """The architecture with what differs from its plainest form."""
+        level = f"+bbm{self.bbm_level}" if self.bbm_level else ""
+        extras = (("noabort", self.noabort), ("haf", self.hardware_access_flag), ("dead-flush-all", not self.flush_all))
+        return self.arch + level + "".join(f"+{name}" for name, on in extras if on)
+
+
+def parse_rules(text: str) -> Rules | None:
+    """The machine that `Rules.name` calls `text`, None when it is none: `x86_64`, `arm64+bbm2+noabort`."""
+    arch, *extras = text.split("+")
+    known = {"noabort", "haf", "dead-flush-all", "bbm1", "bbm2", "bbm3"}
+    if arch not in ("arm64", "x86_64") or not set(extras) <= known:
+        return None
+    level = max((int(extra[3]) for extra in extras if extra.startswith("bbm")), default=0)
+    return Rules(arch, level, "noabort" in extras, "haf" in extras, "dead-flush-all" not in extras)
+
+
+def is_cacheable(format: Format, entry: int) -> bool:
+    """Whether a TLB may hold the entry: it is valid, and its access flag is set where the walker does not set it on the way."""
+    return bool(format.is_valid(entry)) and (bool(format.is_accessed(entry)) or not format.access_flag_faults)
+
+
+_ATTRIBUTES = 0b111 << 2 | 0b11 << 8
+
+
+def attributes_differ(old: int, new: int) -> bool:
+    """Whether memory type, shareability or cacheability differ between two arm64 leaves (AttrIndx, bits 2 to 4, and SH, bits 8 and 9)."""
+    return (old ^ new) & _ATTRIBUTES != 0
+
+
+def needs_break(format: Format, old: int, new: int, *, same_output: bool, same_contents: bool) -> bool:
+    """Whether exchanging the cacheable leaf `old` for the cacheable leaf `new` of the same size needs break-before-make.
+
+    It does when the attributes differ, or when they lead to different places and one of them is writable or the places differ in contents.
+    """
+    if attributes_differ(old, new):
+        return True
+    writable = bool(format.is_writable(old)) or bool(format.is_writable(new))
+    return not same_output and (writable or not same_contents)
+
+
+def size_change_allowed(rules: Rules, *, contiguous_only: bool) -> bool:
+    """Whether a live block may become a table, or a table a block, without breaking it."""
+    return rules.bbm_level >= (1 if contiguous_only else 2)

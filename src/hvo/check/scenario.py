@@ -1,0 +1,88 @@
+"""What is explored: a machine, who acts on it, and what must hold when all are done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import hvo.check.other_steps  # noqa: F401 - makes its steps known
+import hvo.check.struct_steps  # noqa: F401
+from hvo.check.geometry import FIRST_FRAME, ROW, Geometry, SmallVmemmap, small_vmemmap, struct_pages
+from hvo.check.model import Model, State, mapped_tables, padded
+from hvo.check.rules import Rules
+from hvo.check.perform import NODE
+from hvo.check.search import step
+from hvo.check.tree import Forest
+from hvo.check.world import World
+from hvo.errors import HvoError
+from hvo.steps.vocabulary import Steps
+from hvo.vmemmap.era import Era
+
+Act: TypeAlias = Callable[[SmallVmemmap, Geometry], Steps]
+"""Makes an actor."""
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Somebody who acts: a letter, who that is, and what it does. Actors with the same `act` are interchangeable."""
+
+    letter: str
+    role: str
+    act: Act
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One question: these actors, on a machine that begins with leaves or (`split`) with tables.
+
+    `marked`: the huge pages have the HugeTLB mark from the beginning. `ordinary`: their struct pages are those of pages by themselves, each
+    referenced once (the prologue of H03). `failures`: how many allocations may fail, anywhere. `before`: an actor that runs alone first.
+    `complete`: whether all frames must be accounted for in the end.
+    """
+
+    name: str
+    actors: tuple[Actor, ...]
+    geometry: Geometry = field(default_factory=Geometry)
+    split: bool = False
+    marked: bool = True
+    ordinary: bool = False
+    failures: int = 0
+    empty_nodes: frozenset[int] = frozenset()
+    hosted: bool = False
+    before: Act | None = None
+    complete: bool = True
+
+
+def build(scenario: Scenario, era: Era, rules: Rules) -> tuple[Forest, State]:
+    """The machine of `scenario` for the protocols of `era`, and its first state."""
+    g = scenario.geometry
+    model = Model(small_vmemmap(rules.arch, era, g), g, rules, struct_pages(era, g), scenario.empty_nodes, scenario.hosted)
+    contents, kinds = mapped_tables(model, split=scenario.split)
+    contents |= _struct_pages(model, scenario)
+    forest = Forest(model)
+    roots = [forest.root(_bound(actor.act, model)) for actor in scenario.actors]
+    start = model.start(contents, kinds, roots, scenario.failures)
+    return forest, start if scenario.before is None else _settled(forest, start, scenario.before)
+
+
+def _bound(act: Act, model: Model) -> Callable[[], Steps]:
+    return lambda: act(model.v, model.geometry)
+
+
+def _struct_pages(model: Model, scenario: Scenario) -> dict[int, tuple[int, ...]]:
+    """What the frames of the vmemmap hold at first."""
+    g, pages = model.geometry, model.pages
+    words: list[int] = []
+    for number in range(g.pages):
+        rows = [pages.ordinary(1)] * (1 << g.order) if scenario.ordinary else pages.compound(g.head(number), mark=scenario.marked)
+        words += [word for row in rows for word in row[: g.struct_words]]
+    return {FIRST_FRAME + page: padded(words[page * ROW : (page + 1) * ROW]) for page in range(g.vmemmap_pages)}
+
+
+def _settled(forest: Forest, state: State, act: Act) -> State:
+    """The state after `act` ran alone, before everything else; as the first actor, whose frames it takes."""
+    root = forest.root(_bound(act, forest.model))
+    world = World(forest.model, state._replace(actors=((root, 0, (), 0, 0, 0), *state.actors[1:]), failures=0))
+    while forest.nodes[world.actors[0][NODE]].operation is not None:
+        if not step(forest, world, 0):
+            raise HvoError("the prologue of a scenario waits for somebody")
+    return world.freeze()._replace(actors=state.actors, failures=state.failures)

@@ -1,0 +1,38 @@
+"""`hvo audit`: which huge pages are optimised, and is the vmemmap sound."""
+
+import json as json_format
+from pathlib import Path
+
+import click
+
+from hvo.cli.options import TARGET
+
+
+@click.command("audit")
+@click.argument("target")
+@click.option("--html", type=TARGET, help="Write a page for a browser: the map of the vmemmap, the table and the findings.")
+@click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
+@click.pass_context
+def command(ctx: click.Context, target: str, html: Path | None, json: bool) -> None:
+    """Audit the vmemmap of a kernel.
+
+    TARGET is a core (ELF or kdump-compressed, also packed as .xz or .zst), a machine that `hvo run --save` wrote, or `live` for the running
+    kernel. Nothing but VMCOREINFO is needed. Exits 1 when there are findings, 2 when the memory cannot be audited.
+    """
+    from hvo.audit.audit import audit
+    from hvo.memory.target import open_target
+    from hvo.report.progress import progress
+
+    with progress() as announce:
+        result = audit(open_target(target, announce), announce)
+    if html is not None:
+        from hvo.report.audit_html import audit_page
+
+        html.write_text(audit_page(result, target), encoding="utf-8")
+    if json:
+        click.echo(json_format.dumps(result.to_json()))
+    else:
+        from hvo.report.audit import print_audit
+
+        print_audit(result)
+    ctx.exit(0 if result.sound else 1)

@@ -1,0 +1,23 @@
+"""`hvo disable`: switch the optimisation off, now and on request at every boot."""
+
+from pathlib import Path
+
+import click
+
+from hvo.cli.host_options import changing_options, finish
+
+
+@click.command("disable")
+@click.option("--persist", is_flag=True, help="Also at every boot: writes /etc/sysctl.d/60-hvo.conf.")
+@click.option("--boot", is_flag=True, help="Also for pages reserved at boot: adds hugetlb_free_vmemmap=off with the boot loader's tool.")
+@changing_options
+@click.pass_context
+def command(ctx: click.Context, persist: bool, boot: bool, dry_run: bool, root: Path, json: bool) -> None:
+    """Switch the optimisation off.
+
+    HugeTLB pages allocated from now on are not optimised; those that are stay so until they are given back.
+    """
+    from hvo.host.gate import switch
+    from hvo.host.tree import Tree
+
+    finish(ctx, switch(Tree(root), False, persist=persist, boot=boot, dry_run=dry_run), json)

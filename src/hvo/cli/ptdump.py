@@ -1,0 +1,34 @@
+"""`hvo ptdump`: the kernel's own dump of its page tables, from any memory."""
+
+import click
+
+
+@click.command("ptdump")
+@click.argument("target")
+@click.option("--region", type=click.Choice(["vmemmap"]), default="vmemmap", show_default=True, help="Part of the kernel's address space.")
+@click.option("--json", is_flag=True, help="Print one JSON object: the region, and the dump as a list of lines.")
+def command(target: str, region: str, json: bool) -> None:
+    """Print the page tables as /sys/kernel/debug/kernel_page_tables does, byte for byte (arm64 and x86-64).
+
+    TARGET is a core (ELF or kdump-compressed, also packed as .xz or .zst), a machine that `hvo run --save` wrote, or `live`.
+    """
+    import json as json_format
+
+    from hvo.actors.ptdump import vmemmap_region
+    from hvo.audit.constants import check_constants
+    from hvo.kernel.image import KernelImage
+    from hvo.memory.target import open_target
+    from hvo.report.progress import progress
+    from hvo.report.ptdump_text import dump_text
+
+    with progress() as announce:
+        memory = open_target(target, announce)
+        check_constants(memory.vmcoreinfo)
+        image = KernelImage.of(memory)
+        announce("reading page tables")
+        part = vmemmap_region(image)
+        text = dump_text(memory, image.format, image.root, part)
+    if json:
+        click.echo(json_format.dumps({"region": region, "start": part.start, "end": part.end, "lines": text.splitlines()}))
+    else:
+        click.echo(text, nl=False)

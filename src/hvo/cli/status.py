@@ -1,0 +1,27 @@
+"""`hvo status`: what struct pages cost on this host, what is saved, and what to do."""
+
+import json as json_format
+from pathlib import Path
+
+import click
+
+from hvo.cli.host_options import host_options
+
+
+@click.command("status")
+@host_options
+def command(root: Path, json: bool) -> None:
+    """Show what struct pages cost on this host, what the optimisation saves and still could, and what to do.
+
+    Reads only, and needs no privilege. Where the kernel does not tell how many pages are optimised, bounds are shown with the reason.
+    """
+    from hvo.host.status import read_status
+    from hvo.host.tree import Tree
+
+    status = read_status(Tree(root))
+    if json:
+        click.echo(json_format.dumps(status.to_json()))
+        return
+    from hvo.report.status import status_lines
+
+    click.echo("\n".join(status_lines(status)))

@@ -1,0 +1,70 @@
+"""The note that a conversion leaves in `/run`, so that one that is killed can be finished or taken back.
+
+It is written before the first page leaves a pool, says what each pool had and how many of its pages may be out at most, and is removed
+when the pools are as they were. A reboot removes it, and the pools with it.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
+
+from hvo.errors import HvoError
+from hvo.host.pools import directory
+from hvo.host.tree import Tree
+
+JOURNAL = "/run/hvo/convert.json"
+LOCK = "/run/hvo/lock"
+"""Held while pools change, by every command that changes them."""
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """The pool of one node as the conversion found it; `node` is `None` where the kernel has no nodes."""
+
+    node: int | None
+    pages: int
+    """Persistent pages: what it must have in the end."""
+    out: int
+    """How many of them may be out of it now."""
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A conversion that has begun."""
+
+    size: int
+    promises: tuple[Promise, ...]
+    gigantic: bool
+    force: bool
+    batch: int
+
+    def path(self, promise: Promise) -> str:
+        """The file that sets the pool of `promise`."""
+        return f"{directory(self.size, promise.node)}/nr_hugepages"
+
+    def with_out(self, node: int | None, out: int) -> "Journal":
+        """The same with `out` pages out of the pool of `node`."""
+        return replace(self, promises=tuple(replace(p, out=out) if p.node == node else p for p in self.promises))
+
+    def save(self, tree: Tree) -> None:
+        """Write it, whole; raises `HvoError` when that is refused."""
+        tree.replace(JOURNAL, json.dumps({"boot_id": _boot_id(tree), **asdict(self)}) + "\n")
+
+
+def load(tree: Tree) -> Journal | None:
+    """The journal of a conversion of this boot that did not end, `None` when there is none; raises `HvoError` when it is damaged."""
+    if not tree.exists(JOURNAL):
+        return None
+    try:
+        data = cast("dict[str, Any]", json.loads(tree.read(JOURNAL)))
+        boot = data.pop("boot_id")
+        promises = tuple(Promise(**promise) for promise in data.pop("promises"))
+        journal = Journal(promises=promises, **data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HvoError(f"{tree.path(JOURNAL)}: expected the journal of hvo convert ({error}); look at the pools, then remove it") from error
+    return journal if boot == _boot_id(tree) else None
+
+
+def _boot_id(tree: Tree) -> str:
+    return tree.read_or(_BOOT_ID, "").strip()

@@ -1,0 +1,84 @@
+"""One batch out of a pool and back, and bringing a pool back to what was promised.
+
+The kernel hides no failure here: a page that cannot be given back is surplus afterwards, one that cannot be allocated is missing.
+"""
+
+from hvo.host.journal import JOURNAL, Journal, Promise
+from hvo.host.pools import Pool, read_pool
+from hvo.host.tree import Tree
+from hvo.layout.units import format_size
+
+_COMPACT = "/proc/sys/vm/compact_memory"
+_ATTEMPTS = 3
+
+
+class Stopped(Exception):
+    """A conversion cannot go on; the message is one line that says why."""
+
+
+def rebuild(tree: Tree, journal: Journal, pool: Pool, count: int) -> int:
+    """Give `count` free pages of `pool` back and take as many again; fewer when fewer are free by now. How many it were.
+
+    Raises `Stopped` when somebody else has set the pool, or when it cannot be filled again; `HvoError` when a write is refused.
+    """
+    path, pages = pool.path, pool.persistent
+    now, total = read_pool(tree, pool.size, pool.node), read_pool(tree, pool.size)
+    _expect(tree, now, pages)
+    count = min(count, now.free, total.free - (total.reserved or 0))
+    if count <= 0:
+        return 0
+    journal.with_out(pool.node, count).save(tree)
+    tree.write(path, str(pages - count))
+    smaller = read_pool(tree, pool.size, pool.node)
+    _expect(tree, smaller, pages - count)
+    filled = fill(tree, pool.size, pool.node, pages)
+    if smaller.surplus:
+        raise Stopped(f"{smaller.surplus} pages of {format_size(pool.size)} could not be given back: in use by now, or memory is short")
+    if filled.persistent < pages:
+        missing = f"{pages - filled.persistent} of {pages} pages of {format_size(pool.size)}"
+        raise Stopped(f"the pool could not be filled again: {missing} are missing")
+    journal.save(tree)
+    return count
+
+
+def fill(tree: Tree, size: int, node: int | None, pages: int) -> Pool:
+    """Set a pool to `pages`, compacting memory when some are missing; the pool as it came out."""
+    pool = read_pool(tree, size, node)
+    for attempt in range(_ATTEMPTS):
+        if attempt and tree.exists(_COMPACT):
+            tree.write(_COMPACT, "1")
+        tree.write(pool.path, str(pages))
+        pool = read_pool(tree, size, node)
+        if pool.persistent >= pages:
+            break
+    return pool
+
+
+def restore(tree: Tree, journal: Journal) -> str | None:
+    """Bring every pool of the journal back to its size, and remove the journal when that is done; else why it is not, in one line.
+
+    A pool that is outside what the conversion can have left was set by somebody else, and is left alone.
+    """
+    short: list[str] = []
+    foreign: list[str] = []
+    for promise in journal.promises:
+        pool = read_pool(tree, journal.size, promise.node)
+        if not promise.pages - promise.out <= pool.persistent <= promise.pages:
+            foreign.append(f"{tree.path(pool.path)}: somebody else set it from {promise.pages} to {pool.persistent}; left as it is")
+        elif pool.persistent < promise.pages:
+            short += _fill_up(tree, journal.size, promise)
+    if not short:
+        tree.remove(JOURNAL)
+    return "; ".join(short + foreign) or None
+
+
+def _fill_up(tree: Tree, size: int, promise: Promise) -> list[str]:
+    pool = fill(tree, size, promise.node, promise.pages)
+    missing = promise.pages - pool.persistent
+    return [f"{missing} of {promise.pages} pages of {format_size(size)} are missing: hvo convert --undo tries again"] if missing > 0 else []
+
+
+def _expect(tree: Tree, now: Pool, pages: int) -> None:
+    if now.persistent != pages:
+        raise Stopped(f"{tree.path(now.path)}: somebody else set it from {pages} to {now.persistent} pages; the conversion has stopped")
+

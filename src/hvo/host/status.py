@@ -1,0 +1,82 @@
+"""What struct pages cost on a host, what the optimisation saves, what it still could, and what to do about it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hvo.host import procfs
+from hvo.host.advice import Advice, advise
+from hvo.host.kernel import Kernel, read_kernel
+from hvo.host.optimized import Estimate, estimate, of_node
+from hvo.host.pools import Pool, read_pools
+from hvo.host.procfs import Counters
+from hvo.host.tree import Tree
+
+
+@dataclass(frozen=True)
+class PoolStatus:
+    """One pool and what its struct pages cost; sizes in bytes."""
+
+    pool: Pool
+    optimized: Estimate
+    cost_per_page: int
+    """Struct pages of one page that is not optimised."""
+    saved_per_page: int
+    """What optimising one page gives back; 0 where it cannot be."""
+
+    @property
+    def saved(self) -> tuple[int, int]:
+        """Bytes saved now, at least and at most."""
+        return self.optimized.low * self.saved_per_page, self.optimized.high * self.saved_per_page
+
+    @property
+    def possible(self) -> tuple[int, int]:
+        """Bytes that optimising the rest would give back, at least and at most."""
+        rest = self.pool.pages - self.optimized.high, self.pool.pages - self.optimized.low
+        return rest[0] * self.saved_per_page, rest[1] * self.saved_per_page
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts of pages and bytes; `optimized`, `saved` and `possible` are `null` when only their bounds are known."""
+        pool = self.pool
+        row = {name: getattr(pool, name) for name in ("size", "node", "pages", "free", "in_use", "reserved", "surplus", "overcommit")}
+        row["cost"] = pool.pages * self.cost_per_page
+        for name, bounds in (("optimized", (self.optimized.low, self.optimized.high)), ("saved", self.saved), ("possible", self.possible)):
+            row |= {name: bounds[0] if bounds[0] == bounds[1] else None, f"{name}_low": bounds[0], f"{name}_high": bounds[1]}
+        return row | {"source": self.optimized.source, "reason": self.optimized.reason}
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of a host."""
+
+    kernel: Kernel
+    pools: tuple[PoolStatus, ...]
+    """Per size the pool of all nodes, then each node's where there are several."""
+    memmap: Counters
+    advice: tuple[Advice, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of `hvo status --json`; memory map sizes are `null` on kernels that do not count them."""
+        kernel = {name: getattr(self.kernel, name) for name in ("release", "arch", "page_size", "supports", "enabled", "reason")}
+        kernel["defects"] = [asdict(defect) for defect in self.kernel.defects]
+        return {
+            "kernel": kernel,
+            "pools": [pool.to_json() for pool in self.pools],
+            "memmap": {"boot": self.memmap.boot, "runtime": self.memmap.runtime, "total": self.memmap.memmap},
+            "mem_total": self.memmap.mem_total,
+            "advice": [asdict(advice) for advice in self.advice],
+        }
+
+
+def read_status(tree: Tree) -> Status:
+    """The state of the host in `tree`; reads only, and needs no privilege."""
+    kernel, pools = read_kernel(tree), read_pools(tree)
+    totals = {pool.size: pool for pool in pools if pool.node is None}
+    estimates = estimate(tree, kernel, list(totals.values()))
+    rows: list[PoolStatus] = []
+    for pool in pools:
+        known = estimates[pool.size]
+        known = known if pool.node is None else of_node(known, pool, totals[pool.size].pages)
+        cost = pool.size // kernel.page_size * 64
+        rows.append(PoolStatus(pool, known, cost, kernel.freed_pages(pool.size) * kernel.page_size))
+    advice = advise(kernel, [(row.pool, row.optimized, row.saved_per_page) for row in rows if row.pool.node is None])
+    return Status(kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice)

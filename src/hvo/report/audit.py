@@ -1,0 +1,54 @@
+"""What `hvo audit` shows on a terminal."""
+
+import sys
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from hvo.audit.result import Audit
+from hvo.layout.units import format_size
+from hvo.report.audit_table import POOL_COLUMNS, pool_rows, summary, verdict
+from hvo.report.vmemmap_map import MARKS, legend, rows
+
+_PIPED_WIDTH = 160  # nothing is cut where there is no terminal to fit
+_MAP_ROWS = 24
+_SHOWN = 40
+"""Findings that are printed; there may be hundreds of thousands, and `--json` has all."""
+
+
+def print_audit(audit: Audit) -> None:
+    """Print the result on standard output: summary, map, pools and findings."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    console.print(Group(_summary(audit), Text(), _map(audit), Text(), _pools(audit), Text()))
+    console.print(Text(verdict(audit), style="bold green" if audit.sound else "bold red"))
+    for finding in audit.findings[:_SHOWN]:
+        style = "red" if finding.severity == "error" else "yellow"
+        console.print(Text.assemble((finding.id, style), " ", finding.message), soft_wrap=True)
+    if len(audit.findings) > _SHOWN:
+        console.print(f"... and {len(audit.findings) - _SHOWN} more: --json has them all")
+
+
+def _summary(audit: Audit) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in summary(audit):
+        table.add_row(Text(name, style="bold"), value)
+    return table
+
+
+def _map(audit: Audit) -> Group:
+    cells = audit.cells
+    lines = [Text(f"vmemmap, a cell for {format_size(cells.frames * audit.page_size)} of memory or a multiple of it", style="bold")]
+    for start, kinds in rows(cells, _MAP_ROWS):
+        marks = [(MARKS[kind].character, MARKS[kind].style) for kind in kinds]
+        lines.append(Text.assemble((f"{start * audit.page_size:#14x} ", "dim"), *marks))
+    return Group(*lines, Text.assemble(*(piece for mark in legend(audit) for piece in ((mark.character, mark.style), f" {mark.name}  "))))
+
+
+def _pools(audit: Audit) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for number, heading in enumerate(POOL_COLUMNS):
+        table.add_column(heading, justify="right" if number > 1 else "left")
+    for row in pool_rows(audit):
+        table.add_row(*row)
+    return table

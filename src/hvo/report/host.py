@@ -1,0 +1,42 @@
+"""What the changing commands (`hvo enable`, `disable`, `resize`, `convert`) show on a terminal."""
+
+from collections.abc import Iterator
+
+from hvo.host.outcome import Change, Outcome, expected
+from hvo.host.tree import Write
+from hvo.layout.units import format_size
+
+_MOST_WRITES = 20  # a conversion of a large pool has thousands
+
+
+def outcome_lines(outcome: Outcome) -> Iterator[str]:
+    """The lines of the report: what was or would be written, how the counters changed, and remarks."""
+    yield from _writes(outcome)
+    yield from (f"{change.counter}: {_change(change)}" for change in outcome.changes)
+    if outcome.details:
+        yield ", ".join(_detail(name, value) for name, value in outcome.details.items() if value is not None)
+    yield from (f"note: {note}" for note in outcome.notes)
+
+
+def _writes(outcome: Outcome) -> Iterator[str]:
+    if not outcome.writes:
+        yield f"{outcome.command}: nothing to write"
+        return
+    yield f"{outcome.command}: {'would write' if outcome.dry_run else 'wrote'}"
+    yield from (f"  {_write(write)}" for write in outcome.writes[:_MOST_WRITES])
+    if len(outcome.writes) > _MOST_WRITES:
+        yield f"  and {len(outcome.writes) - _MOST_WRITES} more, the last {_write(outcome.writes[-1])}"
+
+
+def _detail(name: str, value: int) -> str:
+    return f"{name.replace('_', ' ')} {format_size(value) if name == 'size' else value}"
+
+
+def _write(write: Write) -> str:
+    return f"{write.path} <- {write.value}"
+
+
+def _change(change: Change) -> str:
+    if change.measured is None:
+        return f"would change by {expected(change)}"
+    return f"changed by {change.measured:+d}, expected {expected(change)}{'' if change.holds else '  WRONG'}"

@@ -1,0 +1,303 @@
+"""The commands on the running kernel: every change compared with the kernel's counters exactly, and everything put back as it was.
+
+Skipped where the switch cannot be written. A lock keeps other runs of these tests away; nothing else may touch the pools meanwhile.
+"""
+
+import fcntl
+import json
+import mmap
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hvo.host import procfs
+from hvo.host.convert import convert, resume, undo
+from hvo.host.gate import switch
+from hvo.host.hold import MappedPages
+from hvo.host.journal import JOURNAL
+from hvo.host.kernel import GATE, read_kernel
+from hvo.host.pools import read_pool, settable
+from hvo.host.resize import resize
+from hvo.host.status import read_status
+from hvo.host.tree import Tree
+
+pytestmark = pytest.mark.live
+MIB, GIB = 1 << 20, 1 << 30
+SIZE = 2 * MIB
+_NEEDED = 6 * GIB
+
+
+@pytest.fixture
+def host() -> Iterator[Tree]:
+    """The running kernel with empty pools and the switch off; afterwards pools and switch are as they were, whatever happened."""
+    if not os.access(GATE, os.W_OK):
+        pytest.skip(f"{GATE} cannot be written here")
+    tree = Tree()
+    kernel = read_kernel(tree)
+    if kernel.defects or kernel.freed_pages(SIZE) != 7 or procfs.counters(tree, 4096).memmap is None:
+        pytest.skip(f"kernel {kernel.release} has no memory map counters, no 2 MiB pages that can be optimised, or a known defect")
+    with (Path(tempfile.gettempdir()) / "hvo-live-test.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield from _emptied(tree)
+
+
+def _emptied(tree: Tree) -> Iterator[Tree]:
+    pools = [pool for size in (SIZE, GIB) if tree.exists(f"/sys/kernel/mm/hugepages/hugepages-{size >> 10}kB") for pool in settable(tree, size, None)]
+    if any(pool.in_use or pool.surplus for pool in pools) or tree.exists(JOURNAL):
+        pytest.skip("somebody uses HugeTLB pages on this host")
+    if procfs.table(tree.read("/proc/meminfo"))["MemAvailable"] < _NEEDED:
+        pytest.skip("less than 6 GiB of memory are available")
+    gate = tree.read(GATE).strip()
+    try:
+        for pool in pools:
+            tree.write(pool.path, "0")
+        tree.write(GATE, "0")
+        yield tree
+    finally:
+        tree.remove(JOURNAL)
+        for pool in pools:
+            tree.write(pool.path, "0")
+        tree.write(GATE, gate)
+        for pool in pools:
+            tree.write(pool.path, str(pool.persistent))
+
+
+def memmap(tree: Tree) -> int:
+    """`nr_memmap_pages + nr_memmap_boot_pages`, read by this test itself."""
+    rows = dict(line.split() for line in tree.read("/proc/vmstat").splitlines())
+    return int(rows["nr_memmap_pages"]) + int(rows["nr_memmap_boot_pages"])
+
+
+def optimized(tree: Tree, size: int = SIZE) -> int | None:
+    """What `hvo status` says."""
+    return next(row.optimized.exact for row in read_status(tree).pools if (row.pool.size, row.pool.node) == (size, None))
+
+
+def hvo(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    return subprocess.run([sys.executable, "-c", "from hvo.cli.main import main; main()", *words], capture_output=True, text=True)
+
+
+@pytest.fixture
+def used() -> Iterator[list[mmap.mmap]]:
+    """Mappings of HugeTLB pages, gone before the pools are put back."""
+    mappings: list[mmap.mmap] = []
+    yield mappings
+    for mapping in mappings:
+        mapping.close()
+
+
+def use(mappings: list[mmap.mmap], pages: int) -> mmap.mmap:
+    """Map `pages` pages of 2 MiB and write the number of each into it."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000 | 21 << 26
+    mapping = mmap.mmap(-1, pages * SIZE, flags=flags)
+    mappings.append(mapping)
+    for page in range(pages):
+        mapping[page * SIZE : page * SIZE + 8] = page.to_bytes(8, "little")
+        mapping[(page + 1) * SIZE - 1] = page & 0xFF
+    return mapping
+
+
+def contents(mapping: mmap.mmap) -> list[tuple[int, int]]:
+    """What `use` wrote, as it is now."""
+    pages = range(len(mapping) // SIZE)
+    return [(int.from_bytes(mapping[page * SIZE : page * SIZE + 8], "little"), mapping[(page + 1) * SIZE - 1]) for page in pages]
+
+
+def test_enable_fill_shrink_disable(host):
+    """512 pages of 2 MiB take 3584 pages out of the memory map, 312 of them given back bring 2184 again, with the commands' own words."""
+    start = memmap(host)
+    assert hvo("enable").returncode == 0
+    grown = hvo("resize", "2MiB=512", "--json")
+    assert (grown.returncode, memmap(host) - start) == (0, -512 * 7)
+    assert json.loads(grown.stdout)["changes"][0]["measured"] == -3584
+    assert optimized(host) == 512
+    assert hvo("resize", "2MiB=200").returncode == 0
+    assert (memmap(host) - start, optimized(host)) == (-200 * 7, 200)
+    assert hvo("disable").returncode == 0
+    assert hvo("resize", "2MiB=230").returncode == 0
+    assert (memmap(host) - start, optimized(host)) == (-200 * 7, 200)
+    assert hvo("resize", "2MiB=0").returncode == 0
+    assert memmap(host) == start
+
+
+def test_a_mixed_pool_becomes_optimised(host):
+    """40 pages from before the switch and 80 after it: 40 more become optimised, the pool has 120 at the end, all are free."""
+    start = memmap(host)
+    resize(host, SIZE, 40)
+    switch(host, True)
+    resize(host, SIZE, 120)
+    assert optimized(host) == 80
+    outcome = convert(host, SIZE, batch=16)
+    assert outcome.ok, outcome.complaint
+    assert (outcome.details["optimized"], memmap(host) - start, optimized(host)) == (40, -120 * 7, 120)
+    pool = read_pool(host, SIZE)
+    assert (pool.pages, pool.free, pool.surplus) == (120, 120, 0)
+    assert convert(host, SIZE).writes == ()
+
+
+def test_pages_in_use_keep_their_contents_and_are_later_work(host, used):
+    """10 of 64 pages are in use while the rest is converted: 54 become optimised, the 10 are untouched, then they can be converted too."""
+    start = memmap(host)
+    resize(host, SIZE, 64)
+    mapping = use(used, 10)
+    before = contents(mapping)
+    switch(host, True)
+    outcome = convert(host, SIZE, batch=7)
+    assert outcome.ok, outcome.complaint
+    assert (memmap(host) - start, contents(mapping)) == (-54 * 7, before)
+    assert "10 pages are in use" in outcome.notes[0]
+    used.pop().close()
+    assert convert(host, SIZE).ok
+    assert memmap(host) - start == -64 * 7
+
+
+def test_a_pool_is_never_set_below_what_is_in_use(host, used):
+    """20 of 30 are mapped, 5 more only reserved: 24 is refused with exit 2 and one line, 25 is done, and nothing becomes surplus."""
+    resize(host, SIZE, 30)
+    use(used, 20)
+    used.append(mmap.mmap(-1, 5 * SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000 | 21 << 26))
+    refused = hvo("resize", "2M=24")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "expected at least 25" in refused.stderr
+    assert read_pool(host, SIZE).pages == 30
+    assert hvo("resize", "2M=25").returncode == 0
+    assert read_pool(host, SIZE).surplus == 0
+
+
+def test_gigantic_pages_only_on_request_and_one_at_a_time(host):
+    """Two pages of 1 GiB from before the switch: refused without --gigantic, then 4095 pages of memory map less for each."""
+    start = memmap(host)
+    if not resize(host, GIB, 2).ok:
+        pytest.skip("no two free gigabytes in one piece")
+    assert hvo("enable").returncode == 0
+    refused = hvo("convert", "--size", "1GiB")
+    assert (refused.returncode, "--gigantic" in refused.stderr) == (2, True)
+    outcome = convert(host, GIB, gigantic=True)
+    assert outcome.ok, outcome.complaint
+    assert (memmap(host) - start, optimized(host, GIB)) == (-2 * 4095, 2)
+    assert [int(write.value) for write in outcome.writes] == [1, 2, 1, 2]
+
+
+def test_somebody_else_sets_the_pool_in_the_middle(host):
+    """After the third batch another process takes pages away: the conversion stops with its line, and the other's size stays."""
+    resize(host, SIZE, 64)
+    switch(host, True)
+    said: list[str] = []
+
+    def disturb(line: str) -> None:
+        said.append(line)
+        if len(said) == 4:
+            host.path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages").write_text("50\n")
+
+    outcome = convert(host, SIZE, batch=8, announce=disturb)
+    assert "somebody else set it from 64 to 50" in outcome.complaint
+    pool = read_pool(host, SIZE)
+    assert (pool.pages, pool.free, host.exists(JOURNAL)) == (50, 50, False)
+
+
+def test_read_only_files_are_one_line(host):
+    """In a mount namespace where /proc/sys and /sys are read-only: exit 2, one line, nothing changed."""
+    resize(host, SIZE, 4)
+    for place, words in (("/proc/sys", ("enable",)), ("/sys", ("resize", "2MiB=8"))):
+        mount = f"mount --bind {place} {place} && mount -o remount,bind,ro {place}"
+        command = ["unshare", "-m", "sh", "-c", f'{mount} || exit 77; exec "$@"', "sh", sys.executable]
+        done = subprocess.run([*command, "-c", "from hvo.cli.main import main; main()", *words], capture_output=True, text=True)
+        if done.returncode in (1, 77) and "mount" in done.stderr:
+            pytest.skip("mounts cannot be changed here")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "read-only filesystem" in done.stderr
+    assert (read_pool(host, SIZE).pages, host.number(GATE)) == (4, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_command_fills_the_pool_again(host, number):
+    """SIGTERM and SIGINT in the middle: exit 130, the pool is whole, no journal is left."""
+    resize(host, SIZE, 256)
+    switch(host, True)
+    words = ["convert", "--batch", "1"]
+    process = subprocess.Popen([sys.executable, "-c", "from hvo.cli.main import main; main()", *words], stderr=subprocess.PIPE)
+    _wait_for_journal(host, process.pid)
+    process.send_signal(number)
+    assert b"interrupted" in process.communicate()[1]
+    assert process.returncode == 130
+    pool = read_pool(host, SIZE)
+    assert (pool.pages, pool.free, host.exists(JOURNAL)) == (256, 256, False)
+
+
+def _wait_for_journal(host: Tree, child: int) -> None:
+    path, until = host.path(JOURNAL), time.monotonic() + 20
+    while not path.exists() and time.monotonic() < until:
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return
+        time.sleep(0.0002)
+
+
+def _killed_after(host: Tree, seconds: float) -> None:
+    """Convert in a child that is killed so long after its journal appeared (or, when negative, after it was born)."""
+    child = os.fork()
+    if not child:
+        os.close(2)
+        convert(host, SIZE, batch=4, hold=MappedPages())
+        os._exit(0)
+    if seconds >= 0:
+        _wait_for_journal(host, child)
+    time.sleep(abs(seconds))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def _kill_repeatedly(host: Tree, used: list[mmap.mmap], times: int) -> tuple[int, int]:
+    """Kill a conversion of 64 pages so often, and after each time resume or undo; how often pages were missing, and a journal left."""
+    draw, missing, interrupted = random.Random(20261123), 0, 0
+    resize(host, SIZE, 64)
+    mapping = use(used, 10)
+    before = contents(mapping)
+    switch(host, True)
+    began = time.monotonic()
+    assert convert(host, SIZE, batch=4).ok
+    took = time.monotonic() - began
+    for attempt in range(times):
+        _make_unoptimised(host)
+        _killed_after(host, draw.uniform(-0.05, 1) * took)
+        missing += read_pool(host, SIZE).pages < 64
+        interrupted += host.exists(JOURNAL)
+        outcome = undo(host) if attempt % 2 else resume(host)
+        assert outcome.ok, (attempt, outcome.complaint)
+        pool = read_pool(host, SIZE)
+        assert (pool.pages, pool.free, pool.surplus, host.exists(JOURNAL)) == (64, 54, 0, False), attempt
+        if not attempt % 2 and "no conversion" not in "".join(outcome.notes):
+            assert optimized(host) == 54, attempt
+        assert contents(mapping) == before, attempt
+    return missing, interrupted
+
+
+def _make_unoptimised(host: Tree) -> None:
+    """Rebuild the free pages with the switch off."""
+    host.write(GATE, "0")
+    for count in ("10", "64"):
+        host.write(read_pool(host, SIZE).path, count)
+    host.write(GATE, "1")
+    assert optimized(host) == 0
+
+
+def test_killed_at_random_moments_loses_no_page(host, used):
+    """`kill -9` at 12 seeded moments, with 10 pages in use: --resume and --undo leave 64 pages, the used ones with their contents."""
+    missing, interrupted = _kill_repeatedly(host, used, 12)
+    assert interrupted > 3
+    assert missing <= interrupted
+
+
+@pytest.mark.slow
+def test_killed_at_two_hundred_moments_loses_no_page(host, used):
+    """The same at 200 moments; in some of them pages were really out of the pool."""
+    missing, interrupted = _kill_repeatedly(host, used, 200)
+    assert (missing > 0, interrupted > 60) == (True, True)
