@@ -51,7 +51,7 @@ def refused(*arguments: str | Path) -> str:
     return result.stderr.strip()
 
 
-@pytest.fixture()
+@pytest.fixture
 def counts_only(monkeypatch):
     """Leave out the promises that are measured on machines of their own: for tests of what is counted on the big one."""
     monkeypatch.setattr("hvo.machine.run.promises", lambda *_: [])

@@ -1,12 +1,14 @@
 """Trees of thousands of small files belong into memory, and go away at once."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # what all tests share is one directory up
 _MEMORY = Path("/dev/shm")
 
 

@@ -42,6 +42,8 @@ class Host:
     free_pages: int = 1_000_000
     blocks: bool = True
     memmap_on_memory: str | None = None
+    mem_total: int | None = None
+    """In KiB; by default what the sections have."""
 
     @property
     def nodes(self) -> list[int]:
@@ -102,7 +104,7 @@ class Host:
         return files | {"sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages": f"{self.reserved}\n"}
 
     def _counters(self) -> dict[str, str]:
-        total = self.sections * self.section_size // 1024
+        total = self.mem_total or self.sections * self.section_size // 1024
         counted = "" if self.memmap is None else "nr_memmap_pages {}\nnr_memmap_boot_pages {}\n".format(*self.memmap)
         size = min(self.pools) if 2 * MIB not in self.pools else 2 * MIB
         return {

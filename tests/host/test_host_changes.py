@@ -15,12 +15,14 @@ from host_trees import GIB, MIB, Host, NodePool
 from hvo.cli.main import main
 from hvo.errors import HvoError
 from hvo.host import journal as journals
+from hvo.host import procfs
 from hvo.host.convert import convert, resume, undo
 from hvo.host.gate import PERSISTENT, switch
 from hvo.host.headroom import deal
 from hvo.host.kernel import GATE
 from hvo.host.refill import restore
 from hvo.host.resize import resize
+from hvo.host.status import read_status
 
 SIZE = 2 * MIB
 NODE0 = "node0/hugepages/hugepages-2048kB/nr_hugepages"
@@ -148,6 +150,18 @@ def test_a_counter_that_does_not_move_as_predicted_is_found(tmp_path):
     assert "changed by 0, expected -70" in outcome.complaint
 
 
+def test_kernels_without_counters_are_checked_by_memtotal(tmp_path):
+    """Before 6.11: MemTotal may rise by what was freed, at most 32 KiB a page, and by whole pages; a fall is found to be wrong."""
+    tree = kernel(tmp_path, NodePool(), release="6.1.9")
+    tree.host.memmap = None
+    tree._flush(0)
+    for count, kib, fits in ((100, 2800, True), (150, 1601, False), (200, 1604, False), (250, -4, False), (300, 1600, True)):
+        total = procfs.table(tree.read("/proc/meminfo"))["MemTotal"] // 1024 + kib
+        tree.on_write[:] = [lambda _, total=total: setattr(tree.host, "mem_total", total)]
+        change = resize(tree, SIZE, count, 0).changes[0]
+        assert (change.counter, change.measured, change.holds) == ("MemTotal", kib * 1024, fits)
+
+
 def test_dry_run_writes_nothing_and_predicts(tmp_path):
     """The write and the change are told; no file changes."""
     tree = kernel(tmp_path, NodePool(10, 10), optimized=10)
@@ -252,6 +266,23 @@ def test_without_holding_the_same_pages_would_come_again(tmp_path):
     assert not outcome.ok
 
 
+def test_converted_pages_that_cannot_be_held_stop_it(tmp_path):
+    """A cgroup limit, say: an error, and the pool is whole, with what was converted until then."""
+    tree = kernel(tmp_path, NodePool(40, 40))
+
+    class Limited:
+        def take(self, size: int, pages: int, node: int | None) -> None:
+            if len(tree.held) == 20:
+                raise HvoError("cannot hold")
+            tree.take(size, pages, node)
+
+        release = tree.release
+
+    with pytest.raises(HvoError, match="cannot hold"):
+        convert(tree, SIZE, batch=10, hold=Limited())
+    assert (tree.pool(), sum(tree.stacks[0]), journals.load(tree)) == (NodePool(40, 40), 30, None)
+
+
 def test_reserved_pages_are_left_alone(tmp_path):
     """60 are free, 20 of them promised: 40 are rebuilt."""
     tree = kernel(tmp_path, NodePool(100, 60), reserved=20)
@@ -303,8 +334,10 @@ def test_a_batch_that_cannot_be_filled_again_stops(tmp_path):
     outcome = convert(tree, SIZE, batch=10, hold=tree)
     assert "5 of 40 pages of 2MiB are missing" in outcome.complaint
     assert (tree.pool(), tree.held) == (NodePool(35, 35), [])
-    with pytest.raises(HvoError, match="--resume"):
-        convert(tree, SIZE, hold=tree)
+    for call in (lambda: convert(tree, SIZE, hold=tree), lambda: resize(tree, SIZE, 10)):
+        with pytest.raises(HvoError, match="--resume"):
+            call()
+    assert read_status(tree).advice[0].command == "hvo convert --resume"
     assert "missing" in undo(tree).problem
     tree.room = 5
     assert undo(tree).ok

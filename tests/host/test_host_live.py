@@ -24,7 +24,7 @@ from hvo.host.gate import switch
 from hvo.host.hold import MappedPages
 from hvo.host.journal import JOURNAL
 from hvo.host.kernel import GATE, read_kernel
-from hvo.host.pools import read_pool, settable
+from hvo.host.pools import read_pool, settable, sizes
 from hvo.host.resize import resize
 from hvo.host.status import read_status
 from hvo.host.tree import Tree
@@ -50,7 +50,7 @@ def host() -> Iterator[Tree]:
 
 
 def _emptied(tree: Tree) -> Iterator[Tree]:
-    pools = [pool for size in (SIZE, GIB) if tree.exists(f"/sys/kernel/mm/hugepages/hugepages-{size >> 10}kB") for pool in settable(tree, size, None)]
+    pools = [pool for size in sizes(tree) for pool in settable(tree, size, None)]
     if any(pool.in_use or pool.surplus for pool in pools) or tree.exists(JOURNAL):
         pytest.skip("somebody uses HugeTLB pages on this host")
     if procfs.table(tree.read("/proc/meminfo"))["MemAvailable"] < _NEEDED:
@@ -173,6 +173,7 @@ def test_a_pool_is_never_set_below_what_is_in_use(host, used):
     assert read_pool(host, SIZE).surplus == 0
 
 
+@pytest.mark.slow
 def test_gigantic_pages_only_on_request_and_one_at_a_time(host):
     """Two pages of 1 GiB from before the switch: refused without --gigantic, then 4095 pages of memory map less for each."""
     start = memmap(host)
@@ -290,9 +291,9 @@ def _make_unoptimised(host: Tree) -> None:
 
 
 def test_killed_at_random_moments_loses_no_page(host, used):
-    """`kill -9` at 12 seeded moments, with 10 pages in use: --resume and --undo leave 64 pages, the used ones with their contents."""
-    missing, interrupted = _kill_repeatedly(host, used, 12)
-    assert interrupted > 3
+    """`kill -9` at 8 seeded moments, with 10 pages in use: --resume and --undo leave 64 pages, the used ones with their contents."""
+    missing, interrupted = _kill_repeatedly(host, used, 8)
+    assert interrupted > 1
     assert missing <= interrupted
 
 

@@ -14,6 +14,7 @@ from hvo.host.releases import known_defects, upstream_version
 from hvo.host.status import read_status
 from hvo.host.tree import Tree
 from hvo.report.status import status_lines
+from shared_files import core
 
 PLAIN = tuple(option for option in HVO if "OPTIMIZE" not in option)
 OFFERED = tuple(option for option in HVO if option != "HUGETLB_PAGE_OPTIMIZE_VMEMMAP")
@@ -150,6 +151,16 @@ def test_arm64_with_64k_pages(tmp_path):
     small, large = status.pools
     assert (small.saved_per_page, small.optimized.exact) == (0, 0)
     assert (large.saved_per_page, large.optimized.low, large.optimized.high) == (7 * 65536, 0, 4)
+
+
+def test_an_audit_tells_where_the_counters_do_not(tmp_path):
+    """Linux 6.1 has no counters, but its memory shows that all 100 pages are optimised; a pool that has 99 now stays unsure."""
+    host = replace(two_sizes(100, 0, None, sections=8), release="6.1.0-50-cloud-amd64")
+    target = str(core("x86-6.1-on"))
+    plain, audited = (read_status(host.write(tmp_path), memory).pools[0].optimized for memory in (None, target))
+    assert (plain.low, plain.high, plain.source) == (0, 100, "none")
+    assert (audited.exact, audited.source) == (100, "audit")
+    assert read_status(replace(host, pools={2 * MIB: {0: NodePool(99, 99)}}).write(tmp_path), target).pools[0].optimized.exact is None
 
 
 def test_known_defects_by_upstream_version(tmp_path):

@@ -145,7 +145,7 @@ class _Auditor:
         )  # fmt: skip
 
     def _missing(self, found: list[Classified], outside: Outside) -> Iterator[str]:
-        hidden = sum(int(np.count_nonzero(pages.held.links.count < 0)) for pages in found)
+        hidden = sum(int(np.count_nonzero(pages.held.links.wrong < 0)) for pages in found)
         hidden += outside.missing
         if hidden:
             yield f"{hidden} vmemmap pages are not in the memory: their struct pages were not looked at"

@@ -89,7 +89,7 @@ def _held(pages: HugePages, row: Indices, column: Indices, vmemmap: VmemmapPages
 
 def _judge(held: Held, pages: HugePages, writable: Matrix, tail: Matrix, beside_shared: Matrix, structs: int) -> None:
     """Fill in `held.rule`, the gravest last."""
-    wrong = held.links.count
+    wrong = held.links.wrong
     rule = held.rule
     rule[~writable] = "own-read-only"
     rule[wrong > 0] = "tail-link"

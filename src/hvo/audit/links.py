@@ -18,10 +18,10 @@ _WORDS_AT_A_TIME = 1 << 17
 
 
 class WrongLinks(NamedTuple):
-    """For each frame looked at: how many links are wrong (`count`, -1: the frame is not in the memory), which one is the first (`which`),
-    its value and what was expected there (uint64; for a link that is a mask, the head's address)."""
+    """For each frame looked at: how many links are `wrong` (-1: the frame is not in the memory), `which` one is the first, its `value`
+    and what was `expected` there (uint64; for a link that is a mask, the head's address)."""
 
-    count: NDArray[np.int64]
+    wrong: NDArray[np.int64]
     which: NDArray[np.int64]
     value: Words
     expected: Words
@@ -39,9 +39,10 @@ class Links:
 
         Where both addresses are equal the first struct page is the head itself, and is left out.
         """
-        out = WrongLinks(np.zeros(len(frames), np.int64), *(np.zeros(len(frames), kind) for kind in (np.int64, np.uint64, np.uint64)))
+        zeros = np.zeros(len(frames), np.int64)
+        out = WrongLinks(zeros, zeros.copy(), np.zeros(len(frames), np.uint64), np.zeros(len(frames), np.uint64))
         there = self.members.image.memory.readable(self._start(frames))
-        out.count[~there] = -1
+        out.wrong[~there] = -1
         rows = np.flatnonzero(there)
         step = max(1, _WORDS_AT_A_TIME // self.structs)
         for first in range(0, len(rows), step):
@@ -71,7 +72,7 @@ class Links:
         wrong = self._heads(links, pages[:, None] + inside) != heads[:, None]
         wrong[heads == pages, 0] = False
         first = np.argmax(wrong, axis=1)
-        out.count[rows] = np.count_nonzero(wrong, axis=1)
+        out.wrong[rows] = np.count_nonzero(wrong, axis=1)
         out.which[rows] = first
         out.value[rows] = links[np.arange(len(first)), first]
         out.expected[rows] = heads

@@ -91,7 +91,7 @@ def _stretches(index: Indices) -> Iterator[tuple[int, int]]:
 class _Bogus(NamedTuple):
     """Vmemmap pages that begin with a head that is none: its next struct page is no tail of it. `order` is what that one says (int64)."""
 
-    index: Indices
+    at: Indices
     order: NDArray[np.int64]
 
 
@@ -135,10 +135,10 @@ def lost_pages(outside: Outside) -> list[LostPage]:
     vmemmap = outside.vmemmap
     mapped = outside.index[outside.has(VALID) & outside.has(WRITABLE)]
     bogus = _bogus_heads(outside, mapped)
-    copies, which = np.unique(vmemmap.frame[bogus.index], return_inverse=True)
+    copies, which = np.unique(vmemmap.frame[bogus.at], return_inverse=True)
     uses = np.bincount(which, minlength=len(copies))[which] if len(copies) else np.zeros(0)
     pages = _page_of(outside, bogus)
-    keep = (uses == 1) & (bogus.index != pages)
+    keep = (uses == 1) & (bogus.at != pages)
     first, at, count = np.unique(pages[keep], return_index=True, return_counts=True)
     orders = _orders(outside, bogus)[keep][at]
     size = vmemmap.image.page_size
@@ -157,10 +157,10 @@ def _orders(outside: Outside, bogus: _Bogus) -> NDArray[np.int64]:
 
 def _page_of(outside: Outside, bogus: _Bogus) -> Indices:
     """The first vmemmap page of the huge page that each belongs to."""
-    pfn = outside.vmemmap.pfn(bogus.index)
+    pfn = outside.vmemmap.pfn(bogus.at)
     first: Pfns = pfn >> _orders(outside, bogus) << _orders(outside, bogus)
     there = outside.vmemmap.contain(first)
-    return np.where(there, outside.vmemmap.index_of(np.where(there, first, pfn)), bogus.index)
+    return np.where(there, outside.vmemmap.index_of(np.where(there, first, pfn)), bogus.at)
 
 
 def lost_spots(outside: Outside, lost: list[LostPage]) -> Iterator[Spot]:

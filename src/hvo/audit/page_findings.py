@@ -122,7 +122,7 @@ def link_findings(found: Classified, vmemmap: VmemmapPages) -> Iterator[Finding]
     rows, first = np.unique(held.row[here], return_index=True)
     for row, at in zip(rows.tolist(), here[first].tolist(), strict=True):
         mine = here[held.row[here] == row]
-        count, which = int(held.links.count[mine].sum()), int(held.links.which[at])
+        count, which = int(held.links.wrong[mine].sum()), int(held.links.which[at])
         index = np.array([found.pages.index[row] + held.column[at]], np.intp)
         pfn, address = int(found.pages.pfn[row]), int(vmemmap.address(index)[0]) + which * vmemmap.sections.struct_page_size
         tail, value, head = int(vmemmap.pfn(index)[0]) + which, int(held.links.value[at]), int(held.links.expected[at])

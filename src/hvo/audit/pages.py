@@ -22,7 +22,7 @@ _FEW = 64
 def row_any(matrix: Matrix) -> NDArray[np.bool_]:
     """Which rows of `matrix` have any true element; where rows are short it goes by columns, which is ten times faster."""
     if matrix.shape[1] > _FEW:
-        return matrix.any(axis=1)
+        return np.asarray(matrix.any(axis=1))
     out = np.zeros(len(matrix), np.bool_)
     for column in range(matrix.shape[1]):
         out |= matrix[:, column]
@@ -82,7 +82,7 @@ def huge_pages(vmemmap: VmemmapPages, heads: Heads) -> Iterator[HugePages]:
         pfn = heads.pfn[mine]
         count = (vmemmap.sections.struct_page_size << order) // image.page_size
         index = vmemmap.index_of(pfn)
-        at = index[:, None] + np.arange(count)
+        at: NDArray[np.intp] = index[:, None] + np.arange(count, dtype=np.intp)
         yield HugePages(
             order, image.page_size << order, pfn, heads.flagged[mine], heads.free[mine], heads.flags[mine], index,
             vmemmap.frame[at], vmemmap.bits[at],

@@ -10,6 +10,7 @@ from hvo.check.perform import NODE, PILE
 from hvo.check.search import step
 from hvo.check.tree import Forest
 from hvo.check.world import Fault, World
+from hvo.kernel.struct_page import LINK
 from hvo.vmemmap.context import ENOMEM
 
 if TYPE_CHECKING:
@@ -103,11 +104,11 @@ def _heads(forest: Forest, state: State) -> Iterator[tuple[str, str]]:
 
 
 def _is_compound(forest: Forest, state: State, head: int) -> bool:
-    world = World(forest.model, state)
-    field = forest.model.pages.field("head")
-    place = forest.model.geometry.place(head, field.word)
-    shows = [frame for frame, shown in mapped_frames(world).items() if any(page == place[0] for page, _ in shown)]
-    return bool(shows) and bool(world.contents[shows[0]][place[1]] & field.mask)
+    """Whether any struct page of the group at `head` is linked to it."""
+    world, g = World(forest.model, state), forest.model.geometry
+    shown = {page: frame for frame, shows in mapped_frames(world).items() for page, _ in shows}
+    places = [g.place(pfn, LINK) for pfn in range(head + 1, head + (1 << g.order))]
+    return any(page in shown and world.contents[shown[page]][at] == forest.model.pages.link(head) for page, at in places)
 
 
 def run_alone(forest: Forest, state: State, pfn: int) -> int | None:

@@ -48,7 +48,11 @@ class State(NamedTuple):
 
 @dataclass
 class Model:
-    """One machine that is explored: `empty_nodes` are NUMA nodes without memory that struct pages could be in."""
+    """One machine that is explored.
+
+    `empty_nodes` are NUMA nodes without memory that struct pages could be in, `hosted` says that the struct pages are in frames of their
+    own block, `live` that CPUs use the vmemmap already (at boot they do not, and no TLB holds any of it).
+    """
 
     v: SmallVmemmap
     geometry: Geometry
@@ -56,6 +60,7 @@ class Model:
     pages: StructPages
     empty_nodes: frozenset[int] = frozenset()
     hosted: bool = False
+    live: bool = True
     meanings: tuple[dict[int, Meaning], dict[int, Meaning]] = field(default_factory=lambda: ({}, {}))
     rows: list[tuple[int, ...]] = field(default_factory=lambda: [EMPTY])
     numbers: dict[tuple[int, ...], int] = field(default_factory=lambda: {EMPTY: 0})

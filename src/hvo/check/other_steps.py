@@ -52,7 +52,6 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
     model = world.model
     number = head // (1 << model.geometry.order)
     world.touched.append((LOCK, _ERRORS, 1))
-    _extra(world, RELEASED, world.extra[RELEASED] | 1 << number)
     if world.extra[ERRORS] >> number & 1:
         world.note("poison-freed", f"the page at pfn {head} is freed while its record has an error that no page is marked for")
     for pfn in range(head + 1, head + model.geometry.used * STRUCTS):
@@ -61,6 +60,7 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
             if world.contents[frame][place.at] != model.pages.link(head):
                 world.note("leak", f"the allocator refuses the huge page at pfn {head}: pfn {pfn} is no tail of it (Bad page state)")
                 return 0
+    _extra(world, RELEASED, world.extra[RELEASED] | 1 << number)
     return 1
 
 

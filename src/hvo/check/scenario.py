@@ -36,7 +36,7 @@ class Scenario:
 
     `marked`: the huge pages have the HugeTLB mark from the beginning. `ordinary`: their struct pages are those of pages by themselves, each
     referenced once (the prologue of H03). `failures`: how many allocations may fail, anywhere. `before`: an actor that runs alone first.
-    `complete`: whether all frames must be accounted for in the end.
+    `live`: whether CPUs use the vmemmap already. `complete`: whether all frames must be accounted for in the end.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Scenario:
     failures: int = 0
     empty_nodes: frozenset[int] = frozenset()
     hosted: bool = False
+    live: bool = True
     before: Act | None = None
     complete: bool = True
 
@@ -55,7 +56,7 @@ class Scenario:
 def build(scenario: Scenario, era: Era, rules: Rules) -> tuple[Forest, State]:
     """The machine of `scenario` for the protocols of `era`, and its first state."""
     g = scenario.geometry
-    model = Model(small_vmemmap(rules.arch, era, g), g, rules, struct_pages(era, g), scenario.empty_nodes, scenario.hosted)
+    model = Model(small_vmemmap(rules.arch, era, g), g, rules, struct_pages(era, g), scenario.empty_nodes, scenario.hosted, scenario.live)
     contents, kinds = mapped_tables(model, split=scenario.split)
     contents |= _struct_pages(model, scenario)
     forest = Forest(model)

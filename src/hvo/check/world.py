@@ -218,6 +218,8 @@ class World:
 
     def _keep(self, key: int, old: int, level: int, now: int) -> None:
         """A TLB may hold `old`, which leaves the tables; the entry there is `now`, and was read from memory afresh."""
+        if not self.model.live:
+            return
         if self.model.meaning(old, level).cacheable or now >= 0:
             kept = {(k, e): mask for k, e, mask in self.stale if (k, e) != (key, now)}
             if self.model.meaning(old, level).cacheable:
@@ -227,7 +229,7 @@ class World:
     # -- break-before-make --
 
     def _check_pmd(self, slot: int, old: int, value: int) -> None:
-        if not self.model.rules.breaks_before_make:
+        if not self.model.rules.breaks_before_make or not self.model.live:
             return
         new = self.model.meaning(value, 1)
         if not new.cacheable:
@@ -258,7 +260,7 @@ class World:
         return (entry, page.frame) if page.cacheable else None
 
     def _check_pte(self, slot: int, page: int, old: int, value: int) -> None:
-        if not self.model.rules.breaks_before_make or not self.model.meaning(value, 0).cacheable:
+        if not self.model.rules.breaks_before_make or not self.model.live or not self.model.meaning(value, 0).cacheable:
             return
         frame = self.model.meaning(value, 0).frame
         held = [old] + [entry for key, entry, _ in self.stale if key == page]

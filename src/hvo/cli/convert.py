@@ -1,8 +1,6 @@
 """`hvo convert`: rebuild the free pages of a HugeTLB pool, so that they become optimised."""
 
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -39,7 +37,6 @@ def command(
     from hvo.host.tree import Tree
     from hvo.report.progress import progress
 
-    signal.signal(signal.SIGTERM, _interrupt)
     with progress() as announce:
         outcome = _convert(Tree(root), size, node, batch, gigantic, resume, undo, force, dry_run, announce)
     finish(ctx, outcome, json)
@@ -59,8 +56,3 @@ def _convert(
     return conversion.convert(
         tree, size or default_size(tree), node, gigantic=gigantic, force=force, batch=batch, dry_run=dry_run, announce=announce
     )
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Let the pool be filled again before the process ends."""
-    raise KeyboardInterrupt

@@ -9,8 +9,9 @@ from hvo.cli.host_options import host_options
 
 
 @click.command("status")
+@click.option("--audit", metavar="TARGET", help="Where counters leave bounds, read page tables: `live` (as root) or a core of this host.")
 @host_options
-def command(root: Path, json: bool) -> None:
+def command(audit: str | None, root: Path, json: bool) -> None:
     """Show what struct pages cost on this host, what the optimisation saves and still could, and what to do.
 
     Reads only, and needs no privilege. Where the kernel does not tell how many pages are optimised, bounds are shown with the reason.
@@ -18,7 +19,7 @@ def command(root: Path, json: bool) -> None:
     from hvo.host.status import read_status
     from hvo.host.tree import Tree
 
-    status = read_status(Tree(root))
+    status = read_status(Tree(root), audit)
     if json:
         click.echo(json_format.dumps(status.to_json()))
         return

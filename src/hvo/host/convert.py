@@ -12,6 +12,7 @@ from hvo.host import journal as journals
 from hvo.host.advice import is_gigantic
 from hvo.host.headroom import restore_headroom
 from hvo.host.hold import Hold, MappedPages
+from hvo.host.interrupts import Interrupts
 from hvo.host.journal import JOURNAL, LOCK, Journal, Promise
 from hvo.host.kernel import Kernel, read_kernel, refuse_defect, require_gate
 from hvo.host.optimized import Estimate, estimate
@@ -56,8 +57,7 @@ def convert(
     `batch` pages at a time (1 GiB of them by default, one when gigantic). `hold` keeps converted pages out of the way, by default by
     mapping them. Raises `HvoError`, leaving the pool as it was, when it must not begin or a write is refused.
     """
-    if journals.load(tree):
-        raise HvoError("an earlier conversion was interrupted: finish it with hvo convert --resume, or take it back with --undo")
+    journals.refuse_interrupted(tree)
     plan = plan_convert(tree, size, node, gigantic=gigantic, force=force, batch=batch)
     before = read_counters(tree, plan.kernel)
     if dry_run or not plan.pages:
@@ -137,26 +137,31 @@ def _refuse_short(tree: Tree, plan: Conversion) -> None:
 
 def _run(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: Announce) -> Outcome:
     """Convert every part; whatever happens, the pools have their sizes afterwards or the journal says what they lack."""
-    before, done, rebuilt, problem = read_counters(tree, plan.kernel), len(tree.written), 0, None
-    journal.save(tree)
-    try:
-        for pool, pages in plan.parts:
-            for count in _batches(pages, plan.batch):
-                if _nothing_left(tree, plan, before):
+    before, done, rebuilt = read_counters(tree, plan.kernel), len(tree.written), 0
+    problem = unfinished = None
+    with Interrupts() as interrupts:
+        try:
+            journal.save(tree)
+            for pool, count in _steps(plan):
+                if interrupts.pending or _nothing_left(tree, plan, before):
                     break
                 announce(f"converting {format_size(pool.size)}: {rebuilt} of {plan.pages} pages")
-                fresh = rebuild(tree, journal, pool, count)
-                rebuilt += fresh
+                rebuilt += (fresh := rebuild(tree, journal, pool, count))
                 if fresh and rebuilt < plan.pages:
                     hold.take(pool.size, fresh, pool.node)
-    except Stopped as stop:
-        problem = str(stop)
-    finally:
-        hold.release()
-        unfinished = restore(tree, journals.load(tree) or journal)
+        except Stopped as stop:
+            problem = str(stop)
+        finally:
+            hold.release()
+            unfinished = restore(tree, journals.load(tree) or journal)
     if tree.exists(JOURNAL):  # pages are still missing
         problem = "; ".join(filter(None, (problem, unfinished)))
     return _outcome(tree, plan, before, done, rebuilt, problem or unfinished)
+
+
+def _steps(plan: Conversion) -> list[tuple[Pool, int]]:
+    """Every batch, with the pool it is taken from."""
+    return [(pool, count) for pool, pages in plan.parts for count in _batches(pages, plan.batch)]
 
 
 def _batches(pages: int, batch: int) -> list[int]:
@@ -193,8 +198,7 @@ def _dry_writes(plan: Conversion) -> tuple[Write, ...]:
     """What would be written: for every batch the smaller size, then the old one."""
     return tuple(
         Write(pool.path, str(value))
-        for pool, pages in plan.parts
-        for count in _batches(pages, plan.batch)
+        for pool, count in _steps(plan)
         for value in (pool.persistent - count, pool.persistent)
     )
 

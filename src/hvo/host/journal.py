@@ -49,7 +49,8 @@ class Journal:
 
     def save(self, tree: Tree) -> None:
         """Write it, whole; raises `HvoError` when that is refused."""
-        tree.replace(JOURNAL, json.dumps({"boot_id": _boot_id(tree), **asdict(self)}) + "\n")
+        text = json.dumps({"boot_id": _boot_id(tree), **asdict(self)})
+        tree.replace(JOURNAL, f"{text}\n", durable=False)  # a power cut ends the pools too
 
 
 def load(tree: Tree) -> Journal | None:
@@ -64,6 +65,12 @@ def load(tree: Tree) -> Journal | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HvoError(f"{tree.path(JOURNAL)}: expected the journal of hvo convert ({error}); look at the pools, then remove it") from error
     return journal if boot == _boot_id(tree) else None
+
+
+def refuse_interrupted(tree: Tree) -> None:
+    """Raise `HvoError` when a conversion was interrupted and its pool may not be whole."""
+    if load(tree):
+        raise HvoError("an earlier conversion was interrupted: finish it with hvo convert --resume, or take it back with --undo")
 
 
 def _boot_id(tree: Tree) -> str:

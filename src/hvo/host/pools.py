@@ -16,6 +16,9 @@ _SIZES = "/sys/kernel/mm/hugepages"
 _NODES = "/sys/devices/system/node"
 _NAME = re.compile(r"hugepages-(\d+)kB")
 
+Place = tuple[int, int | None]
+"""A HugeTLB size in bytes, and a node or `None` for all."""
+
 
 @dataclass(frozen=True)
 class Pool:

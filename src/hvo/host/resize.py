@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hvo.errors import HvoError
 from hvo.host import procfs
 from hvo.host.headroom import restore_headroom
-from hvo.host.journal import LOCK
+from hvo.host.journal import LOCK, refuse_interrupted
 from hvo.host.kernel import Kernel, read_kernel, refuse_defect
 from hvo.host.optimized import Estimate, estimate
 from hvo.host.outcome import Change, Outcome, memmap_change, read_counters
@@ -46,6 +46,7 @@ def resize(
     `retries` more attempts are made after compacting memory while pages are missing. Raises `HvoError`, having changed nothing, when the
     pool would go below what is in use, and unless `force` is given when memory is short or the kernel loses pages that it is given back.
     """
+    refuse_interrupted(tree)
     plan = plan_resize(tree, size, count, node, force)
     before = read_counters(tree, plan.kernel)
     if dry_run:

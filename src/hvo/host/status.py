@@ -5,9 +5,10 @@ from typing import Any
 
 from hvo.host import procfs
 from hvo.host.advice import Advice, advise
+from hvo.host.journal import load
 from hvo.host.kernel import Kernel, read_kernel
 from hvo.host.optimized import Estimate, estimate, of_node
-from hvo.host.pools import Pool, read_pools
+from hvo.host.pools import Place, Pool, read_pools
 from hvo.host.procfs import Counters
 from hvo.host.tree import Tree
 
@@ -67,16 +68,34 @@ class Status:
         }
 
 
-def read_status(tree: Tree) -> Status:
-    """The state of the host in `tree`; reads only, and needs no privilege."""
+def read_status(tree: Tree, memory: str | None = None) -> Status:
+    """The state of the host in `tree`; reads only, and needs no privilege.
+
+    With `memory` (`live`, or a core of the host) page tables are looked at where the counters leave bounds; raises `HvoError` when they
+    cannot be read.
+    """
     kernel, pools = read_kernel(tree), read_pools(tree)
-    totals = {pool.size: pool for pool in pools if pool.node is None}
-    estimates = estimate(tree, kernel, list(totals.values()))
+    estimates = _estimates(tree, kernel, pools, memory)
     rows: list[PoolStatus] = []
     for pool in pools:
-        known = estimates[pool.size]
-        known = known if pool.node is None else of_node(known, pool, totals[pool.size].pages)
+        known = estimates[pool.size, pool.node]
         cost = pool.size // kernel.page_size * 64
         rows.append(PoolStatus(pool, known, cost, kernel.freed_pages(pool.size) * kernel.page_size))
     advice = advise(kernel, [(row.pool, row.optimized, row.saved_per_page) for row in rows if row.pool.node is None])
+    if load(tree):
+        advice = (Advice("a conversion was interrupted: pages may be missing from its pool", "hvo convert --resume", 0), *advice)
     return Status(kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice)
+
+
+def _estimates(tree: Tree, kernel: Kernel, pools: list[Pool], memory: str | None) -> dict[Place, Estimate]:
+    """The best that is known of each pool."""
+    totals = {pool.size: pool for pool in pools if pool.node is None}
+    by_size = estimate(tree, kernel, list(totals.values()))
+    found: dict[Place, Estimate] = {(pool.size, None): by_size[pool.size] for pool in totals.values()}
+    found |= {(pool.size, pool.node): of_node(by_size[pool.size], pool, totals[pool.size].pages) for pool in pools if pool.node is not None}
+    unsure = [pool for pool in pools if found[pool.size, pool.node].exact is None]
+    if memory and unsure:
+        from hvo.host.audited import audited  # late: it takes as long to import as all else takes to run
+
+        found |= audited(memory, unsure)
+    return found

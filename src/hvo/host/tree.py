@@ -90,16 +90,17 @@ class Tree:
             raise self._failed(f"write {value!r} to", name, error) from error
         self.written.append(Write(name, value))
 
-    def replace(self, name: str, text: str) -> None:
-        """Write a whole file so that a reader sees the old one or the new one, also after a crash; makes its directory."""
+    def replace(self, name: str, text: str, *, durable: bool = True) -> None:
+        """Write a whole file: a reader sees the old one or the new one, when `durable` also after a power cut; makes its directory."""
         path = self.path(name)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        fresh = path.with_name(f".{path.name}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with fresh.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             fresh.replace(path)
         except OSError as error:
             raise self._failed("write", name, error) from error

@@ -216,7 +216,8 @@ class Machine:
             out["nr_memmap_boot_pages"] = self.world.counters[Counter.MEMMAP_BOOT]
         for size, pool in sorted(self.pools.items()):
             name = f"@{size // 1024}kB"
-            out |= {"nr_hugepages" + name: pool.nr(), "free_hugepages" + name: pool.nr_free(), "surplus_hugepages" + name: pool.nr_surplus()}
+            out |= {"nr_hugepages" + name: pool.nr(), "free_hugepages" + name: pool.nr_free()}
+            out["surplus_hugepages" + name] = pool.nr_surplus()
         return out | ({"sysctl": int(self.gate.on)} if self.gate.built_in else {})
 
 

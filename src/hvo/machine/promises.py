@@ -4,7 +4,7 @@
 their own: small, but with the same tables, sizes and era.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
 
 _SUBPAGES = 24  # of a huge page, that the cache promise tries
+_LARGEST = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,16 @@ class Shape:
 
 
 def promises(machine: Machine, size: int) -> list[Promise]:
-    """The promises for machines shaped like `machine` with pages of `size` bytes; only those whose subject exists there."""
+    """The promises for machines shaped like `machine`.
+
+    What is shown step by step or subpage by subpage takes pages of the size that a PMD maps, the others pages of `size` bytes up to 1 GiB.
+    """
     geometry = machine.plan.geometry
     shape = Shape(geometry.arch, geometry.page_size, size, geometry.section_size, machine.world.vmemmap.era)
-    if not geometry.optimizable(size, shape.era.name):
-        shape = replace(shape, size=machine.default_size)
-    checks: tuple[Callable[[Shape], Promise], ...] = (dcache_head, hot_remove, ptdump, restore_fails_safe, gate)
-    return [check(shape) for check in checks]
+    default = replace(shape, size=next(huge.size for huge in geometry.hugepages if huge.kind == "pmd"))
+    if size > _LARGEST or not geometry.optimizable(size, shape.era.name):
+        shape = default
+    return [dcache_head(default), hot_remove(default), ptdump(default), restore_fails_safe(shape), gate(shape)]
 
 
 # -- dcache-head --

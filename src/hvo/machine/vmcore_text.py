@@ -18,6 +18,7 @@ def vmcoreinfo(world: World, what: Plan, data: KernelData) -> VmcoreInfo:
         "SYMBOL(_stext)": f"{data.virtual(data.frame * page_size):x}", **_sections(data), **_page(world.layout),
         "SIZE(list_head)": 16, "OFFSET(list_head.next)": 0, "OFFSET(list_head.prev)": 8,
         "LENGTH(zone.free_area)": world.zones.zones[0].max_order + 1, "NUMBER(NR_FREE_PAGES)": 0, **_flags(world.layout),
+        "LENGTH(node_data)": 1 << (64 - world.layout.node_shift),
         **_architecture(world, what, data), "KERNELOFFSET": 0,
     }  # fmt: skip
     if world.vmemmap.era.batched:

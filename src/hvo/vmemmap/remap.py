@@ -129,6 +129,6 @@ def restore_pages(v: Vmemmap, head: Value, order: int, frames: Value, how: Resto
         values = v.leaf_entry(mine, writable=True)
         yield RestoreEntries(strided(pte, pages, 8), mine, values, how.source, address, v.page_size, v.structs_per_page, reset)
         used += pages
-    if how.flush:
-        first = start + np.uint64(how.first * v.page_size)
-        yield Flush(first, first + np.uint64(count * v.page_size))
+    if how.flush:  # from 6.2 on the page of the head as well, which may have moved (`vmemmap_remap_range`)
+        first = start if v.era.layout.moves_head else start + np.uint64(how.first * v.page_size)
+        yield Flush(first, start + np.uint64((how.first + count) * v.page_size))

@@ -1,0 +1,232 @@
+"""The actors that scenarios are made of, each what the machine runs too: who does what to which huge page."""
+
+from functools import partial
+
+import numpy as np
+
+from hvo.actors.dcache import flush_dcache_page, sync_icache_dcache
+from hvo.actors.hugetlb import Hstate, prep_new_huge_page, update_and_free_page, update_and_free_pages_bulk
+from hvo.actors.memory_failure import memory_failure
+from hvo.actors.ptdump import DumpLock, ptdump
+from hvo.actors.unmap import vmemmap_free
+from hvo.actors.walker import SPECULATIONS, folio_try_get, page_ref_add_unless
+from hvo.check.geometry import BASE, PAGE, PUD_FRAME, STRUCTS, Geometry, SmallVmemmap
+from hvo.check.scenario import Act, Actor
+from hvo.steps.consumer import MoveErrors, RecordError, TakeFreed, WriteData
+from hvo.steps.folio import FreeFolio, LinkTail
+from hvo.steps.hotplug import RemoveMemory
+from hvo.steps.vocabulary import Acquire, FreezeCount, LoadPage, Lock, Release, Steps, StorePage, TestPage
+from hvo.vmemmap.boot import hugetlb_vmemmap_init
+from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
+from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
+
+
+def heads_of(g: Geometry, *numbers: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """The heads of huge pages by their numbers."""
+    return np.array([g.head(number) for number in numbers], np.int64)
+
+
+def hstate(g: Geometry) -> Hstate:
+    """The pool of the small machine's huge pages."""
+    return Hstate(PAGE << g.order, g.order, True, (0,))
+
+
+def last_page(g: Geometry, number: int = 0) -> int:
+    """A pfn whose struct page begins the last vmemmap page that huge page `number` uses: once optimised, it shows a shared frame."""
+    return g.head(number) + (g.used - 1) * STRUCTS
+
+
+def tail(g: Geometry, number: int = 0) -> int:
+    """A pfn whose struct page lies there, but not at the start of the page."""
+    return last_page(g, number) + 1
+
+
+# -- what they do --
+
+
+def optimize(*numbers: int) -> Act:
+    """Optimise huge pages, as one list."""
+    return partial(_optimize, numbers=numbers)
+
+
+def _optimize(v: SmallVmemmap, g: Geometry, numbers: tuple[int, ...]) -> Steps:
+    return hugetlb_vmemmap_optimize_folios(v, g.order, heads_of(g, *numbers))
+
+
+def restore(*numbers: int) -> Act:
+    """Restore huge pages that stay in the pool."""
+    return partial(_restore, numbers=numbers)
+
+
+def _restore(v: SmallVmemmap, g: Geometry, numbers: tuple[int, ...]) -> Steps:
+    return hugetlb_vmemmap_restore_folios(v, g.order, heads_of(g, *numbers))
+
+
+def optimize_and_restore(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Optimise the first huge page, restore it, and free it."""
+    yield from hugetlb_vmemmap_optimize_folios(v, g.order, heads_of(g, 0))
+    return (yield from update_and_free_pages_bulk(v, hstate(g), heads_of(g, 0)))
+
+
+def give_back(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Take the first huge page out of the pool: restore and free it."""
+    return update_and_free_page(v, hstate(g), g.head(0))
+
+
+def prepare(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Make a compound page the first huge page of the pool."""
+    return prep_new_huge_page(v, hstate(g), g.head(0))
+
+
+def gather(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Make pages that others may hold references to a huge page: freeze each, link the tails, mark the head, optimise, unfreeze.
+
+    `prep_compound_gigantic_folio` (mm/hugetlb.c); a page that is referenced ends it.
+    """
+    first, last = g.head(0), g.head(0) + g.used * STRUCTS
+    for pfn in range(first, last):
+        if not (yield FreezeCount(pfn, 1)):
+            return None
+    for pfn in range(first + 1, last):
+        yield LinkTail(pfn, first, g.order)
+    for field, value in (("head", 1), ("order", g.order), ("hugetlb", 1)):
+        yield StorePage(first, field, value)
+    yield from hugetlb_vmemmap_optimize_folios(v, g.order, heads_of(g, 0))
+    yield StorePage(first, "refcount", 1)
+
+
+def build_at_boot(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Build the first huge page optimised."""
+    return hugetlb_vmemmap_init(v, g.order, heads_of(g, 0))
+
+
+def refer(kernel: str) -> Act:
+    """A walker that takes a reference on a tail's own count, guarded as in `kernel`."""
+    return partial(_refer, kernel=kernel)
+
+
+def _refer(v: SmallVmemmap, g: Geometry, kernel: str) -> Steps:
+    return page_ref_add_unless(v, last_page(g), SPECULATIONS[kernel])
+
+
+def refer_to_head(kernel: str) -> Act:
+    """A walker that takes a reference on the head of what it found."""
+    return partial(_refer_to_head, kernel=kernel)
+
+
+def _refer_to_head(v: SmallVmemmap, g: Geometry, kernel: str) -> Steps:
+    return folio_try_get(v, last_page(g), SPECULATIONS[kernel])
+
+
+def fail_memory(v: SmallVmemmap, g: Geometry) -> Steps:
+    """The frame of a tail of the first huge page is broken."""
+    return memory_failure(v, tail(g))
+
+
+def fail_page_start(v: SmallVmemmap, g: Geometry) -> Steps:
+    """The same for a tail whose struct page begins a vmemmap page, so that it may look like a head."""
+    return memory_failure(v, last_page(g))
+
+
+def flush_dcache(v: SmallVmemmap, g: Geometry) -> Steps:
+    """A tail of the first huge page was written to."""
+    return flush_dcache_page(v, tail(g))
+
+
+def sync_caches(v: SmallVmemmap, g: Geometry) -> Steps:
+    """A tail of the first huge page is mapped executable."""
+    return sync_icache_dcache(v, tail(g))
+
+
+def read_tail(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Read a tail of the first huge page."""
+    return (yield LoadPage(last_page(g), "link"))
+
+
+def read_head(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Read the head of the first huge page."""
+    return (yield LoadPage(g.head(0), "flags"))
+
+
+def write_head(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Write to the head of the first huge page, whose struct page anybody may change."""
+    yield StorePage(g.head(0), "dcache_clean", 1)
+
+
+def take_freed(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Take a frame that was freed, and write to it twice."""
+    frame = yield TakeFreed()
+    if frame is not None:
+        yield WriteData(frame)
+        yield WriteData(frame)
+
+
+def dump(lock: DumpLock) -> Act:
+    """Dump the page tables under `lock`."""
+    return partial(_dump, lock=lock)
+
+
+def _dump(v: SmallVmemmap, g: Geometry, lock: DumpLock) -> Steps:
+    return ptdump(v, PUD_FRAME * PAGE, BASE, BASE + g.vmemmap_pages * PAGE, lock)
+
+
+def unmap_block(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Take away the memory whose struct pages these are, when no huge page is in it any more."""
+    yield Acquire(Lock.HOTPLUG)
+    yield from vmemmap_free(v, PUD_FRAME * PAGE, BASE, BASE + g.vmemmap_pages * PAGE, hosted=False)
+    yield Release(Lock.HOTPLUG)
+
+
+def dissolve_and_unmap(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Dissolve the huge pages of the block first."""
+    yield from hugetlb_vmemmap_restore_folios(v, g.order, heads_of(g, *range(g.pages)))
+    yield from unmap_block(v, g)
+
+
+def remove_hosting_block(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Dissolve, unmap and remove a block that holds its own struct pages."""
+    yield from hugetlb_vmemmap_restore_folios(v, g.order, heads_of(g, *range(g.pages)))
+    yield Acquire(Lock.HOTPLUG)
+    yield from vmemmap_free(v, PUD_FRAME * PAGE, BASE, BASE + g.vmemmap_pages * PAGE, hosted=True)
+    yield RemoveMemory(0, g.vmemmap_pages)
+    yield Release(Lock.HOTPLUG)
+
+
+def free_moving_errors_first(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Free a huge page: move the record of errors to the pages, then clear the mark (6.6 to 6.9, H08)."""
+    yield MoveErrors(g.head(0))
+    yield Acquire(Lock.HUGETLB)
+    yield StorePage(g.head(0), "hugetlb", 0)
+    yield Release(Lock.HUGETLB)
+    return (yield _free_folio(g))
+
+
+def free_moving_errors_last(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Free a huge page: clear the mark, so that nobody adds to the record, then move it."""
+    yield Acquire(Lock.HUGETLB)
+    yield StorePage(g.head(0), "hugetlb", 0)
+    yield Release(Lock.HUGETLB)
+    yield MoveErrors(g.head(0))
+    return (yield _free_folio(g))
+
+
+def _free_folio(g: Geometry) -> FreeFolio:
+    return FreeFolio(g.head(0), g.order)
+
+
+def record_error(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Memory failure of a HugeTLB page: under the pool's lock, add to the record if the mark is there (`__get_huge_page_for_hwpoison`)."""
+    yield Acquire(Lock.HUGETLB)
+    if (yield TestPage(g.head(0), "hugetlb")):
+        yield RecordError(g.head(0))
+    yield Release(Lock.HUGETLB)
+
+
+# -- who they are --
+
+O = Actor("O", "optimise", optimize(0))  # noqa: E741 - the letters of the benchmark
+O2 = Actor("P", "optimise another page", optimize(1))
+R = Actor("R", "give back", give_back)
+M = Actor("M", "memory failure", fail_memory)
+G = Actor("G", "reader", read_tail)
+A = Actor("A", "allocator", take_freed)

@@ -1,0 +1,98 @@
+"""Damaged cores: an audit ends with a result or with a line that says what is wrong, soon, and in bounded memory."""
+
+import random
+import resource
+import struct
+import time
+import warnings
+
+import pytest
+
+from hvo.audit.audit import audit
+from hvo.errors import HvoError
+from hvo.kernel.image import KernelImage
+from hvo.kernel.sections import Sections
+from hvo.memory.core import open_core
+from hvo.memory.elf import read_layout
+from hvo.mmu.walk import path as entries_of
+from shared_files import core
+
+NAMES = ["arm64-6.1-64k-few", "x86-7.3-on", "arm64-6.1-4k-mixed", "x86-6.12.94-mixed", "arm64-7.3-4k-sizes", "x86-6.1-dump-on"]
+SECONDS, BYTES = 10, 1 << 30
+
+
+def spots(name):
+    """Places in the file where damage tells: page tables, mem_section, struct pages of heads."""
+    memory = open_core(core(name))
+    image = KernelImage.of(memory)
+    sections = Sections.of(image)
+    found = set()
+    for address in [*sections.memmap.tolist(), memory.vmcoreinfo.symbol("mem_section")]:
+        found |= {entry.location for entry in entries_of(memory, image.format, image.root, address)}
+        for at in range(0, 4 << 20, 1 << 15):
+            inside = (address + at) & ((1 << 64) - 1)
+            steps = entries_of(memory, image.format, image.root, inside)
+            found |= {step.location for step in steps}
+    pages = [pool.pfn for pool in audit(memory).pools]
+    heads = sections.struct_page_address(pages[0]).tolist() if pages else []
+    found |= {int(image.physical(sections.memmap[:1])[0]), *(int(image.physical(sections.memmap[:1] * 0 + head)[0]) for head in heads)}
+    segments = read_layout(core(name)).segments
+    return [int(segments.locate(sections.memmap[:1] * 0 + place).offsets[0]) for place in sorted(found)]
+
+
+def damaged(rng, data, places):
+    """A copy with a few words changed, a stretch of random bytes, or cut off."""
+    out = bytearray(data)
+    kind = rng.randrange(10)
+    if kind == 0:
+        return out[: rng.randrange(len(out))]
+    if kind == 1:
+        at = rng.randrange(len(out) - 5000)
+        out[at : at + 4096] = rng.randbytes(4096)
+    if kind == 2:  # the headers and VMCOREINFO
+        for _ in range(rng.randrange(1, 8)):
+            out[rng.randrange(8192)] = rng.randrange(256)
+    for _ in range(rng.randrange(1, 30)):
+        at = rng.choice(places)
+        value, = struct.unpack_from("<Q", out, at)
+        words = (rng.getrandbits(64), value ^ 1 << rng.randrange(64), 0, value ^ rng.getrandbits(40) << 12, struct.unpack_from(
+            "<Q", out, rng.choice(places))[0])  # fmt: skip
+        struct.pack_into("<Q", out, at, rng.choice(words))
+    return out
+
+
+def endure(tmp_path, name, seed, count):
+    """Audit `count` damaged copies of the core `name`."""
+    rng, places, data = random.Random(seed), spots(name), core(name).read_bytes()
+    path = tmp_path / "damaged.elf"
+    ends = {"audited": 0, "refused": 0}
+    for number in range(count):
+        path.unlink(missing_ok=True)
+        path.write_bytes(damaged(rng, data, places))
+        begun = time.process_time()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                audit(open_core(path)).to_json()
+            ends["audited"] += 1
+        except HvoError as error:
+            assert "\n" not in str(error), (name, seed, number)
+            ends["refused"] += 1
+        assert time.process_time() - begun < SECONDS, (name, seed, number)
+    return ends
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_damage(tmp_path, name):
+    """A few dozen of each core; both ends occur."""
+    ends = endure(tmp_path, name, 1, 40)
+    assert ends["audited"] > 0
+    assert ends["refused"] > 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 < 2 * BYTES  # pages of mapped files count here, too
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lot_of_damage(tmp_path, name):
+    """Hundreds of each core."""
+    endure(tmp_path, name, 2, 500)
