@@ -19,7 +19,7 @@ WORD = (1 << 64) - 1
 
 
 class Planted:
-    """A copy of the core `name` in `directory`, in which words can be changed; addresses are physical unless they are said to be virtual."""
+    """A copy of the core `name` in `directory`, in which words can be changed; addresses are physical unless said to be virtual."""
 
     def __init__(self, name: str, directory: Path) -> None:
         self.path = directory / f"{name}.elf"

@@ -139,8 +139,9 @@ class _Auditor:
     def _result(self, layout: Layout, found: list[Classified], lost: list[LostPage], findings: list[Finding], outside: Outside) -> Audit:
         info = self.image.info
         return Audit(
-            info.text("OSRELEASE"), self.image.arch, self.image.page_size, self.sections.struct_page_size, layout, len(self.sections.numbers),
-            self.tables.cost_frames * self.image.page_size, tuple(_pool(pages, self) for pages in found), tuple(lost), tuple(findings),
+            info.text("OSRELEASE"), self.image.arch, self.image.page_size, self.sections.struct_page_size, layout,
+            len(self.sections.numbers), self.tables.cost_frames * self.image.page_size,
+            tuple(_pool(pages, self) for pages in found), tuple(lost), tuple(findings),
             tuple(self._missing(found, outside)), cells(self.vmemmap, found, findings),
         )  # fmt: skip
 
@@ -174,7 +175,8 @@ def _counts(found: Classified, which: NDArray[np.bool_], auditor: _Auditor) -> C
     tails = np.count_nonzero(found.own[which, found.expected.kept :])
     power_of_two = auditor.sections.struct_page_size.bit_count() == 1
     return Counts(
-        pages=int(np.count_nonzero(which)), optimized=int(np.count_nonzero(state == OPTIMISED)), partial=int(np.count_nonzero(state == PARTLY)),
-        flagged=int(np.count_nonzero(found.pages.flagged[which])), free=int(np.count_nonzero(found.pages.free[which])),
+        pages=int(np.count_nonzero(which)), optimized=int(np.count_nonzero(state == OPTIMISED)),
+        partial=int(np.count_nonzero(state == PARTLY)), flagged=int(np.count_nonzero(found.pages.flagged[which])),
+        free=int(np.count_nonzero(found.pages.free[which])),
         saved=int(np.count_nonzero(found.shared[which])) * size, possible=int(tails) * size if power_of_two else 0,
     )  # fmt: skip

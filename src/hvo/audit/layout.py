@@ -1,7 +1,7 @@
 """Which layout optimised pages have, read off the mapping: who shares which frame, and what is read-only.
 
-two-kept (5.14 to 5.17): vmemmap pages 0 and 1 have frames of their own, the others map that of page 1. head-shared (5.18 to 7.0): all map the
-frame of page 0. tail-shared (since 7.1): page 0 has a frame of its own, the others map one that HugeTLB pages of the zone share.
+two-kept (5.14 to 5.17): vmemmap pages 0 and 1 have frames of their own, the others map that of page 1. head-shared (5.18 to 7.0): all map
+the frame of page 0. tail-shared (since 7.1): page 0 has a frame of its own, the others map one that HugeTLB pages of the zone share.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Links:
         return np.where(links & np.uint64(1) != 0, compound_head(pages, links), np.uint64(0))
 
     def masks(self, frames: Pfns, order: int) -> NDArray[np.bool_]:
-        """Which of `frames`, each shared by many HugeTLB pages of `order`, hold nothing but tails of such pages; True where not readable."""
+        """Which of `frames`, each shared by many HugeTLB pages of `order`, hold tails of such pages only; True where not readable."""
         sound = np.ones(len(frames), np.bool_)
         rows = np.flatnonzero(self.members.image.memory.readable(self._start(frames)))
         links = self._read(frames[rows])

@@ -72,7 +72,8 @@ class Outside:
 def hole_spots(outside: Outside) -> Iterator[Spot]:
     """Vmemmap of online memory that is not mapped, or to a frame that does not exist: one spot a stretch."""
     known = outside.has(VALID) | outside.has(BEYOND) | outside.has(BROKEN) | outside.has(MISSING)
-    for rule, where, what in (("not-present", ~known, "not mapped"), ("beyond-ram", outside.has(BEYOND), "mapped to a frame that no section has")):
+    kinds = (("not-present", ~known, "not mapped"), ("beyond-ram", outside.has(BEYOND), "mapped to a frame that no section has"))
+    for rule, where, what in kinds:
         for first, count in _stretches(outside.index[where & outside.online]):
             yield Spot(rule, _pfn(outside, first), first, f"the vmemmap page of online memory is {what}", "a frame in RAM", count)
 

@@ -16,7 +16,8 @@ from hvo.audit.vmemmap import BEYOND, VmemmapPages
 
 _HELD = (
     ("frame-free", "a frame that is allocated"), ("tail-frame", "the shared frame, or one with its own struct pages"),
-    ("frame-shared", "a frame of its own"), ("frame-foreign", "a frame that only holds struct pages"), ("own-read-only", "a writable entry"),
+    ("frame-shared", "a frame of its own"), ("frame-foreign", "a frame that only holds struct pages"),
+    ("own-read-only", "a writable entry"),
 )  # fmt: skip
 """Rules about a vmemmap page that is not on the shared frame, and what would have been right."""
 
@@ -69,7 +70,7 @@ def state_spots(found: Classified) -> Iterator[Spot]:
     yield from _rows(found, "flag-without-mapping", pages.flagged & (state == PLAIN) & usable,
                      "the kernel takes the page for optimised, but its vmemmap pages have frames of their own", "shared tails, or no flag")
     yield from _rows(found, "mapping-without-flag", ~pages.flagged & (state == OPTIMISED),
-                     "its vmemmap pages share a frame, but the kernel does not take the page for optimised", "HPG_vmemmap_optimized in private")
+                     "its vmemmap pages share a frame, but the kernel does not take the page for optimised", "HPG_vmemmap_optimized set")
     tails = found.shared.shape[1] - found.expected.kept
     for row in np.flatnonzero(state == PARTLY).tolist():
         count = int(found.shared[row].sum())
@@ -82,7 +83,8 @@ def poison_spots(found: Classified, bit: int | None) -> Iterator[Spot]:
     """Optimised HugeTLB pages whose heads have PG_hwpoison, which is `bit` of the flags (None: this kernel has it not)."""
     if bit is not None:
         poisoned = (found.pages.flags >> np.uint64(bit)) & np.uint64(1) != 0
-        yield from _rows(found, "poisoned", poisoned & (found.state != PLAIN), "the page has a hardware error, and is optimised", "no error")
+        what = "the page has a hardware error, and is optimised"
+        yield from _rows(found, "poisoned", poisoned & (found.state != PLAIN), what, "no error")
 
 
 def _rows(found: Classified, rule: str, which: NDArray[np.bool_], what: str, expected: str) -> Iterator[Spot]:
@@ -100,7 +102,8 @@ def tail_spots(found: Classified, frames: Frames, links: Links) -> Iterator[Spot
         named = users[:1] if wrong[users].all() else users[wrong[users]]
         for row in named.tolist():
             what = f"the frame of tails {frame:#x} belongs to another zone or order"
-            yield Spot("tail-zone", int(pages.pfn[row]), int(pages.index[row]) + 1, what, "the frame of tails of the page's own zone and order")
+            own = "the frame of tails of the page's own zone and order"
+            yield Spot("tail-zone", int(pages.pfn[row]), int(pages.index[row]) + 1, what, own)
     yield from _contents(found, frames, links, np.unique(expected.frame[~wrong & row_any(found.shared)]))
 
 

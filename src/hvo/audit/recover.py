@@ -1,7 +1,7 @@
 """HugeTLB pages whose struct pages no table maps any more: found by what is left of them in memory.
 
-The tails of a HugeTLB page hold its head's address (up to 7.0). So a frame whose second struct page leads to an address under a broken table,
-where the first could be, is the first vmemmap page of a HugeTLB page there.
+The tails of a HugeTLB page hold its head's address (up to 7.0). So a frame whose second struct page leads to an address under a broken
+table, where the first could be, is the first vmemmap page of a HugeTLB page there.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in one kernel's memory; sizes in bytes. `missing`: in words, what the memory lacks so that it could not be looked at."""
+    """What was found in one kernel's memory; sizes in bytes. `missing`: in words, what the memory lacks and was not looked at."""
 
     kernel: str
     arch: str

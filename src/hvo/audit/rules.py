@@ -28,7 +28,7 @@ RULES = {
             "vmemmap pages 1 to 7 map the head's frame read-only",
         ),
         Rule(
-            "tail-frame", "error", "A vmemmap page of a HugeTLB page maps the frame that is shared there, or one of its own with its struct pages.",
+            "tail-frame", "error", "A vmemmap page of a HugeTLB page maps the shared frame, or one of its own with its struct pages.",
             "vmemmap pages 1 to 6 map frame 0x5c20 and page 7 frame 0x1234, which is a page table",
             "vmemmap pages 1 to 7 all map frame 0x5c20",
         ),
@@ -104,7 +104,7 @@ RULES = {
         ),
         Rule(
             "lost-page", "error", "A vmemmap page with a frame of its own holds no copy of a head.",
-            "a restored page's vmemmap pages 1 to 7 begin with copies of its head: the allocator refuses all 512 frames, and they are lost (H19)",
+            "a restored page's vmemmap pages 1 to 7 begin with copies of its head: the allocator refuses the 512 frames (H19)",
             "a vmemmap page begins with the head of a real compound page, or with no head",
         ),
         Rule(

@@ -1,7 +1,7 @@
 """Memory blocks that host their own vmemmap (`memmap_on_memory`, mm/memory_hotplug.c): their first frames hold their struct pages.
 
-Such frames have PG_vmemmap_self_hosted, which is PG_owner_priv_1. That is not exported; it stands three flags before PG_private, or four where
-PG_owner_2 came between (6.11).
+Such frames have PG_vmemmap_self_hosted, which is PG_owner_priv_1. That is not exported; it stands three flags before PG_private, or four
+where PG_owner_2 came between (6.11).
 """
 
 from __future__ import annotations

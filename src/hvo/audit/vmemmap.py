@@ -21,8 +21,8 @@ from hvo.mmu.walk import Walk, walk
 Bits = NDArray[np.uint8]
 
 VALID, WRITABLE, PAGE, BEYOND, BROKEN, MISSING = (1 << n for n in range(6))
-"""Bits of an element: it is mapped, to a frame that exists; it may be written; by a last-level entry; to a frame beyond RAM; through a table
-that is not to be trusted; through a table that the memory lacks."""
+"""Bits of an element: it is mapped, to a frame that exists; it may be written; by a last-level entry; to a frame beyond RAM; through a
+table that is not to be trusted; through a table that the memory lacks."""
 _AT_A_TIME = 1 << 18  # vmemmap pages walked at once
 
 

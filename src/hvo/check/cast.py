@@ -15,6 +15,7 @@ from hvo.check.scenario import Act, Actor
 from hvo.steps.consumer import MoveErrors, RecordError, TakeFreed, WriteData
 from hvo.steps.folio import FreeFolio, LinkTail
 from hvo.steps.hotplug import RemoveMemory
+from hvo.steps.processors import ResumeCpus, StopCpus
 from hvo.steps.vocabulary import Acquire, FreezeCount, LoadPage, Lock, Release, Steps, StorePage, TestPage
 from hvo.vmemmap.boot import hugetlb_vmemmap_init
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
@@ -121,6 +122,13 @@ def _refer_to_head(v: SmallVmemmap, g: Geometry, kernel: str) -> Steps:
 def fail_memory(v: SmallVmemmap, g: Geometry) -> Steps:
     """The frame of a tail of the first huge page is broken."""
     return memory_failure(v, tail(g))
+
+
+def fail_at_once(v: SmallVmemmap, g: Geometry) -> Steps:
+    """The same, with nothing between its look at the mark and its write."""
+    yield StopCpus(preemptible=False)
+    yield from memory_failure(v, tail(g))
+    yield ResumeCpus()
 
 
 def fail_page_start(v: SmallVmemmap, g: Geometry) -> Steps:

@@ -89,18 +89,34 @@ def _tails(world: World) -> Iterator[tuple[str, str]]:
 
 
 def _heads(forest: Forest, state: State) -> Iterator[tuple[str, str]]:
-    """Every struct page of a compound page leads to its head, looked at as the kernel does."""
+    """Every struct page of a compound page leads to its head, looked at as the kernel does, and the head is one."""
     g = forest.model.geometry
-    released = state.extra[1]
     for number in range(g.pages):
         head = g.head(number)
-        if released >> number & 1 or not _is_compound(forest, state, head):
+        if state.extra[1] >> number & 1 or not _is_compound(forest, state, head):
             continue
+        if _word(forest, state, head, LINK) & 1:
+            yield "wrong-head", f"the struct page of the head, pfn {head}, is a tail's"
         for pfn in range(head, head + min(g.used * ROW // g.struct_words, 1 << g.order)):
-            found = run_alone(forest, state, pfn)
+            found = decoded(forest, state, pfn)
             if found is not None and found != head:
                 yield "wrong-head", f"pfn {pfn} leads to {found}, its head is {head}"
                 return
+
+
+def decoded(forest: Forest, state: State, pfn: int) -> int | None:
+    """The head of `pfn`; where the key says that no page is optimised, the kernel does not look for fake heads."""
+    if not state.counters[0] and not _word(forest, state, pfn, LINK) & 1:
+        return pfn
+    return run_alone(forest, state, pfn)
+
+
+def _word(forest: Forest, state: State, pfn: int, word: int) -> int:
+    """A word of the struct page of `pfn` as it is mapped now; 0 where it is not."""
+    world = World(forest.model, state)
+    page, at = forest.model.geometry.place(pfn, word)
+    frames = [frame for frame, shows in mapped_frames(world).items() if any(shown == page for shown, _ in shows)]
+    return world.contents[frames[0]][at] if frames else 0
 
 
 def _is_compound(forest: Forest, state: State, head: int) -> bool:

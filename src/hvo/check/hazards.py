@@ -65,7 +65,11 @@ def _bbm() -> list[Case]:
 
 def _dcache() -> list[Case]:
     scenario = _with("optimise against cache flushing", O, Actor("F", "sync caches", c.sync_caches), split=True)
-    return [Case("H02", "5.18-dcache-head", ARM, scenario, "write-read-only", ("break-before-make",)), Case("H02", "5.18", X86, scenario, None)]
+    return [
+        Case("H02", "5.18+split-lock-read-dcache-head", ARM, scenario, "write-read-only", ("break-before-make",)),
+        Case("H02", "5.18+split-lock-read-dcache-head", X86, scenario, "write-read-only"),
+        Case("H02", "5.18+split-lock-read", X86, scenario, None),
+    ]
 
 
 def _walkers() -> list[Case]:
@@ -92,7 +96,10 @@ def _splits() -> list[Case]:
 
 def _marks() -> list[Case]:
     leaving = _with("give back against memory failure", R, M, before=c.optimize(0))
-    coming = _with("new page against memory failure", Actor("O", "new page", c.prepare), M, marked=False)
+    new = Actor("O", "new page", c.prepare)
+    coming = _with("new page against memory failure", new, Actor("M", "memory failure, not interrupted", c.fail_at_once), marked=False)
+    halting = _with("new page against memory failure that is interrupted", new, M, marked=False)
+    half = _with("give back against memory failure at the start of a page", R, Actor("M", "memory failure", c.fail_page_start), before=c.optimize(0))
     early = _with("free against memory failure", Actor("R", "free, record moved first", c.free_moving_errors_first), Actor("M", "memory failure", c.record_error))
     late = _with("free against memory failure", Actor("R", "free, mark cleared first", c.free_moving_errors_last), Actor("M", "memory failure", c.record_error))
     return [
@@ -102,6 +109,8 @@ def _marks() -> list[Case]:
         Case("H07", "5.14", X86, coming, "write-read-only"),
         Case("H07", "5.18+split-lock-read", X86, coming, "write-read-only"),
         Case("H07", "5.18+split-lock-read+mark-first", X86, coming, None),
+        Case("more", "5.18+split-lock-read+mark-first", X86, halting, "write-read-only"),
+        Case("more", "5.18+split-lock-read+mark-until-restored", X86, half, "write-read-only"),
         Case("H08", "6.2", X86, early, "poison-freed"),
         Case("H08", "6.2", X86, late, None),
     ]

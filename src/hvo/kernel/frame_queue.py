@@ -28,11 +28,14 @@ class FrameQueue:
         """Put `frames` at the tail, in their order."""
         if self.tail + len(frames) - self._oldest() > len(self._ring):
             self._resize(self.tail + len(frames) - self._oldest())
-        at = self.tail & (len(self._ring) - 1)
+        self._write(self.tail, frames)
+        self.tail += len(frames)
+
+    def _write(self, start: int, frames: Frames) -> None:
+        at = start & (len(self._ring) - 1)
         before_wrap = min(len(frames), len(self._ring) - at)
         self._ring[at : at + before_wrap] = frames[:before_wrap]
         self._ring[: len(frames) - before_wrap] = frames[before_wrap:]
-        self.tail += len(frames)
 
     def pop(self, count: int) -> Frames:
         """The `count` frames at the head, taken out; the queue must hold as many."""
@@ -68,5 +71,4 @@ class FrameQueue:
         oldest = self._oldest()
         frames = self.read(oldest, self.tail)
         self._ring = np.empty(max(_SMALLEST, 1 << (need - 1).bit_length()), np.int64)
-        at = (oldest + np.arange(len(frames))) & (len(self._ring) - 1)
-        self._ring[at] = frames
+        self._write(oldest, frames)

@@ -12,7 +12,7 @@ from hvo.steps.composite import Composite, ForEach, primitives
 from hvo.steps.vocabulary import Step, Steps
 
 _PAGES_AT_FIRST = 1 << 10  # enough to see what a block does
-_PAGES_AT_ONCE = 1 << 16  # temporaries of a run stay a few MB each
+_PAGES_AT_ONCE = 1 << 15  # temporaries of a run stay a few MB each
 
 
 class ArrayExecutor:

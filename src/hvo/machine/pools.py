@@ -14,6 +14,7 @@ from hvo.steps import pool as p
 from hvo.steps.vocabulary import StorePage, Value, strided
 
 Heads = NDArray[np.int64]
+_AT_ONCE = 1 << 15
 
 
 class Pools:
@@ -50,16 +51,18 @@ class Pools:
         heads = np.atleast_1d(np.asarray(step.heads, np.int64))
         if self.world.journal is not None:
             self.world.journal.append(partial(self.clear_compound, heads, step.order))
-        links = self.world.layout.links(self.world.vmemmap.address(heads), step.order)
-        self._set_tails(heads, step.order, links, TAIL_MAPPING)
-        self.world.perform(StorePage(heads, "head", 1))
-        self.world.perform(StorePage(heads, "order", step.order))
+        for piece in _pieces(heads):
+            links = self.world.layout.links(self.world.vmemmap.address(piece), step.order)
+            self._set_tails(piece, step.order, links, TAIL_MAPPING)
+            self.world.perform(StorePage(piece, "head", 1))
+            self.world.perform(StorePage(piece, "order", step.order))
 
     def clear_compound(self, heads: Heads, order: int) -> None:
         """Make every struct page of the blocks `heads` a page by itself again."""
-        self._set_tails(heads, order, np.zeros(heads.shape, np.uint64), 0)
-        self.world.perform(StorePage(heads, "head", 0))
-        self.world.perform(StorePage(heads, "order", 0))
+        for piece in _pieces(heads):
+            self._set_tails(piece, order, np.zeros(piece.shape, np.uint64), 0)
+            self.world.perform(StorePage(piece, "head", 0))
+            self.world.perform(StorePage(piece, "order", 0))
 
     def _set_tails(self, heads: Heads, order: int, links: Words, mapping: int) -> None:
         """Write link and mapping of every tail."""
@@ -148,3 +151,8 @@ class Pools:
 
     def _add_surplus(self, step: p.AddSurplus) -> None:
         self.pools[step.size].surplus[step.node] += step.delta
+
+
+def _pieces(heads: Heads) -> list[Heads]:
+    """`heads` in pieces whose temporaries stay a few MB each."""
+    return [heads[start : start + _AT_ONCE] for start in range(0, heads.size, _AT_ONCE)]

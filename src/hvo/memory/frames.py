@@ -10,6 +10,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 _ROW_SHIFT = 15
 _ROW = 1 << _ROW_SHIFT
 _GROWTH = 3  # rows that were never used cost address space, not memory
+_FEW = 1 << 12
 
 
 class SlotTable:
@@ -70,9 +71,13 @@ class SlotTable:
 
 
 class Slab(Generic[Scalar]):
-    """Rows of one dtype that are handed out by index and taken back; grows by multiples."""
+    """Rows of one dtype that are handed out by index and taken back.
 
-    def __init__(self, width: int, dtype: type[Scalar]) -> None:
+    It grows by multiples; past a few rows, at once to `room`: what is not used yet costs address space only, and nothing is copied again.
+    """
+
+    def __init__(self, width: int, dtype: type[Scalar], room: int = 0) -> None:
+        self._room = room
         self.rows: NDArray[Scalar] = np.zeros((0, width), dtype)
         self._used = 0
         self._spare: list[NDArray[np.int32]] = []
@@ -99,6 +104,7 @@ class Slab(Generic[Scalar]):
 
     def _grow(self, need: int) -> None:
         if need > len(self.rows):
-            grown: NDArray[Scalar] = np.zeros((max(need, _GROWTH * len(self.rows)), self.rows.shape[1]), self.rows.dtype)
+            size = max(need, _GROWTH * len(self.rows), self._room if need > _FEW else 0)
+            grown: NDArray[Scalar] = np.zeros((size, self.rows.shape[1]), self.rows.dtype)
             grown[: self._used] = self.rows[: self._used]
             self.rows = grown

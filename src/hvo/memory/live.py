@@ -1,7 +1,7 @@
 """The memory of the running kernel, through `/proc/kcore` (fs/proc/kcore.c).
 
 It is an ELF core of the kernel's address space. Segments of the direct mapping, which is all RAM, have a physical address; others (vmalloc,
-modules) have none. Since 5.0 it has VMCOREINFO as a note. The kernel goes on while it is read, so pages that are just changed may be seen so.
+modules) have none. Since 5.0 it has VMCOREINFO as a note. The kernel goes on while it is read: what it just changes may be seen so.
 """
 
 from __future__ import annotations
@@ -96,8 +96,10 @@ class LiveMemory:
 
 def _runs(pages: Words, offsets: Words, page_size: int) -> list[tuple[int, int]]:
     """First and one behind the last of runs of `pages` that follow each other in the file, `_RUN` of them at most."""
+    if not len(pages):
+        return []
     follows = (np.diff(pages) == 1) & (np.diff(offsets) == np.uint64(page_size))
-    starts = np.concatenate((np.zeros(min(1, len(pages)), np.intp), np.flatnonzero(~follows) + 1)).tolist()
+    starts = np.concatenate((np.zeros(1, np.intp), np.flatnonzero(~follows) + 1)).tolist()
     runs = zip(starts, [*starts[1:], len(pages)], strict=True)
     return [(at, min(at + _RUN, last)) for first, last in runs for at in range(first, last, _RUN)]
 
@@ -146,7 +148,7 @@ def _segments(path: Path, rows: list[tuple[int, ...]]) -> Segments:
 
 
 def _is_ram(row: tuple[int, ...]) -> bool:
-    """Segments that are no RAM have the physical address -1; before 5.0 some had 0, as RAM at 0 has, which is no larger than it is in x86."""
+    """Segments that are no RAM have the physical address -1; before 5.0 some had 0, as RAM at 0 has on x86."""
     _, _, _, virtual, physical, size, *_ = row
     return physical != _NO_ADDRESS and physical + size < 1 << 56 and (physical != 0 or virtual & 0xFFFFFFF == 0)
 

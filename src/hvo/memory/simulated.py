@@ -19,6 +19,7 @@ ROW_WORDS = 8
 LINK_WORD = 1
 """The word of a row that may differ from frame to frame."""
 _PREFIX_WORDS = 2 * ROW_WORDS
+_AT_ONCE = 1 << 18  # frames worked on at once: temporaries of a few MB
 
 
 class SimulatedMemory:
@@ -30,11 +31,13 @@ class SimulatedMemory:
         self._shift = page_size.bit_length() - 1
         self._words = page_size // 8
         self._slots = SlotTable()  # 0: never written, n: plain words in slot n-1, -n: a frame of rows in slot n-1
-        self._plain = Slab(self._words, np.uint64)
-        self._row = Slab(1, np.int32)
-        self._link = Slab(1, np.uint64)
-        self._prefix_of = Slab(1, np.int32)
-        self._prefix = Slab(_PREFIX_WORDS, np.uint64)
+        frames = sum(end - start for start, end in ranges) // page_size
+        templates = frames * 72 // page_size  # frames of struct pages, and an eighth more for copies of heads
+        self._plain = Slab(self._words, np.uint64, frames // 4096)
+        self._row = Slab(1, np.int32, templates)
+        self._link = Slab(1, np.uint64, templates)
+        self._prefix_of = Slab(1, np.int32, templates)
+        self._prefix = Slab(_PREFIX_WORDS, np.uint64, templates // 4)
         self._table = np.zeros((0, ROW_WORDS), np.uint64)
         self._linked = np.zeros(0, np.bool_)
         self._row_ids: dict[tuple[bytes, bool], int] = {}
@@ -214,6 +217,11 @@ class SimulatedMemory:
 
     def fill_rows(self, pfns: Pfns, row: Words, links: Words | None = None) -> None:
         """Make every struct page of the frames `pfns` equal `row` (8 words), with word 1 from `links` (one a frame) where given."""
+        for start in range(0, len(pfns), _AT_ONCE):
+            piece = slice(start, start + _AT_ONCE)
+            self._fill_rows(pfns[piece], row, None if links is None else links[piece])
+
+    def _fill_rows(self, pfns: Pfns, row: Words, links: Words | None) -> None:
         codes = self._slots.get(pfns)
         self.forget(pfns[codes > 0])
         fresh = pfns[codes >= 0]

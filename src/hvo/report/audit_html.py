@@ -16,7 +16,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a202c; background: #fff }
 table { border-collapse: collapse } td, th { padding: .15rem 1rem .15rem 0; text-align: left; vertical-align: top }
 td.number { text-align: right } code { font-size: 13px }
-#map { display: flex; flex-wrap: wrap; gap: 1px; max-width: 64rem } #map button { width: 13px; height: 13px; border: 0; padding: 0; margin: 0 }
+#map { display: flex; flex-wrap: wrap; gap: 1px; max-width: 64rem }
+#map button { width: 13px; height: 13px; border: 0; padding: 0; margin: 0 }
 #map button.chosen { outline: 2px solid #1a202c; z-index: 1 } #map .gap { flex-basis: 100%; font-size: 12px; color: #4a5568 }
 #about { min-height: 6.5rem; margin: 1rem 0; padding: .5rem 1rem; background: #f7fafc }
 .key span { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem; border: 1px solid #cbd5e0 }

@@ -11,7 +11,8 @@ POOL_COLUMNS = (
 """Headings of the table of pools; all but the first two are numbers."""
 _LAYOUTS = {
     "none": "no HugeTLB page is optimised", "two-kept": "two vmemmap pages are kept, the second one's frame is shared (5.14 to 5.17)",
-    "head-shared": "the head's frame is shared by its tails (5.18 to 7.0)", "tail-shared": "the HugeTLB pages of a zone share tails (since 7.1)",
+    "head-shared": "the head's frame is shared by its tails (5.18 to 7.0)",
+    "tail-shared": "the HugeTLB pages of a zone share tails (since 7.1)",
 }  # fmt: skip
 
 

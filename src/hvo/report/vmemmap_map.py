@@ -21,8 +21,9 @@ class Mark(NamedTuple):
 
 _OUTSIDE, _OWN, _SHARED, _FINDING, _HOLE = range(len(KINDS))
 MARKS = (
-    Mark("no huge page", "·", "dim", "#d5dbe3"), Mark("huge, not optimised", "█", "blue", "#2b6cb0"), Mark("mixed", "▓", "cyan", "#38a3a5"),
-    Mark("optimised", "░", "green", "#9ad0a5"), Mark("finding", "✗", "bold red", "#c53030"), Mark("not mapped", " ", "default", "#ffffff"),
+    Mark("no huge page", "·", "dim", "#d5dbe3"), Mark("huge, not optimised", "█", "blue", "#2b6cb0"),
+    Mark("mixed", "▓", "cyan", "#38a3a5"), Mark("optimised", "░", "green", "#9ad0a5"), Mark("finding", "✗", "bold red", "#c53030"),
+    Mark("not mapped", " ", "default", "#ffffff"),
 )  # fmt: skip
 """Kinds of cells, by the numbers that `kinds` gives."""
 ROW = 64
@@ -46,7 +47,7 @@ class Row(NamedTuple):
 
 
 def rows(cells: Cells, most: int) -> Iterator[Row]:
-    """The map in rows of at most 64 cells; a row ends where memory has a hole; neighbours are joined until `most` rows or fewer are left."""
+    """The map in rows of at most 64 cells; a row ends where memory has a hole; neighbours are joined until about `most` rows are left."""
     found = kinds(cells)
     joined = max(1, -(-len(found) // (ROW * most)))
     for first, last in _stretches(cells):
