@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hvo.steps.composite import ForEach
 from hvo.steps.folio import AllocateFolio, AllocateFolios, FreeFolio, PrepareCompound
-from hvo.steps.pool import AddSurplus, EndUse, PoolNumbers, PutFree, ReadPool, TakeFree, TakeOut
+from hvo.steps.pool import AddSurplus, EndUse, PoolNumbers, PutFree, ReadPool, Reserve, TakeFree, TakeOut
 from hvo.steps.vocabulary import Step, Steps, StorePage, Value
 from hvo.vmemmap.context import ENOMEM, REFUSED, Vmemmap
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimizable, hugetlb_vmemmap_optimize, hugetlb_vmemmap_optimize_folios
@@ -194,13 +194,25 @@ def update_and_free_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
 # -- use --
 
 
-def use_huge_pages(h: Hstate, count: int) -> Steps:
-    """Take up to `count` free pages into use, the top of each node's free list first -> how many (`alloc_hugetlb_folio`)."""
+def reserve_huge_pages(h: Hstate, pages: int) -> Steps:
+    """Promise `pages` free pages to a mapping that will take them into use later -> whether there are as many (`hugetlb_reserve_pages`)."""
+    return (yield Reserve(h.size, pages))
+
+
+def use_huge_pages(h: Hstate, count: int, *, reserved: bool = False) -> Steps:
+    """Take up to `count` free pages into use, the top of each node's free list first -> how many (`alloc_hugetlb_folio`).
+
+    Pages promised to others stay; with `reserved` it is the promised ones that are taken.
+    """
+    numbers: PoolNumbers = yield ReadPool(h.size, h.nodes)
+    count = min(count, numbers.reserved if reserved else numbers.free - numbers.reserved)
     used = 0
     for node in h.nodes:
         heads = yield TakeFree(h.size, node, count - used, use=True)
         yield StorePage(heads, "refcount", 1)
         used += heads.size
+    if reserved:
+        yield Reserve(h.size, -used)
     return used
 
 

@@ -172,11 +172,11 @@ def _pool(found: Classified, auditor: _Auditor) -> Pool:
 
 def _counts(found: Classified, which: NDArray[np.bool_], auditor: _Auditor) -> Counts:
     state, size = found.state[which], auditor.image.page_size
-    tails = np.count_nonzero(found.own[which, found.expected.kept :])
+    tails, shared = (int(counts[which].sum()) for counts in (found.own_tails, found.shared_tails))
     power_of_two = auditor.sections.struct_page_size.bit_count() == 1
     return Counts(
         pages=int(np.count_nonzero(which)), optimized=int(np.count_nonzero(state == OPTIMISED)),
         partial=int(np.count_nonzero(state == PARTLY)), flagged=int(np.count_nonzero(found.pages.flagged[which])),
         free=int(np.count_nonzero(found.pages.free[which])),
-        saved=int(np.count_nonzero(found.shared[which])) * size, possible=int(tails) * size if power_of_two else 0,
+        saved=shared * size, possible=tails * size if power_of_two else 0,
     )  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 
 from hvo.audit.classify import Classified
 from hvo.audit.findings import Finding
+from hvo.audit.pages import rows_of, set_rows
 from hvo.audit.result import Cells
 from hvo.audit.vmemmap import VALID, VmemmapPages
 
@@ -21,9 +22,8 @@ def cells(vmemmap: VmemmapPages, found: Sequence[Classified], findings: Sequence
     """Sum up what every vmemmap page is, in at most 4096 parts."""
     kind = np.where(vmemmap.bits & np.uint8(VALID) != 0, 0, 4).astype(np.uint8)
     for pages in found:
-        at = pages.pages.index[:, None] + np.arange(pages.pages.vmemmap_pages)
-        kind[at[pages.own]] = 1
-        kind[at[pages.shared]] = 2
+        before = rows_of(kind, pages.pages.index, pages.pages.vmemmap_pages)
+        set_rows(kind, pages.pages.index, np.where(pages.own, np.uint8(1), np.where(pages.shared, np.uint8(2), before)))
     if findings:
         pfns = np.array([finding.pfn for finding in findings])
         kind[vmemmap.index_of(pfns[vmemmap.contain(pfns)])] = 3

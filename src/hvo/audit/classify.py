@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from hvo.audit.frames import COMPOUND, FREE, TYPED, Frames
 from hvo.audit.layout import Expected
 from hvo.audit.links import Links, WrongLinks
-from hvo.audit.pages import HugePages, Matrix, row_any
+from hvo.audit.pages import HugePages, Matrix, row_any, row_count
 from hvo.audit.vmemmap import BEYOND, BROKEN, MISSING, VmemmapPages
 from hvo.kernel.sections import Pfns
 
@@ -46,6 +47,16 @@ class Classified:
     held: Held
     state: NDArray[np.uint8]
 
+    @cached_property
+    def own_tails(self) -> NDArray[np.int64]:
+        """How many vmemmap pages behind the kept ones have frames of their own, for each HugeTLB page."""
+        return row_count(self.own[:, self.expected.kept :])
+
+    @cached_property
+    def shared_tails(self) -> NDArray[np.int64]:
+        """How many are on a shared frame."""
+        return row_count(self.shared)
+
     @property
     def lacking(self) -> Matrix:
         """Which vmemmap pages nothing is mapped at."""
@@ -58,11 +69,6 @@ class Classified:
         held_there = self.pages.frame[:, self.expected.kept - 1] == self.expected.frame  # it is among those that are held already
         shared = self.expected.frame[row_any(self.shared) & ~held_there]
         return _different(np.concatenate((self.pages.frame[self.pages.valid & ~self.shared], shared)))
-
-    @property
-    def own_frames(self) -> int:
-        """How many vmemmap pages have a frame of their own."""
-        return int(np.count_nonzero(self.own))
 
 
 def classify(pages: HugePages, expected: Expected, vmemmap: VmemmapPages, frames: Frames, links: Links) -> Classified:

@@ -41,6 +41,8 @@ def _votes(pages: HugePages) -> tuple[int, int, int]:
     """How many pages share the head's frame, share that of page 1 which stays writable, share another one."""
     frame, valid, writable = pages.frame, pages.valid, pages.writable
     with_head = row_any(valid[:, 1:] & (frame[:, 1:] == frame[:, :1]))
+    if with_head.all():
+        return len(with_head), 0, 0
     usual = usual_tail(pages)
     times = row_count(valid[:, 1:] & (frame[:, 1:] == usual[:, None]))
     others = ~with_head & (times > 1) & row_any(~writable[:, 1:] & (frame[:, 1:] == usual[:, None]))

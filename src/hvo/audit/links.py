@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,9 +14,10 @@ from hvo.kernel.page_members import PageMembers
 from hvo.kernel.sections import Pfns
 from hvo.kernel.vmcore import compound_head, is_mask
 from hvo.memory.interface import Words
-from hvo.memory.strided import read_strided
+from hvo.memory.strided import Strides, read_what_is_there
 
 _WORDS_AT_A_TIME = 1 << 17
+_FEW, _THREADS = 16, 4
 
 
 class WrongLinks(NamedTuple):
@@ -41,20 +44,30 @@ class Links:
         """
         zeros = np.zeros(len(frames), np.int64)
         out = WrongLinks(zeros, zeros.copy(), np.zeros(len(frames), np.uint64), np.zeros(len(frames), np.uint64))
-        there = self.members.image.memory.readable(self._start(frames))
-        out.wrong[~there] = -1
-        rows = np.flatnonzero(there)
         step = max(1, _WORDS_AT_A_TIME // self.structs)
-        for first in range(0, len(rows), step):
-            part = rows[first : first + step]
-            self._look(part, self._read(frames[part]), heads[part], pages[part], out)
+        parts = [np.arange(first, min(first + step, len(frames))) for first in range(0, len(frames), step)]
+        if len(parts) < _FEW:
+            for part in parts:
+                self._look_at(part, frames, heads, pages, out)
+            return out
+        # All of it is reading memory and comparing, for which numpy lets other threads run; each writes to its own rows.
+        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
+            list(threads.map(lambda part: self._look_at(part, frames, heads, pages, out), parts))
         return out
+
+    def _look_at(self, rows: NDArray[np.intp], frames: Pfns, heads: Words, pages: Words, out: WrongLinks) -> None:
+        """Put into `out` at `rows` what is wrong with the struct pages there."""
+        links, there = self._read(frames[rows])
+        out.wrong[rows[~there]] = -1
+        if not there.all():
+            rows, links = rows[there], links[there]
+        self._look(rows, links, heads[rows], pages[rows], out)
 
     def _start(self, frames: Pfns) -> Words:
         return frames.astype(np.uint64) * np.uint64(self.members.image.page_size) + np.uint64(self.members.link.offset)
 
-    def _read(self, frames: Pfns) -> Words:
-        return read_strided(self.members.image.memory, self._start(frames), self.structs, self.members.sections.struct_page_size)
+    def _read(self, frames: Pfns) -> Strides:
+        return read_what_is_there(self.members.image.memory, self._start(frames), self.structs, self.members.sections.struct_page_size)
 
     def _look(self, rows: NDArray[np.intp], links: Words, heads: Words, pages: Words, out: WrongLinks) -> None:
         """Put into `out` at `rows` what is wrong with `links`, one row for each of them."""
@@ -85,8 +98,8 @@ class Links:
     def masks(self, frames: Pfns, order: int) -> NDArray[np.bool_]:
         """Which of `frames`, each shared by many HugeTLB pages of `order`, hold tails of such pages only; True where not readable."""
         sound = np.ones(len(frames), np.bool_)
-        rows = np.flatnonzero(self.members.image.memory.readable(self._start(frames)))
-        links = self._read(frames[rows])
+        links, there = self._read(frames)
+        rows, links = np.flatnonzero(there), links[there]
         span = np.uint64(self.members.sections.struct_page_size << order)
         sound[rows] = (links == ~span + np.uint64(2)).all(axis=1) & is_mask(links - np.uint64(1)).all(axis=1)
         return sound

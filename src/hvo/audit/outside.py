@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.audit.findings import Spot
-from hvo.audit.pages import HugePages
+from hvo.audit.pages import HugePages, set_rows
 from hvo.audit.vmemmap import BEYOND, BROKEN, MISSING, PAGE, VALID, WRITABLE, VmemmapPages
 from hvo.kernel.page_members import PageMembers
 from hvo.kernel.sections import Pfns
@@ -46,7 +46,7 @@ class Outside:
         """All that is not in `groups`."""
         inside = np.zeros(len(vmemmap.frame), np.bool_)
         for pages in groups:
-            inside[pages.index[:, None] + np.arange(pages.vmemmap_pages)] = True
+            set_rows(inside, pages.index, np.ones(pages.frame.shape, np.bool_))
         index = np.flatnonzero(~inside)
         return cls(vmemmap, members, index, vmemmap.sections.online[index // vmemmap.per_section])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from hvo.kernel.sections import Pfns
 from hvo.memory.interface import Words
 
 Matrix = NDArray[np.bool_]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 _FEW = 64
@@ -37,6 +40,22 @@ def row_count(matrix: Matrix) -> NDArray[np.int64]:
     for column in range(matrix.shape[1]):
         out += matrix[:, column]
     return out
+
+
+def rows_of(array: NDArray[Scalar], index: NDArray[np.intp], count: int) -> NDArray[Scalar]:
+    """`count` elements of `array` from each of `index` on, as rows; whole rows are copied where they lie side by side."""
+    if count and not len(array) % count and not (index % count).any():
+        return array.reshape(-1, count)[index // count]
+    return array[index[:, None] + np.arange(count, dtype=np.intp)]
+
+
+def set_rows(array: NDArray[Scalar], index: NDArray[np.intp], rows: NDArray[Scalar]) -> None:
+    """Put `rows` into `array`, each from its `index` on: the reverse of `rows_of`."""
+    count = rows.shape[1]
+    if count and not len(array) % count and not (index % count).any():
+        array.reshape(-1, count)[index // count] = rows
+    else:
+        array[index[:, None] + np.arange(count, dtype=np.intp)] = rows
 
 
 @dataclass(frozen=True)
@@ -63,12 +82,12 @@ class HugePages:
         """Vmemmap pages of each."""
         return self.frame.shape[1]
 
-    @property
+    @cached_property
     def valid(self) -> Matrix:
         """Which vmemmap pages are mapped to frames that exist."""
         return self.bits & np.uint8(VALID) != 0
 
-    @property
+    @cached_property
     def writable(self) -> Matrix:
         """Which may be written."""
         return self.bits & np.uint8(WRITABLE) != 0
@@ -82,10 +101,9 @@ def huge_pages(vmemmap: VmemmapPages, heads: Heads) -> Iterator[HugePages]:
         pfn = heads.pfn[mine]
         count = (vmemmap.sections.struct_page_size << order) // image.page_size
         index = vmemmap.index_of(pfn)
-        at: NDArray[np.intp] = index[:, None] + np.arange(count, dtype=np.intp)
         yield HugePages(
             order, image.page_size << order, pfn, heads.flagged[mine], heads.free[mine], heads.flags[mine], index,
-            vmemmap.frame[at], vmemmap.bits[at],
+            rows_of(vmemmap.frame, index, count), rows_of(vmemmap.bits, index, count),
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from hvo.audit.tables import Tables
 from hvo.kernel.image import KernelImage
 from hvo.kernel.sections import Pfns, Sections
 from hvo.memory.interface import Words
-from hvo.memory.strided import read_strided
+from hvo.memory.strided import read_what_is_there
 from hvo.mmu.fault import FaultCode
 from hvo.mmu.walk import Walk, walk
 
@@ -126,10 +126,11 @@ def read_struct_pages(vmemmap: VmemmapPages, pfns: Pfns, count: int = 1) -> Stru
     frame = vmemmap.frame[vmemmap.index_of(pfns[inside])]
     offset = pfns[inside] * size & (vmemmap.image.page_size - 1)
     start = ((frame << vmemmap.image.format.page_shift) + offset).view(np.uint64)
-    readable = (frame >= 0) & vmemmap.image.memory.readable(start)
     there = np.zeros(len(pfns), np.bool_)
-    there[inside[readable]] = True
-    words[there] = read_strided(vmemmap.image.memory, start[readable], words.shape[1], 8)
+    there[inside[frame >= 0]] = True
+    found, readable = read_what_is_there(vmemmap.image.memory, start[frame >= 0], words.shape[1], 8)
+    words[there] = found
+    there[there] = readable
     return StructPages(words, there)
 
 

@@ -51,7 +51,8 @@ class Model:
     """One machine that is explored.
 
     `empty_nodes` are NUMA nodes without memory that struct pages could be in, `hosted` says that the struct pages are in frames of their
-    own block, `live` that CPUs use the vmemmap already (at boot they do not, and no TLB holds any of it).
+    own block, `live` that CPUs use the vmemmap already (at boot they do not, and no TLB holds any of it),
+    `interrupts` are the actors that run on the CPU of another one, and so cannot wait for it.
     """
 
     v: SmallVmemmap
@@ -61,6 +62,7 @@ class Model:
     empty_nodes: frozenset[int] = frozenset()
     hosted: bool = False
     live: bool = True
+    interrupts: frozenset[int] = frozenset()
     meanings: tuple[dict[int, Meaning], dict[int, Meaning]] = field(default_factory=lambda: ({}, {}))
     rows: list[tuple[int, ...]] = field(default_factory=lambda: [EMPTY])
     numbers: dict[tuple[int, ...], int] = field(default_factory=lambda: {EMPTY: 0})

@@ -23,11 +23,15 @@ Act: TypeAlias = Callable[[SmallVmemmap, Geometry], Steps]
 
 @dataclass(frozen=True)
 class Actor:
-    """Somebody who acts: a letter, who that is, and what it does. Actors with the same `act` are interchangeable."""
+    """Somebody who acts: a letter, who that is, and what it does. Actors with the same `act` are interchangeable.
+
+    An `interrupt` runs on the CPU of another actor, and cannot wait for it.
+    """
 
     letter: str
     role: str
     act: Act
+    interrupt: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class Scenario:
 def build(scenario: Scenario, era: Era, rules: Rules) -> tuple[Forest, State]:
     """The machine of `scenario` for the protocols of `era`, and its first state."""
     g = scenario.geometry
-    model = Model(small_vmemmap(rules.arch, era, g), g, rules, struct_pages(era, g), scenario.empty_nodes, scenario.hosted, scenario.live)
+    interrupts = frozenset(i for i, actor in enumerate(scenario.actors) if actor.interrupt)
+    model = Model(small_vmemmap(rules.arch, era, g), g, rules, struct_pages(era, g), scenario.empty_nodes, scenario.hosted, scenario.live, interrupts)
     contents, kinds = mapped_tables(model, split=scenario.split)
     contents |= _struct_pages(model, scenario)
     forest = Forest(model)

@@ -7,7 +7,7 @@ from hvo.check.model import State
 from hvo.check.operations import Again, Wait
 from hvo.check.perform import HELD, NODE, PHASE, STOPPED, change
 from hvo.check.tree import Forest
-from hvo.check.world import Fault, World
+from hvo.check.world import Fault, Waits, World
 
 
 class Move(NamedTuple):
@@ -63,7 +63,11 @@ def step(forest: Forest, world: World, actor: int) -> bool:
     record = world.actors[actor]
     node = forest.nodes[record[NODE]]
     assert node.operation is not None
-    result = node.operation.run(world, actor, record[PHASE])
+    world.urgent = actor in forest.model.interrupts
+    try:
+        result = node.operation.run(world, actor, record[PHASE])
+    except Waits:
+        return False
     if isinstance(result, Wait):
         return False
     if isinstance(result, Again):

@@ -13,11 +13,16 @@ class Fault(Exception):
     """A step that cannot be finished: what was violated has been noted."""
 
 
+class Waits(Exception):
+    """An access that met a broken entry, and waits in the fault handler until it is made."""
+
+
 class World:
-    """A state in the making; `found` collects what was violated in which step, `done` counts steps, `touched` what the last step read and changed."""
+    """A state in the making; `found` collects what was violated in which step, `done` counts steps, `urgent` says
+    that the actor may not wait, `touched` what the last step read and changed."""
 
     __slots__ = (
-        "actors", "choices", "contents", "copies", "counters", "dirty", "done", "extra", "failures", "found", "leaf", "model", "numbers", "stale", "status", "taken", "touched",
+        "actors", "choices", "contents", "copies", "counters", "dirty", "done", "extra", "failures", "found", "leaf", "model", "numbers", "stale", "status", "taken", "touched", "urgent",
     )  # fmt: skip
 
     def __init__(self, model: Model, state: State, choices: tuple[int, ...] = ()) -> None:
@@ -36,6 +41,7 @@ class World:
         self.actors = list(state.actors)
         self.found: list[tuple[str, str, int]] = []
         self.done = 0
+        self.urgent = False
         self.touched: Touched = []
         self.choices = choices
         self.taken: list[tuple[int, int]] = []
@@ -114,9 +120,9 @@ class World:
         frames: list[int] = []
         for meaning in self.translations(page):
             if meaning.kind != "leaf":
-                raise self.fault("access-invalid", f"{what} meets an invalid entry of vmemmap page {page}")
-            if not meaning.cacheable and not self.model.rules.hardware_access_flag:
-                raise self.fault("access-invalid", f"{what} meets an entry of vmemmap page {page} whose access flag is clear")
+                self._meet_invalid(page, what)
+            if not meaning.cacheable:
+                self._set_access_flag(page, what)
             if write and not meaning.writable:
                 raise self.fault("write-read-only", f"{what} writes vmemmap page {page}, which is mapped read-only")
             if not self.is_live(meaning.frame):
@@ -126,6 +132,22 @@ class World:
                 self.touched.append((FRAME, meaning.frame, 0))
         self._conflict_abort(page, what)
         return frames
+
+    def _meet_invalid(self, page: int, what: str) -> None:
+        """A fault in kernel mode: an error, unless it is handled by waiting and the one who meets it may wait."""
+        if self.extra[2] and not self.urgent:
+            raise Waits
+        waiting = " where it cannot wait" if self.extra[2] else ""
+        raise self.fault("access-invalid", f"{what} meets an invalid entry of vmemmap page {page}{waiting}")
+
+    def _set_access_flag(self, page: int, what: str) -> None:
+        """The walker finds the access flag clear: it sets it, or the access faults."""
+        slot, index = divmod(page, self.leaf)
+        table = self.model.meaning(self.contents[PMD_FRAME][slot], 1)
+        if not self.model.rules.hardware_access_flag or table.kind != "table":
+            raise self.fault("access-invalid", f"{what} meets an entry of vmemmap page {page} whose access flag is clear")
+        self.touched += [(PHYSICAL, table.frame * PAGE + 8 * index, 1), (TRANSLATION, page, 1)]
+        self.put(table.frame, index, self.contents[table.frame][index] | self.model.v.format.accessed)
 
     def _conflict_abort(self, page: int, what: str) -> None:
         """With FEAT_BBM level 2 a block beside its table may make the TLB abort, except on cores known not to."""

@@ -62,9 +62,6 @@ class HugetlbPool:
     used: dict[int, Stack] = field(init=False)
     surplus: dict[int, int] = field(init=False)
     reserved: int = 0
-    overcommit: int = 0
-    next_to_alloc: int = 0
-    next_to_free: int = 0
 
     def __post_init__(self) -> None:
         self.free = {node: Stack() for node in self.nodes}

@@ -117,9 +117,13 @@ class Machine:
         self.resize(size, count)
         return self.pool(size).nr()
 
-    def use(self, size: int | str, pages: int) -> int:
-        """Take up to `pages` free pages into use -> how many."""
-        return self.run(hugetlb.use_huge_pages(self.hstate(size), pages))
+    def reserve(self, size: int | str, pages: int) -> bool:
+        """Promise `pages` free pages to a mapping (below 0: take promises back) -> whether there are as many."""
+        return self.run(hugetlb.reserve_huge_pages(self.hstate(size), pages))
+
+    def use(self, size: int | str, pages: int, *, reserved: bool = False) -> int:
+        """Take up to `pages` free pages into use, promised ones or those that are not -> how many."""
+        return self.run(hugetlb.use_huge_pages(self.hstate(size), pages, reserved=reserved))
 
     def release(self, size: int | str, pages: int) -> None:
         """Take up to `pages` pages out of use, the last used first."""

@@ -30,6 +30,7 @@ class Pools:
             (f.AllocateFolio, self._allocate_folio), (f.AllocateFolios, self._allocate_folios), (f.PrepareCompound, self._prepare_compound),
             (f.LinkTail, self._link_tail), (f.FreeFolio, self._free_folio), (p.ReadPool, self._read_pool), (p.TakeFree, self._take_free),
             (p.TakeOut, self._take_out), (p.PutFree, self._put_free), (p.EndUse, self._end_use), (p.AddSurplus, self._add_surplus),
+            (p.Reserve, self._reserve),
         ):  # fmt: skip
             world.teach(step, handler)
         world.pools = self
@@ -126,7 +127,7 @@ class Pools:
         pool = self.pools[step.size]
         counts = [(pool.nr(node), pool.nr_free(node), pool.nr_surplus(node)) for node in step.nodes]
         nr, free, surplus = (sum(column) for column in zip(*counts, strict=True))
-        return p.PoolNumbers(nr, free, surplus, min(pool.reserved, free))
+        return p.PoolNumbers(nr, free, surplus, pool.reserved)
 
     def _take_free(self, step: p.TakeFree) -> Heads:
         pool = self.pools[step.size]
@@ -151,6 +152,13 @@ class Pools:
 
     def _add_surplus(self, step: p.AddSurplus) -> None:
         self.pools[step.size].surplus[step.node] += step.delta
+
+    def _reserve(self, step: p.Reserve) -> bool:
+        pool = self.pools[step.size]
+        if not 0 <= pool.reserved + step.delta <= pool.nr_free():
+            return False
+        pool.reserved += step.delta
+        return True
 
 
 def _pieces(heads: Heads) -> list[Heads]:

@@ -75,3 +75,11 @@ class AddSurplus(Step):
     size: int
     node: int
     delta: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reserve(Step):
+    """Promise `delta` more free pages of the pool to a mapping (below 0: fewer) -> whether there are as many (`hugetlb_acct_memory`)."""
+
+    size: int
+    delta: int
