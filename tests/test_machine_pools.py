@@ -86,7 +86,7 @@ def test_h19_loses_every_optimised_page_that_is_given_back() -> None:
 
 def test_a_size_that_is_not_there_is_refused() -> None:
     machine = Machine.build("arm64", "16KiB", "256MiB")
-    with pytest.raises(HvoError, match="4MiB.*has 2MiB, 32MiB, 1GiB"):
+    with pytest.raises(HvoError, match=r"4MiB.*has 2MiB, 32MiB, 1GiB"):
         machine.resize("4MiB", 1)
 
 
