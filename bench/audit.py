@@ -1,7 +1,7 @@
-"""An audit of the core of a full 1 TiB machine, and a straightforward drgn script for comparison: `python bench/audit.py [MEMORY [ERA]]`.
+"""An audit of the core of a full 1 TiB machine, and a plain drgn script for comparison: `python bench/audit.py [MEMORY [ERA]]`.
 
-The machine is saved to a temporary file (2.5 GiB for 1 TiB) by a process of its own. The script walks one vmemmap page after the other, with
-one read for each level of the page table, as one writes it with drgn; it is given one section's pages, and the time of an entry is compared.
+The machine is saved to a temporary file (2.5 GiB for 1 TiB) by a process of its own. The script walks one vmemmap page after the other,
+with one read for each level of the page table; it gets one section's pages, and the time of an entry is compared.
 """
 
 import subprocess

@@ -317,6 +317,33 @@ def test_a_page_that_lost_its_mark(plant, name):
     check(core, ("orphaned-remap", pfn))
 
 
+def plain_memory(core, name):
+    """A place for a HugeTLB page where none is, whose vmemmap is mapped page by page."""
+    taken = set(heads(name, "heads"))
+    first, count = int(core.sections.start_pfn[0]), core.sections.pages * len(core.sections.numbers)
+    return next(pfn for pfn in range(first + 512, first + count, 512) if pfn not in taken and split(core, pfn))
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_frames_outside_huge_pages(plant, name):
+    """A vmemmap page on a head's frame, on its neighbour's, read-only, and on a free one."""
+    core, pfn = plant(name), heads(name)[0]
+    place = plain_memory(core, name)
+    virtual, at = core.page_of(place, 2), place + 128
+    core.map(virtual, core.frame(core.struct_page(pfn)), writable=True)
+    check(core, ("frame-shared", at))
+    core.map(virtual, core.frame(core.page_of(place, 3)), writable=True)
+    check(core, ("frame-shared", at))
+    core.map(virtual, core.frame(virtual), writable=False)
+    check(core, ("orphaned-remap", place))
+    core.map(virtual, core.frame(virtual), writable=True)
+    check(core)
+    frame, shift = core.frame(virtual), core.members.refcount.offset % 8 * 8
+    core.change(frame, core.members.flags, lambda word: word & ~(1 << (core.image.info.number("PG_private") - 1)))
+    core.change(frame, core.members.refcount, lambda word: word & ~(0xFFFFFFFF << shift))
+    check(core, ("frame-free", at))
+
+
 def test_lost_pages():
     """What a kernel with H19 left behind: 50 huge pages, 350 frames."""
     from hvo.audit.audit import audit

@@ -37,9 +37,10 @@ def page_counts(counters: Counters) -> dict[int, int]:
     return {int(size.removesuffix("kB")) << 10: pages for size, pages in sizes.items() if pages}
 
 
-def frames_saved(ended: Ended, page_size: int) -> int | None:
+def frames_saved(ended: Ended) -> int | None:
     """Frames by which the kernel's count of vmemmap is lower than the memory needs; None before 6.11, which does not count them."""
     counted = [value for name, value in ended.run.snapshots["end"].items() if name.startswith("nr_memmap")]
+    page_size = ended.scenario.page_size
     needed = (ended.scenario.memory_mib << 20) // page_size * _STRUCT_PAGE // page_size
     return needed - sum(counted) if counted else None
 
@@ -61,13 +62,13 @@ def tails(size: int, page_size: int) -> int:
 def assert_as_counted(said: Captured, ended: Ended) -> None:
     """Pages are those that sysfs has; the optimised ones explain every frame that the kernel saved; nothing is wrong but what it lost."""
     found: Audit = json.loads(said.text)
-    page_size, lost = found["page_size"], pages_lost(ended)
-    assert (found["kernel"], found["missing"]) == (ended.run.release, [])
+    page_size, lost = ended.scenario.page_size, pages_lost(ended)
+    assert (found["kernel"], found["page_size"], found["missing"]) == (ended.run.release, page_size, [])
     assert {pool["size"]: pool["pages"] for pool in found["pools"]} == page_counts(ended.run.snapshots["end"])
     for pool in found["pools"]:
         _assert_pool(pool, ended.scenario.optimized[pool["size"]], page_size)
     assert found["layout"] == ("head-shared" if any(ended.scenario.optimized.values()) else "none")
-    assert frames_saved(ended, page_size) in (None, found["saved"] // page_size)
+    assert frames_saved(ended) in (None, found["saved"] // page_size)
     assert found["lost"]["pages"] == lost
     assert ({finding["id"] for finding in found["findings"]}, said.status) == (({"lost-page"}, 1) if lost else (set(), 0))
 
@@ -81,9 +82,10 @@ def _assert_pool(pool: dict[str, int], optimized: int, page_size: int) -> None:
     assert (pool["saved"], pool["possible"]) == (optimized * each * page_size, (pool["pages"] - optimized) * each * page_size)
 
 
-def assert_memory_total_grew(ended: Ended, page_size: int) -> None:
+def assert_memory_total_grew(ended: Ended) -> None:
     """MemTotal grew by every frame given back that was reserved since boot: where the head is moved too (6.2), that is one more a page."""
-    frames = 0 if frames_saved(ended, page_size) is None else 1
+    page_size = ended.scenario.page_size
+    frames = 0 if frames_saved(ended) is None else 1
     grown = sum(pages * (tails(size, page_size) + frames) for size, pages in ended.scenario.became.items())
     snapshots = ended.run.snapshots
     assert snapshots["end"]["MemTotal"] - snapshots["boot"]["MemTotal"] == grown * page_size // 1024

@@ -16,6 +16,7 @@ class Scenario(NamedTuple):
     became: dict[int, int]
     memory_mib: int = 768
     append: str = ""
+    page_size: int = 4096
 
 
 _MIXED = """
@@ -34,6 +35,6 @@ SCENARIOS = {
         "pool_of 2048kB 30", {_2M: 30, _1G: 1}, {_2M: 30}, 2304, "hugepagesz=1G hugepages=1 hugetlb_free_vmemmap=on"
     ),
     "sizes": Scenario("hvo 1; pool_of 2048kB 20; pool_of 32768kB 4", {_2M: 20, _32M: 4}, {_2M: 20, _32M: 4}),
-    "few": Scenario("hvo 1; pool 4; snap four; pool 3", {_512M: 3}, {_512M: 4}, 4096),
+    "few": Scenario("hvo 1; pool 4; snap four; pool 3", {_512M: 3}, {_512M: 4}, 4096, page_size=65536),
 }
 """Names to scenarios; the last two need arm64, with 4K and with 64K pages."""

@@ -20,6 +20,7 @@ from hvo.audit.heads import Heads, find_heads
 from hvo.audit.layout import Layout, detect, expected
 from hvo.audit.links import Links
 from hvo.audit.outside import LostPage, Outside, hole_spots, lost_pages, lost_spots, orphan_spots
+from hvo.audit.outside_frames import outside_frame_spots
 from hvo.audit.page_findings import entry_spots, link_findings, poison_spots, state_spots, tail_spots
 from hvo.audit.pages import HugePages, huge_pages, within_memory
 from hvo.audit.recover import table_pfn, unmapped_heads
@@ -31,7 +32,7 @@ from hvo.audit.zones import ZoneBits
 from hvo.errors import HvoError
 from hvo.kernel.image import KernelImage, KernelMemory
 from hvo.kernel.page_members import PageMembers
-from hvo.kernel.sections import Sections
+from hvo.kernel.sections import Pfns, Sections
 
 Announce = Callable[[str], None]
 
@@ -91,8 +92,9 @@ class _Auditor:
         found = [self._classify(pages, layout, frames, links) for pages in groups]
         self.announce("looking at the rest of the vmemmap")
         outside = Outside.of(self.vmemmap, self.members, groups)
-        lost = lost_pages(outside) if self._whole else []
-        spots = [*self._page_spots(layout, found, frames, links), *self._outside_spots(outside, lost, found)]
+        kept = np.concatenate([np.zeros(0, np.int64), *(pages.pages.frame[pages.own] for pages in found)])
+        lost = lost_pages(outside, kept) if self._whole else []
+        spots = [*self._page_spots(layout, found, frames, links), *self._outside_spots(outside, lost, kept, frames)]
         findings = [*self._table_findings(frames), *with_entries(self.vmemmap, spots)]
         findings += [finding for pages in found for finding in link_findings(pages, self.vmemmap)]
         findings.sort(key=lambda finding: (finding.pfn, finding.id))
@@ -121,10 +123,11 @@ class _Auditor:
             what = "a HugeTLB page reaches into memory that has no struct pages"
             yield Spot("not-present", int(pfn), int(index), what, "sections up to the page's end")
 
-    def _outside_spots(self, outside: Outside, lost: list[LostPage], found: list[Classified]) -> Iterator[Spot]:
+    def _outside_spots(self, outside: Outside, lost: list[LostPage], kept: Pfns, frames: Frames) -> Iterator[Spot]:
         yield from hole_spots(outside)
         yield from lost_spots(outside, lost)
-        yield from orphan_spots(outside, np.concatenate([np.zeros(0, np.int64), *(pages.pages.frame[pages.own] for pages in found)]))
+        yield from orphan_spots(outside, kept)
+        yield from outside_frame_spots(outside, frames)
 
     def _table_findings(self, frames: Frames) -> Iterator[Finding]:
         for fault in self.tables.faults:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +15,6 @@ from hvo.memory.interface import Words
 from hvo.memory.strided import Strides, read_what_is_there
 
 _WORDS_AT_A_TIME = 1 << 17
-_FEW, _THREADS = 16, 4
 
 
 class WrongLinks(NamedTuple):
@@ -45,14 +42,8 @@ class Links:
         zeros = np.zeros(len(frames), np.int64)
         out = WrongLinks(zeros, zeros.copy(), np.zeros(len(frames), np.uint64), np.zeros(len(frames), np.uint64))
         step = max(1, _WORDS_AT_A_TIME // self.structs)
-        parts = [np.arange(first, min(first + step, len(frames))) for first in range(0, len(frames), step)]
-        if len(parts) < _FEW:
-            for part in parts:
-                self._look_at(part, frames, heads, pages, out)
-            return out
-        # All of it is reading memory and comparing, for which numpy lets other threads run; each writes to its own rows.
-        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-            list(threads.map(lambda part: self._look_at(part, frames, heads, pages, out), parts))
+        for first in range(0, len(frames), step):
+            self._look_at(np.arange(first, min(first + step, len(frames))), frames, heads, pages, out)
         return out
 
     def _look_at(self, rows: NDArray[np.intp], frames: Pfns, heads: Words, pages: Words, out: WrongLinks) -> None:

@@ -131,10 +131,11 @@ def _judge(outside: Outside, index: Indices, words: Words) -> tuple[NDArray[np.b
     return head & ~own_tail, order.astype(np.int64)
 
 
-def lost_pages(outside: Outside) -> list[LostPage]:
-    """Huge pages whose vmemmap pages begin with copies of the head, each on a frame of its own."""
+def lost_pages(outside: Outside, kept: Pfns) -> list[LostPage]:
+    """Huge pages whose vmemmap pages begin with copies of the head, each on a frame of its own, so on none of `kept`."""
     vmemmap = outside.vmemmap
     mapped = outside.index[outside.has(VALID) & outside.has(WRITABLE)]
+    mapped = mapped[~np.isin(vmemmap.frame[mapped], kept)]
     bogus = _bogus_heads(outside, mapped)
     copies, which = np.unique(vmemmap.frame[bogus.at], return_inverse=True)
     uses = np.bincount(which, minlength=len(copies))[which] if len(copies) else np.zeros(0)

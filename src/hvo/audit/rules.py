@@ -73,7 +73,7 @@ RULES = {
             "the frame's own struct page is that of an allocated page, in no compound page and mapped nowhere else",
         ),
         Rule(
-            "frame-shared", "error", "No two HugeTLB pages use one frame for their heads.",
+            "frame-shared", "error", "But for the frames that tails share, no frame holds the struct pages of two places.",
             "the first vmemmap pages of the HugeTLB pages 0x8400 and 0x8600 map the same frame",
             "every HugeTLB page has a head frame of its own; all may map one frame of tails that belongs to their zone",
         ),

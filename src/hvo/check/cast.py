@@ -151,6 +151,12 @@ def read_tail(v: SmallVmemmap, g: Geometry) -> Steps:
     return (yield LoadPage(last_page(g), "link"))
 
 
+def read_twice(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Read tails of the first huge page in two vmemmap pages."""
+    for page in range(1, g.used):
+        yield LoadPage(g.head(0) + page * STRUCTS, "link")
+
+
 def read_head(v: SmallVmemmap, g: Geometry) -> Steps:
     """Read the head of the first huge page."""
     return (yield LoadPage(g.head(0), "flags"))
@@ -200,21 +206,18 @@ def remove_hosting_block(v: SmallVmemmap, g: Geometry) -> Steps:
     yield Release(Lock.HOTPLUG)
 
 
-def free_moving_errors_first(v: SmallVmemmap, g: Geometry) -> Steps:
-    """Free a huge page: move the record of errors to the pages, then clear the mark (6.6 to 6.9, H08)."""
-    yield MoveErrors(g.head(0))
+def free_with_errors(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Free a huge page that may have errors: clear the mark, so that nobody adds to the record, and move that to the pages.
+
+    Without `errors-after-mark` the other way round (6.6 to 6.9, H08).
+    """
+    if not v.era.has("errors-after-mark"):
+        yield MoveErrors(g.head(0))
     yield Acquire(Lock.HUGETLB)
     yield StorePage(g.head(0), "hugetlb", 0)
     yield Release(Lock.HUGETLB)
-    return (yield _free_folio(g))
-
-
-def free_moving_errors_last(v: SmallVmemmap, g: Geometry) -> Steps:
-    """Free a huge page: clear the mark, so that nobody adds to the record, then move it."""
-    yield Acquire(Lock.HUGETLB)
-    yield StorePage(g.head(0), "hugetlb", 0)
-    yield Release(Lock.HUGETLB)
-    yield MoveErrors(g.head(0))
+    if v.era.has("errors-after-mark"):
+        yield MoveErrors(g.head(0))
     return (yield _free_folio(g))
 
 

@@ -14,15 +14,15 @@ from typing import NamedTuple
 from hvo.check.ending import at_the_end
 from hvo.check.footprint import Footprints
 from hvo.check.model import State
-from hvo.check.perform import HELD, PENDING, SECTION
 from hvo.check.properties import SEVERITY
+from hvo.check.run import Path, Turn, canonical
 from hvo.check.scenario import Scenario
 from hvo.check.search import moves
 from hvo.check.tree import Forest
 
 _FIRST_PASS = 250  # states; the first passes only find out what actors touch
-Path = tuple[tuple[int, tuple[int, ...]], ...]
-"""A run: the actor and the choices of each transition, for the search that made it."""
+Where = tuple[int, int, int, tuple[int, ...]]
+"""The last transition of a run: the number of the state before it, the actor (-1: none went on), its steps and its choices."""
 
 
 class Violation(NamedTuple):
@@ -53,15 +53,14 @@ class Exploration:
     transitions: int
     seconds: float
     finished: bool
-    reduced: bool
 
 
 class _Best(NamedTuple):
-    """The shortest run to a violation that is known: steps, how, and (state, actor, choices) of its last transition."""
+    """The shortest run to a violation that is known: steps, how, and its last transition."""
 
     depth: int
     message: str
-    where: tuple[int, int, tuple[int, ...]]
+    where: Where
 
 
 @dataclass
@@ -76,7 +75,7 @@ class _Search:
     numbers: dict[State, int] = field(default_factory=dict[State, int])
     states: list[State] = field(default_factory=list[State])
     depths: list[int] = field(default_factory=list[int])
-    parents: list[tuple[int, int, tuple[int, ...]]] = field(default_factory=list[tuple[int, int, tuple[int, ...]]])
+    parents: list[Where] = field(default_factory=list[Where])
     layers: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     best: dict[str, _Best] = field(default_factory=dict[str, _Best])
     transitions: int = 0
@@ -84,7 +83,7 @@ class _Search:
 
     def run(self, start: State) -> None:
         """Go through all states, by number of steps."""
-        self._reach(start, 0, (-1, -1, ()))
+        self._reach(start, 0, (-1, -1, 0, ()))
         while self.layers:
             depth = min(self.layers)
             for number in self.layers.pop(depth):
@@ -103,14 +102,18 @@ class _Search:
                 went = True
                 self.transitions += move.steps
                 for rule, message, at in move.found:
-                    self._note(rule, message, depth + at, (number, actor, move.choices))
+                    self._note(rule, message, depth + at, (number, actor, at, move.choices))
                 if move.state is not None:
-                    self._reach(self._canonical(move.state), depth + move.steps, (number, actor, move.choices))
+                    self._reach(
+                        canonical(self.scenario, move.state)[0] if self.options.symmetry else move.state,
+                        depth + move.steps,
+                        (number, actor, move.steps, move.choices),
+                    )
         if not went:
             for rule, message in at_the_end(self.forest, self.scenario, state):
-                self._note(rule, message, depth, (number, -1, ()))
+                self._note(rule, message, depth, (number, -1, 0, ()))
 
-    def _reach(self, state: State, depth: int, parent: tuple[int, int, tuple[int, ...]]) -> None:
+    def _reach(self, state: State, depth: int, parent: Where) -> None:
         found = self.numbers.setdefault(state, len(self.states))
         if found == len(self.states):
             self.states.append(state)
@@ -122,56 +125,41 @@ class _Search:
             return
         self.layers.setdefault(depth, []).append(found)
 
-    def _note(self, rule: str, message: str, depth: int, where: tuple[int, int, tuple[int, ...]]) -> None:
+    def _note(self, rule: str, message: str, depth: int, where: Where) -> None:
         if rule not in self.best or self.best[rule].depth > depth:
             self.best[rule] = _Best(depth, message, where)
 
-    def _canonical(self, state: State) -> State:
-        actors = self.scenario.actors
-        if not self.options.symmetry or len({actor.act for actor in actors}) == len(actors):
-            return state
-        if any(record[PENDING] or record[HELD] or record[SECTION] > 1 for record in state.actors):
-            return state
-        records = list(state.actors)
-        for act in {actor.act for actor in actors}:
-            places = [i for i, actor in enumerate(actors) if actor.act is act]
-            for place, record in zip(places, sorted((records[i] for i in places), key=_record_key), strict=True):
-                records[place] = record
-        return state._replace(actors=tuple(records))
-
-    def path(self, where: tuple[int, int, tuple[int, ...]]) -> Path:
+    def path(self, where: Where) -> Path:
         """The run to a state, and the transition behind it."""
-        back: list[tuple[int, tuple[int, ...]]] = []
+        back: list[Turn] = []
         while where[0] >= 0:
             if where[1] >= 0:
-                back.append((where[1], where[2]))
+                back.append(Turn(*where[1:]))
             where = self.parents[where[0]]
         return tuple(reversed(back))
 
 
-def _record_key(record: tuple[object, ...]) -> str:
-    return repr(record)
-
-
-def explore(forest: Forest, start: State, scenario: Scenario, options: Options, announce: Callable[[int], None] | None = None) -> Exploration:
+def explore(
+    forest: Forest, start: State, scenario: Scenario, options: Options, announce: Callable[[int], None] | None = None
+) -> Exploration:
     """Search everything that `scenario` can do from `start`; with reduction as often as its footprints grow."""
     begun = time.monotonic()
     footprints = Footprints(len(scenario.actors)) if options.reduce else None
     most = _FIRST_PASS if options.reduce else options.most_states
     while True:
-        search = _Search(forest, scenario, replace(options, most_states=min(most, options.most_states)), footprints, begun + options.seconds)
+        search = _Search(
+            forest, scenario, replace(options, most_states=min(most, options.most_states)), footprints, begun + options.seconds
+        )
         if footprints is not None:
             footprints.grown = False
         search.run(start)
         if announce is not None:
             announce(len(search.states))
         stopped = most >= options.most_states or time.monotonic() > begun + options.seconds
-        if search.finished and not (footprints and footprints.grown) or not search.finished and stopped:
+        if (search.finished and not (footprints and footprints.grown)) or (not search.finished and stopped):
             break
         most *= 1 if search.finished else 8
     violations = [Violation(rule, best.message, best.depth, search.path(best.where)) for rule, best in search.best.items()]
     violations.sort(key=lambda violation: SEVERITY[violation.property])
     states, seconds = len(search.states), time.monotonic() - begun
-    return Exploration(violations, states, search.transitions, seconds, search.finished, options.reduce)
-
-
+    return Exploration(violations, states, search.transitions, seconds, search.finished)

@@ -130,7 +130,7 @@ class StructPages:
 
     def link(self, head: int) -> int:
         """What word 1 of the tails of the huge page at `head` holds."""
-        if self.layout.link == "pointer":
+        if self.layout.link == "pointer" or self.struct_size & (self.struct_size - 1):  # a mask works for powers of two only
             return BASE + head * self.struct_size + 1
         return (-(self.struct_size << self.order) & WORD) + 1
 
@@ -165,5 +165,3 @@ def put_field(rows: list[list[int]], field: Field, value: int) -> None:
 def struct_pages(era: Era, geometry: Geometry) -> StructPages:
     """The struct pages of the kernels of `era`."""
     return StructPages(ERA_LAYOUT[era.name], geometry.order, geometry.struct_size)
-
-

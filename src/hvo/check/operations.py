@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from hvo.check.geometry import BASE, PAGE
 from hvo.check.model import Model
 from hvo.check.world import World
@@ -34,6 +36,12 @@ Perform: TypeAlias = Callable[..., Result]
 
 def _as_is(outcome: Outcome) -> Any:  # noqa: ANN401
     return outcome
+
+
+def as_word(outcome: Outcome) -> np.uint64:
+    """A word of memory as the protocols expect it."""
+    assert isinstance(outcome, int)
+    return np.uint64(outcome)
 
 
 @dataclass(slots=True)
@@ -70,7 +78,8 @@ def operation(model: Model, step: Step) -> Operation:
     """`step` made ready; raises HvoError for a kind of step that the checker does not know."""
     make = READY.get(type(step))
     if make is None:
-        raise HvoError(f"the checker does not know the step {type(step).__name__}: known are {', '.join(sorted(k.__name__ for k in READY))}")
+        known = ", ".join(sorted(kind.__name__ for kind in READY))
+        raise HvoError(f"the checker does not know the step {type(step).__name__}: known are {known}")
     return make(model, step)
 
 

@@ -48,7 +48,7 @@ def _head(step: f.FreeFolio) -> int:
 
 
 def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
-    """The allocator takes a huge page whose tails lead to it; an error that is still in the record is lost."""
+    """The allocator takes a huge page whose tails lead to it, and unlinks each; an error that is still in the record is lost."""
     model = world.model
     number = head // (1 << model.geometry.order)
     world.touched.append((LOCK, _ERRORS, 1))
@@ -56,7 +56,7 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
         world.note("poison-freed", f"the page at pfn {head} is freed while its record has an error that no page is marked for")
     for pfn in range(head + 1, head + model.geometry.used * STRUCTS):
         place = place_of(model, pfn, LINK)
-        for frame in world.frames_of(place.page, write=False, what="the allocator's look"):
+        for frame in world.frames_of(place.page, write=True, what="the allocator, which takes the tails apart,"):
             if world.contents[frame][place.at] != model.pages.link(head):
                 world.note("leak", f"the allocator refuses the huge page at pfn {head}: pfn {pfn} is no tail of it (Bad page state)")
                 return 0
@@ -187,5 +187,3 @@ def _errors(world: World, actor: int, phase: int, number: int, on: int) -> Resul
     world.touched.append((LOCK, _ERRORS, 1))
     _extra(world, ERRORS, world.extra[ERRORS] & ~(1 << number) | on << number)
     return None
-
-

@@ -1,14 +1,14 @@
 """Steps on page tables, frames, locks and the actor's own list, one at a time."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from hvo.check.footprint import ALLOCATOR, FRAME, LOCK, PHYSICAL
 from hvo.check.geometry import BASE, PAGE, PMD_FRAME
 from hvo.check.model import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, TABLE, Model
-from hvo.check.operations import WAIT, Again, Operation, Outcome, Result, page_range, ready
+from hvo.check.operations import WAIT, Again, Operation, Outcome, Result, as_word, page_range, ready
 from hvo.check.world import World
 from hvo.errors import HvoError
 from hvo.steps import vocabulary as s
@@ -24,14 +24,20 @@ _EXCLUDES = {
 _FAMILY = {Lock.MMAP_READ: Lock.MMAP_WRITE, Lock.HOTPLUG_READ: Lock.HOTPLUG}
 _SHARED = (Lock.MMAP_READ, Lock.HOTPLUG_READ)
 _SECTIONS = 99
-NODE, PHASE, PILE, HELD, SECTION, PENDING = range(6)
-"""What an actor's record holds: its node, how far its step is, its list, its locks, its read-side section and who waits for that, its flush."""
+NODE: Final = 0
+PHASE: Final = 1
+PILE: Final = 2
+HELD: Final = 3
+SECTION: Final = 4
+PENDING: Final = 5
+"""What an actor's record holds: its node, how far its step is, its list, its locks, its read-side section and who waits, its flush."""
 
 
 def change(world: World, actor: int, item: int, value: Any) -> None:  # noqa: ANN401
     """Set one item of an actor's record."""
     record = world.actors[actor]
-    world.actors[actor] = (*record[:item], value, *record[item + 1 :])  # pyright: ignore[reportArgumentType]
+    changed: Any = (*record[:item], value, *record[item + 1 :])
+    world.actors[actor] = changed
 
 
 # -- entries and variables --
@@ -41,7 +47,7 @@ def change(world: World, actor: int, item: int, value: Any) -> None:  # noqa: AN
 def _locate(model: Model, step: s.Locate) -> Operation:
     address = int(step.address)
     if step.level == 1:
-        return Operation(step, _constant, (PMD_FRAME * PAGE + 8 * ((address - BASE) // model.v.leaf),), np.uint64)
+        return Operation(step, _constant, (PMD_FRAME * PAGE + 8 * ((address - BASE) // model.v.leaf),), as_word)
     raise HvoError(f"the checker locates PMD entries only, not those of level {step.level}")
 
 
@@ -182,7 +188,10 @@ def _ready_lock(model: Model, step: s.Acquire | s.Release) -> Operation:
 
 def _acquire(world: World, actor: int, phase: int, bit: int, excludes: int, touch: tuple[int, int, int]) -> Result:
     world.touched.append(touch)
-    if any(record[HELD] & excludes for other, record in enumerate(world.actors) if other != actor) or world.actors[actor][HELD] & bit & excludes:
+    if (
+        any(record[HELD] & excludes for other, record in enumerate(world.actors) if other != actor)
+        or world.actors[actor][HELD] & bit & excludes
+    ):
         return WAIT
     change(world, actor, HELD, world.actors[actor][HELD] | bit)
     return None
@@ -226,7 +235,9 @@ def _synchronize(world: World, actor: int, phase: int) -> Result:
 def _ready_invalidate(model: Model, step: s.Invalidate | s.InvalidateAll) -> Operation:
     if isinstance(step, s.Invalidate):
         return Operation(step, _invalidate, page_range(model, int(step.start), int(step.end)))
-    return Operation(step, _invalidate if model.rules.flush_all else _nothing, (0, model.geometry.vmemmap_pages - 1) if model.rules.flush_all else ())
+    return Operation(
+        step, _invalidate if model.rules.flush_all else _nothing, (0, model.geometry.vmemmap_pages - 1) if model.rules.flush_all else ()
+    )
 
 
 def _invalidate(world: World, actor: int, phase: int, first: int, last: int) -> Result:
@@ -296,5 +307,3 @@ def _take(world: World, actor: int, phase: int, count: int | None) -> Result:
 
 def _frames(outcome: Outcome) -> Any:  # noqa: ANN401
     return np.array(outcome, np.int64)
-
-

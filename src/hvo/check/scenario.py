@@ -2,20 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
 from typing import TypeAlias
 
-import hvo.check.other_steps  # noqa: F401 - makes its steps known
-import hvo.check.struct_steps  # noqa: F401
+from hvo.check import other_steps, struct_steps
 from hvo.check.geometry import FIRST_FRAME, ROW, Geometry, SmallVmemmap, small_vmemmap, struct_pages
 from hvo.check.model import Model, State, mapped_tables, padded
-from hvo.check.rules import Rules
 from hvo.check.perform import NODE
+from hvo.check.rules import Rules
 from hvo.check.search import step
 from hvo.check.tree import Forest
 from hvo.check.world import World
 from hvo.errors import HvoError
 from hvo.steps.vocabulary import Steps
 from hvo.vmemmap.era import Era
+
+KNOWN: tuple[ModuleType, ...] = (other_steps, struct_steps)
+"""Modules that make steps known by being imported."""
 
 Act: TypeAlias = Callable[[SmallVmemmap, Geometry], Steps]
 """Makes an actor."""
@@ -40,7 +44,8 @@ class Scenario:
 
     `marked`: the huge pages have the HugeTLB mark from the beginning. `ordinary`: their struct pages are those of pages by themselves, each
     referenced once (the prologue of H03). `failures`: how many allocations may fail, anywhere. `before`: an actor that runs alone first.
-    `live`: whether CPUs use the vmemmap already. `complete`: whether all frames must be accounted for in the end.
+    `live`: whether CPUs use the vmemmap already. `complete`: whether all frames must be accounted for in the end. `fits` says in which eras
+    its other actors lived (None: in all).
     """
 
     name: str
@@ -55,13 +60,27 @@ class Scenario:
     live: bool = True
     before: Act | None = None
     complete: bool = True
+    fits: Callable[[Era], bool] | None = None
+
+    @cached_property
+    def interchangeable(self) -> tuple[tuple[int, ...], ...]:
+        """Places of actors that do the same, of each kind."""
+        acts = dict.fromkeys(id(actor.act) for actor in self.actors)
+        return tuple(tuple(i for i, actor in enumerate(self.actors) if id(actor.act) == act) for act in acts)
+
+    @cached_property
+    def all_different(self) -> bool:
+        """Whether no two actors do the same."""
+        return len(self.interchangeable) == len(self.actors)
 
 
 def build(scenario: Scenario, era: Era, rules: Rules) -> tuple[Forest, State]:
     """The machine of `scenario` for the protocols of `era`, and its first state."""
     g = scenario.geometry
     interrupts = frozenset(i for i, actor in enumerate(scenario.actors) if actor.interrupt)
-    model = Model(small_vmemmap(rules.arch, era, g), g, rules, struct_pages(era, g), scenario.empty_nodes, scenario.hosted, scenario.live, interrupts)
+    model = Model(
+        small_vmemmap(rules.arch, era, g), g, rules, struct_pages(era, g), scenario.empty_nodes, scenario.hosted, scenario.live, interrupts
+    )
     contents, kinds = mapped_tables(model, split=scenario.split)
     contents |= _struct_pages(model, scenario)
     forest = Forest(model)

@@ -11,7 +11,7 @@ from hvo.check.world import Fault, Waits, World
 
 
 class Move(NamedTuple):
-    """What a transition did: the state after it (None: it ended in a fault), steps counted, what was violated in which of them, and the choices taken."""
+    """What a transition did: the state after it (None: it ended in a fault), how many steps, what was violated in which, the choices."""
 
     state: State | None
     steps: int

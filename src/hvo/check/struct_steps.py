@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import numpy as np
-
 from hvo.check.footprint import STRUCT_PAGE
 from hvo.check.geometry import BASE, PAGE, STRUCTS
 from hvo.check.model import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, Model
-from hvo.check.operations import Again, Operation, Place, Result, place_of, ready
+from hvo.check.operations import Again, Operation, Place, Result, as_word, place_of, ready
 from hvo.check.world import World
 from hvo.kernel.struct_page import LINK, MAPPING, WORDS, Field
 from hvo.mmu.shape import WORD
@@ -42,7 +40,7 @@ def _ready_load(model: Model, step: s.TestPage | s.LoadPage) -> Operation:
     if step.field == "self_hosted":  # a flag of the frames that hold the struct pages; the struct pages of those are elsewhere
         return Operation(step, _self_hosted, (), bool)
     place, field = _field(model, step.pfn, step.field)
-    return Operation(step, _load, (place, field, test, f"a read of {step.field} of pfn {int(step.pfn)}"), bool if test else np.uint64)
+    return Operation(step, _load, (place, field, test, f"a read of {step.field} of pfn {int(step.pfn)}"), bool if test else as_word)
 
 
 def _self_hosted(world: World, actor: int, phase: int) -> Result:
@@ -92,7 +90,9 @@ def _put(world: World, place: Place, frame: int, value: int) -> None:
     for copy in world.copies:
         if copy[:2] == (place.page, frame) and copy[3] == place.at // WORDS:
             if any(meaning.frame == copy[2] for meaning in world.translations(place.page)):
-                world.note("lost-update", f"a write to vmemmap page {place.page} reaches frame {frame}, which was copied to frame {copy[2]} before")
+                world.note(
+                    "lost-update", f"a write to vmemmap page {place.page} reaches frame {frame}, which was copied to frame {copy[2]} before"
+                )
             copies.append((*copy[:4], 1))
         else:
             copies.append(copy)
@@ -210,4 +210,3 @@ def _ready_fill_tail(model: Model, step: s.FillTail) -> Operation:
 def _fill_tail(world: World, actor: int, phase: int, target: int, index: int, words: tuple[int, ...]) -> Result:
     _fill(world, target, index, words)
     return None
-

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hvo.check.operations import Operation, Outcome, operation
 from hvo.check.model import Model
+from hvo.check.operations import Operation, Outcome, operation
 from hvo.steps.composite import primitives
 from hvo.steps.vocabulary import Steps, StorePage
 

@@ -18,11 +18,15 @@ class Waits(Exception):
 
 
 class World:
-    """A state in the making; `found` collects what was violated in which step, `done` counts steps, `urgent` says
-    that the actor may not wait, `touched` what the last step read and changed."""
+    """A state in the making.
+
+    `found` collects what was violated in which step, `done` counts steps, `urgent` says that the actor may not wait, `touched` what the
+    last step read and changed.
+    """
 
     __slots__ = (
-        "actors", "choices", "contents", "copies", "counters", "dirty", "done", "extra", "failures", "found", "leaf", "model", "numbers", "stale", "status", "taken", "touched", "urgent",
+        "actors", "choices", "contents", "copies", "counters", "dirty", "done", "extra", "failures", "found", "leaf", "model", "numbers",
+        "stale", "status", "taken", "touched", "urgent",
     )  # fmt: skip
 
     def __init__(self, model: Model, state: State, choices: tuple[int, ...] = ()) -> None:
@@ -90,7 +94,8 @@ class World:
     def translations(self, page: int) -> list[Meaning]:
         """Everything that any CPU may use for the vmemmap page `page`: leaves of pages, or "none" where the walk may end in a fault."""
         slot, index = divmod(page, self.leaf)
-        model, out = self.model, []
+        model = self.model
+        out: list[Meaning] = []
         self.touched.append((TRANSLATION, page, 0))
         pmds = [self.contents[PMD_FRAME][slot]]
         for key, entry, _ in self.stale:
@@ -126,7 +131,9 @@ class World:
             if write and not meaning.writable:
                 raise self.fault("write-read-only", f"{what} writes vmemmap page {page}, which is mapped read-only")
             if not self.is_live(meaning.frame):
-                raise self.fault("access-freed", f"{what} reaches frame {meaning.frame} through vmemmap page {page}; it is not the vmemmap's any more")
+                raise self.fault(
+                    "access-freed", f"{what} reaches frame {meaning.frame} by vmemmap page {page}: it is not the vmemmap's any more"
+                )
             if meaning.frame not in frames:
                 frames.append(meaning.frame)
                 self.touched.append((FRAME, meaning.frame, 0))
@@ -223,7 +230,11 @@ class World:
     def slots_of(self, table: int) -> list[int]:
         """The PMD slots through which a walk may reach the table in frame `table`."""
         meaning = self.model.meaning
-        found = {slot for slot, pmd in enumerate(self.contents[PMD_FRAME][: self.model.geometry.leaves]) if meaning(pmd, 1)[:2] == ("table", table)}
+        found = {
+            slot
+            for slot, pmd in enumerate(self.contents[PMD_FRAME][: self.model.geometry.leaves])
+            if meaning(pmd, 1)[:2] == ("table", table)
+        }
         found |= {key - LEVEL1 for key, entry, _ in self.stale if key >= LEVEL1 and meaning(entry, 1)[:2] == ("table", table)}
         return sorted(found)
 
@@ -293,7 +304,8 @@ class World:
                 pairs.append((entry, block.frame + page % self.leaf))
         for entry, where in pairs:
             if self._conflict(entry, where, value, frame):
-                self.note("break-before-make", f"the entry of vmemmap page {page} goes from frame {where} to frame {frame} while a TLB may hold the old one")
+                why = "while a TLB may hold the old one"
+                self.note("break-before-make", f"the entry of vmemmap page {page} goes from frame {where} to frame {frame} {why}")
                 return
 
     def _conflict(self, old: int, old_frame: int, new: int, new_frame: int) -> bool:

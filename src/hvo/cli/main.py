@@ -16,6 +16,7 @@ from hvo.errors import HvoError
 
 COMMANDS = {
     "audit": "Which huge pages are optimised in a core or the running kernel, and is the vmemmap sound.",
+    "check": "Find the interleaving that breaks a protocol, or the bounds within which there is none.",
     "ptdump": "Print the kernel's own page-table dump of a core or the running kernel.",
     "run": "Build a machine, optimise a HugeTLB pool on it, and measure every promise.",
     "status": "Show what struct pages cost on this host, what is saved, and what to do.",

@@ -119,7 +119,7 @@ class Attempt:
                 self._let_pass(ahead, place, step, lanes, history, rounds)
                 return
             try:
-                result = self._perform(step, lanes)
+                result = self._perform(step, lanes, place)
             except Divergence as parting:
                 for key in dict.fromkeys(parting.keys.tolist()):
                     group = parting.keys == key
@@ -158,7 +158,7 @@ class Attempt:
             return np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape)
         if isinstance(step, _PAGE_STEPS):
             name = "refcount" if isinstance(step, s.FreezeCount) else step.field
-            return np.broadcast_to(self._world.field_location(step.pfn, name), lanes.shape)
+            return np.broadcast_to(self._world.field_location(step.pfn, name, write=isinstance(step, s.StorePage)), lanes.shape)
         return None
 
     def _note(self, step: s.Step, place: Words | None, lanes: Lanes) -> None:
@@ -172,7 +172,12 @@ class Attempt:
 
     # -- steps that a run does its own way --
 
-    def _perform(self, step: s.Step, lanes: Lanes) -> Any:  # noqa: ANN401
+    def _perform(self, step: s.Step, lanes: Lanes, place: Words | None) -> Any:  # noqa: ANN401
+        if place is not None:
+            if isinstance(step, s.TestPage):
+                return self._world.one_answer(self._world.load_at(place, step.field) != 0)
+            if isinstance(step, s.StorePage):
+                return self._world.store_at(place, step.field, step.value)
         own = self._perform_as.get(type(step))
         if own is not None:
             return own(step, lanes)

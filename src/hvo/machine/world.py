@@ -289,8 +289,16 @@ class World:
         address = self.vmemmap.address(np.asarray(pfn, np.int64) + place.page) + np.uint64(8 * place.word)
         return self.translate(address, write=write)
 
+    def load_at(self, locations: Words, name: str) -> Words:
+        """Field `name` of the struct pages whose word with it lies at `locations`."""
+        return self.layout.fields[name].decode(self.memory.read_words(locations))
+
+    def store_at(self, locations: Words, name: str, value: Value) -> None:
+        """Store `value` in field `name` of the struct pages whose word with it lies at `locations`."""
+        self.store(locations, self.layout.fields[name].encode(self.memory.read_words(locations), value))
+
     def _load_page(self, step: s.LoadPage) -> Words:
-        return self.layout.fields[step.field].decode(self.memory.read_words(self.field_location(step.pfn, step.field)))
+        return self.load_at(self.field_location(step.pfn, step.field), step.field)
 
     def _test_page(self, step: s.TestPage) -> bool:
         return self.one_answer(self._load_page(s.LoadPage(step.pfn, step.field)) != 0)
@@ -304,9 +312,7 @@ class World:
         return False
 
     def _store_page(self, step: s.StorePage) -> None:
-        location = self.field_location(step.pfn, step.field, write=True)
-        words = self.memory.read_words(location)
-        self.store(location, self.layout.fields[step.field].encode(words, step.value))
+        self.store_at(self.field_location(step.pfn, step.field, write=True), step.field, step.value)
 
     def _increment_unless_zero(self, step: s.IncrementUnlessZero) -> bool:
         count = self._load_page(s.LoadPage(step.pfn, step.field))

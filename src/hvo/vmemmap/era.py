@@ -19,6 +19,7 @@ FIXES = {
     "refuse-odd-struct": "a struct page whose size is no power of two is refused (H10)",
     "node-fallback": "restore takes frames from other nodes when its own has none (H12)",
     "rollback-tails-only": "a rollback restores only entries that map the shared tail (H13)",
+    "errors-after-mark": "the record of errors is moved to the pages only after the HugeTLB mark is cleared (6.6 and later, H08)",
     "publish-tail": "the shared tail is published with compare-and-swap, the loser frees its frame (H14)",
     "reset-tails": "the first struct pages of every restored vmemmap page are reset to tails (H19)",
     "wait-for-readers": "optimise waits for read-side sections before it remaps (H03)",
@@ -30,11 +31,11 @@ FIXES = {
 """Every named fix, and what it does."""
 
 _BORN_WITH: dict[str, tuple[str, ...]] = {
-    "5.14": ("reset-tails",),
-    "5.18": ("split-recheck", "reset-tails", "refuse-odd-struct", "dcache-head"),
+    "5.14": ("reset-tails", "errors-after-mark"),
+    "5.18": ("split-recheck", "reset-tails", "refuse-odd-struct", "dcache-head", "errors-after-mark"),
     "6.2": (
         "split-recheck", "split-lock-read", "mark-until-restored", "mark-first", "refuse-self-hosted", "refuse-odd-struct", "node-fallback",
-        "reset-tails", "wait-for-readers", "dcache-head", "dump-hotplug-lock",
+        "reset-tails", "wait-for-readers", "dcache-head", "dump-hotplug-lock", "errors-after-mark",
     ),
 }  # fmt: skip
 _BORN_WITH["7.1"] = (*_BORN_WITH["6.2"], "rollback-tails-only", "publish-tail", "built-at-boot", "protect-whole-range")

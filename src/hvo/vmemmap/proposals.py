@@ -1,8 +1,8 @@
 """Ways in which arm64 could remap the vmemmap live, as they were proposed: each exchanges entries in its own manner.
 
-arm64 wants break-before-make where an entry changes its frame and can be written (`hvo.check.rules`), but while an entry is broken any access
-by another CPU faults. All of them share one frame of tails per zone and leave the head where it is. F is not here: it builds the vmemmap
-optimised at boot (`hvo.vmemmap.boot`).
+arm64 wants break-before-make where an entry that can be written changes its frame, but while an entry is broken any access by another CPU
+faults. All of them share one frame of tails per zone and leave the head where it is. F is not here: it builds the vmemmap optimised at
+boot (`hvo.vmemmap.boot`).
 """
 
 from collections.abc import Callable
@@ -59,7 +59,8 @@ class Change(NamedTuple):
 class Proposal:
     """One way: `exchange` makes changes -> how many were made; `split` replaces leaves (None: as `exchange` does).
 
-    `needs` is what it asks of the hardware; `tries` is how often it tries an entry that can be lost.
+    `needs` is what it asks of the hardware; `tries` is how often it tries an entry that can be lost, `marks_partial`
+    whether a page that is optimised in part says so.
     """
 
     letter: str
@@ -68,6 +69,7 @@ class Proposal:
     exchange: "Exchange"
     split: "Exchange | None" = None
     tries: int = TRIES
+    marks_partial: bool = True
 
 
 Exchange = Callable[[Vmemmap, Proposal, list[Change]], Steps]
@@ -112,7 +114,7 @@ def stop_machine(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps
 
 
 def pause_cpus(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
-    """D: break and make while an interrupt holds all other CPUs, wherever they are; the lock is taken before, or its owner could be held."""
+    """D: break and make while an interrupt holds all other CPUs, wherever they are; the lock comes first, or its owner could be held."""
     yield Acquire(Lock.PAGE_TABLE)
     yield StopCpus(preemptible=False)
     done = yield from _break_and_make(v, changes)
@@ -163,16 +165,17 @@ def _swap(v: Vmemmap, change: Change, tries: int) -> Steps:
     return False
 
 
+_LEVEL_2 = "FEAT_BBM level 2, no conflict aborts"
 PROPOSALS = {
     made.letter: made
     for made in (
         Proposal("A", "break-before-make under the lock, the fault waits", "nothing", handle_faults),
         Proposal("B", "stop_machine around break-before-make", "nothing", stop_machine),
-        Proposal("C", "split live, then read-only, flush, equal contents, retarget", "FEAT_BBM level 2, no conflict aborts", retarget_equal, write_directly),
+        Proposal("C", "split live, then read-only, flush, equal contents, retarget", _LEVEL_2, retarget_equal, write_directly),
         Proposal("D", "pause the other CPUs by interrupt around break-before-make", "nothing", pause_cpus),
-        Proposal("E", "access flag clear, flush, compare-and-swap", "FEAT_BBM level 2, no conflict aborts, FEAT_HAFDBS", swap_without_access_flag, write_directly),
+        Proposal("E", "access flag clear, flush, compare-and-swap", _LEVEL_2 + ", FEAT_HAFDBS", swap_without_access_flag, write_directly),
     )
-}  # fmt: skip
+}
 """The proposals that work on a live vmemmap, by their letters."""
 
 
@@ -200,10 +203,10 @@ def _optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
     yield Flush(int(v.address(head)), int(v.address(head)) + v.vmemmap_pages(order) * v.page_size)
     for change in changes[:done]:
         yield FreeFrame(int(v.pfn(change.old)), memmap=True)
-    if not done:
-        yield StorePage(head, "vmemmap_optimized", 0)
-    else:
+    if done:
         yield Count(Counter.OPTIMIZED_KEY, 1)
+    if not done or (done < len(changes) and not proposal.marks_partial):
+        yield StorePage(head, "vmemmap_optimized", 0)
     return 0 if done == len(changes) else EAGAIN
 
 

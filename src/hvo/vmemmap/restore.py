@@ -18,14 +18,17 @@ def hugetlb_vmemmap_restore_folios(v: Vmemmap, order: int, heads: NDArray[np.int
     """
     if v.era.batched and v.era.has("wait-for-readers"):
         yield SynchronizeReaders()
-    results = yield ForEach(partial(hugetlb_vmemmap_restore, v, order), heads, stops=bool)
+    results = yield ForEach(partial(hugetlb_vmemmap_restore, v, order, flush=not v.era.batched), heads, stops=bool)
     if v.era.batched:
         yield FlushAll()
     return results
 
 
-def hugetlb_vmemmap_restore(v: Vmemmap, order: int, head: Value) -> Steps:
-    """Give one HugeTLB page the frames of its vmemmap back, all of them or none -> 0 or ENOMEM (`__hugetlb_vmemmap_restore_folio`)."""
+def hugetlb_vmemmap_restore(v: Vmemmap, order: int, head: Value, *, flush: bool = True) -> Steps:
+    """Give one HugeTLB page the frames of its vmemmap back, all of them or none -> 0 or ENOMEM (`__hugetlb_vmemmap_restore_folio`).
+
+    Without `flush` the caller flushes, before anyone writes to a tail.
+    """
     if not (yield TestPage(head, "vmemmap_optimized")):
         return 0
     first = v.era.layout.kept_pages
@@ -34,7 +37,7 @@ def hugetlb_vmemmap_restore(v: Vmemmap, order: int, head: Value) -> Steps:
     if frames is None:
         return ENOMEM
     yield Acquire(Lock.MMAP_READ)
-    yield from restore_pages(v, head, order, frames, Restore(first, shared_source(v, head), flush=not v.era.batched))
+    yield from restore_pages(v, head, order, frames, Restore(first, shared_source(v, head), flush=flush))
     yield Release(Lock.MMAP_READ)
     yield StorePage(head, "vmemmap_optimized", 0)
     yield Count(Counter.OPTIMIZED_KEY, -1)
