@@ -1,6 +1,7 @@
 """Every row of the benchmark: unsafe with its property in the variant that has the hazard, safe in the one that does not."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -65,7 +66,8 @@ def test_names_tell_scenarios_apart():
     """A hazard and a name are one scenario: tokens find it by them."""
     found: dict[tuple[str, str], object] = {}
     for case in CASES:
-        assert found.setdefault((case.hazard, case.scenario.name), case.scenario) == case.scenario
+        told = replace(case.scenario, before=None, actors=tuple((actor.letter, actor.role) for actor in case.scenario.actors))
+        assert found.setdefault((case.hazard, case.scenario.name), told) == told
 
 
 def test_properties_are_told_apart():

@@ -65,8 +65,8 @@ class Scenario:
     @cached_property
     def interchangeable(self) -> tuple[tuple[int, ...], ...]:
         """Places of actors that do the same, of each kind."""
-        acts = dict.fromkeys(id(actor.act) for actor in self.actors)
-        return tuple(tuple(i for i, actor in enumerate(self.actors) if id(actor.act) == act) for act in acts)
+        kinds = [(id(actor.act), actor.interrupt) for actor in self.actors]
+        return tuple(tuple(i for i, other in enumerate(kinds) if other == kind) for kind in dict.fromkeys(kinds))
 
     @cached_property
     def all_different(self) -> bool:
@@ -84,7 +84,8 @@ def build(scenario: Scenario, era: Era, rules: Rules) -> tuple[Forest, State]:
     contents, kinds = mapped_tables(model, split=scenario.split)
     contents |= _struct_pages(model, scenario)
     forest = Forest(model)
-    roots = [forest.root(_bound(actor.act, model)) for actor in scenario.actors]
+    trees = {id(actor.act): forest.root(_bound(actor.act, model)) for actor in scenario.actors}
+    roots = [trees[id(actor.act)] for actor in scenario.actors]
     start = model.start(contents, kinds, roots, scenario.failures)
     return forest, start if scenario.before is None else _settled(forest, start, scenario.before)
 
