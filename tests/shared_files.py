@@ -1,4 +1,8 @@
-"""Where the reference material is (real kernels' memory and the truth about it), and a skip with a reason where it is not."""
+"""Where the reference material is: real kernels' memory, the truth about it, what they printed.
+
+It lies beside the project; where it is absent, a few small cores of the project's own take its place, and what needs the others is skipped
+with a reason.
+"""
 
 import json
 import lzma
@@ -10,7 +14,9 @@ from typing import Any
 
 import pytest
 
-SHARED = Path(os.environ.get("HVO_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+OWN = Path(__file__).resolve().parent / "data/shared"
+BESIDE = Path(os.environ.get("HVO_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+SHARED = BESIDE if BESIDE.exists() else OWN
 _UNPACKED = Path(tempfile.gettempdir()) / f"hvo-cores-{os.getuid()}"
 
 

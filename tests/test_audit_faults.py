@@ -4,7 +4,7 @@ import pytest
 
 from hvo.audit.rules import RULES
 from planted import Planted
-from shared_files import truth
+from shared_files import OWN, SHARED, truth
 
 OPTIMISED = ["x86-6.1-on", "x86-6.12-on", "x86-7.3-on", "arm64-6.1-4k-on", "arm64-6.1-64k-few", "arm64-7.3-4k-sizes", "x86-6.12-gig"]
 MIXED = ["x86-6.12.94-mixed", "arm64-6.1-4k-mixed"]
@@ -360,6 +360,6 @@ def test_lost_pages():
 
 def test_every_rule_was_broken():
     """No rule is without its fault: `self-hosted` is in test_audit_machines.py."""
-    if len(COVERED) < 5:
-        pytest.skip("the other tests of this file did not run")
+    if len(COVERED) < 5 or SHARED == OWN:
+        pytest.skip("the other tests of this file did not run, or not on all the cores they need")
     assert set(RULES) - COVERED == {"self-hosted"}

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from hvo.cli.main import main
-from shared_files import CORES, SHARED, core, log, truth
+from shared_files import CORES, SHARED, core, log, need, truth
 
 KEYS = {"kernel", "arch", "page_size", "struct_page_size", "layout", "sections", "pools", "findings", "table_cost", "missing", "lost"}
 POOL_KEYS = {"size", "pages", "optimized", "partial", "flagged", "vmemmap_pages", "backing_frames", "saved", "possible", "nodes"}
@@ -36,7 +36,7 @@ def test_json(name, status):
 
 def test_a_packed_core():
     """As the reference material has them."""
-    result = run("audit", SHARED / "cores/x86-7.3-on.elf.xz", "--json")
+    result = run("audit", need(SHARED / "cores/x86-7.3-on.elf.xz"), "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["layout"] == "tail-shared"
 
