@@ -16,7 +16,7 @@ from hvo.steps.consumer import MoveErrors, RecordError, TakeFreed, WriteData
 from hvo.steps.folio import FreeFolio, LinkTail
 from hvo.steps.hotplug import RemoveMemory
 from hvo.steps.processors import ResumeCpus, StopCpus
-from hvo.steps.vocabulary import Acquire, FreezeCount, LoadPage, Lock, Release, Steps, StorePage, TestPage
+from hvo.steps.vocabulary import Acquire, FreezeCount, LoadPage, Lock, Release, Steps, StorePage, SynchronizeReaders, TestPage
 from hvo.vmemmap.boot import hugetlb_vmemmap_init
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
@@ -94,6 +94,12 @@ def gather(v: SmallVmemmap, g: Geometry) -> Steps:
         yield StorePage(first, field, value)
     yield from hugetlb_vmemmap_optimize_folios(v, g.order, heads_of(g, 0))
     yield StorePage(first, "refcount", 1)
+
+
+def gather_waiting_first(v: SmallVmemmap, g: Geometry) -> Steps:
+    """The same, but wait for readers before the freeze: in vain, for a reader that comes in between still sees a count."""
+    yield SynchronizeReaders()
+    return (yield from gather(v, g))
 
 
 def build_at_boot(v: SmallVmemmap, g: Geometry) -> Steps:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hvo.actors.walker import compound_head
 from hvo.check.geometry import KERNEL_FRAME, PMD_FRAME, PUD_FRAME, ROW
 from hvo.check.model import ALLOCATED, KIND, OTHER, PRIVATE, STATUS, State
@@ -144,5 +146,5 @@ def run_alone(forest: Forest, state: State, pfn: int) -> int | None:
 def _progress(forest: Forest, state: State) -> Iterator[tuple[str, str]]:
     """A restore that was refused by one node while another has memory."""
     for actor, record in enumerate(state.actors):
-        if state.extra[0] >> actor & 1 and forest.nodes[record[NODE]].returned == ENOMEM:
+        if state.extra[0] >> actor & 1 and np.any(np.equal(forest.nodes[record[NODE]].returned, ENOMEM)):
             yield "no-progress", "restore asks one node only, which never has memory for struct pages; another node has"

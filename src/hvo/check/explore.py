@@ -20,7 +20,7 @@ from hvo.check.scenario import Scenario
 from hvo.check.search import moves
 from hvo.check.tree import Forest
 
-_FIRST_PASS = 250  # states; the first passes only find out what actors touch
+_FIRST_PASS = 250  # states; the first pass mostly finds out what actors touch
 Where = tuple[int, int, int, tuple[int, ...]]
 """The last transition of a run: the number of the state before it, the actor (-1: none went on), its steps and its choices."""
 
@@ -65,13 +65,17 @@ class _Best(NamedTuple):
 
 @dataclass
 class _Search:
-    """One pass over the states, which are numbered as they are found; `parents` says how each was first reached."""
+    """One pass over the states, which are numbered as they are found; `parents` says how each was first reached.
+
+    A pass that is longer than `learning` states ends as soon as the footprints have grown, and is to be done `again`.
+    """
 
     forest: Forest
     scenario: Scenario
     options: Options
     footprints: Footprints | None
     deadline: float
+    learning: int
     numbers: dict[State, int] = field(default_factory=dict[State, int])
     states: list[State] = field(default_factory=list[State])
     depths: list[int] = field(default_factory=list[int])
@@ -80,6 +84,7 @@ class _Search:
     best: dict[str, _Best] = field(default_factory=dict[str, _Best])
     transitions: int = 0
     finished: bool = True
+    again: bool = False
 
     def run(self, start: State) -> None:
         """Go through all states, by number of steps."""
@@ -92,6 +97,14 @@ class _Search:
                 if len(self.states) > self.options.most_states or time.monotonic() > self.deadline:
                     self.finished = False
                     return
+                if len(self.states) > self.learning and self._has_learned():
+                    self.again = True
+                    return
+        self.again = self._has_learned()
+
+    def _has_learned(self) -> bool:
+        """Whether something was taken for local that is not: then the pass is of no use, and is stopped once it is long."""
+        return self.footprints is not None and self.footprints.grown
 
     def _expand(self, number: int, depth: int) -> None:
         """Add what follows the state `number`."""
@@ -104,11 +117,8 @@ class _Search:
                 for rule, message, at in move.found:
                     self._note(rule, message, depth + at, (number, actor, at, move.choices))
                 if move.state is not None:
-                    self._reach(
-                        canonical(self.scenario, move.state)[0] if self.options.symmetry else move.state,
-                        depth + move.steps,
-                        (number, actor, move.steps, move.choices),
-                    )
+                    new = canonical(self.scenario, move.state)[0] if self.options.symmetry else move.state
+                    self._reach(new, depth + move.steps, (number, actor, move.steps, move.choices))
         if not went:
             for rule, message in at_the_end(self.forest, self.scenario, state):
                 self._note(rule, message, depth, (number, -1, 0, ()))
@@ -145,20 +155,17 @@ def explore(
     """Search everything that `scenario` can do from `start`; with reduction as often as its footprints grow."""
     begun = time.monotonic()
     footprints = Footprints(len(scenario.actors)) if options.reduce else None
-    most = _FIRST_PASS if options.reduce else options.most_states
+    learning = _FIRST_PASS
     while True:
-        search = _Search(
-            forest, scenario, replace(options, most_states=min(most, options.most_states)), footprints, begun + options.seconds
-        )
         if footprints is not None:
             footprints.grown = False
+        search = _Search(forest, scenario, options, footprints, begun + options.seconds, learning)
         search.run(start)
         if announce is not None:
             announce(len(search.states))
-        stopped = most >= options.most_states or time.monotonic() > begun + options.seconds
-        if (search.finished and not (footprints and footprints.grown)) or (not search.finished and stopped):
+        if not search.again:
             break
-        most *= 1 if search.finished else 8
+        learning = 2 * len(search.states)
     violations = [Violation(rule, best.message, best.depth, search.path(best.where)) for rule, best in search.best.items()]
     violations.sort(key=lambda violation: SEVERITY[violation.property])
     states, seconds = len(search.states), time.monotonic() - begun

@@ -27,12 +27,12 @@ class Footprints:
         self.grown = False
 
     def add(self, actor: int, touched: Touched) -> None:
-        """Remember what a step of `actor` touched."""
+        """Remember what a step of `actor` touched; `grown` when steps of others that were taken for local would not be any more."""
         seen = self._seen[actor]
         for touch in touched:
             if touch not in seen:
                 seen.add(touch)
-                self.grown = True
+                self.grown = self.grown or not self.is_local(actor, [touch])
 
     def is_local(self, actor: int, touched: Touched) -> bool:
         """Whether no other actor was ever seen to touch the same in a way that does not commute; WHOLE never is."""

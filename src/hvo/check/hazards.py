@@ -72,6 +72,10 @@ def _has_masks(era: Era) -> bool:
 
 
 _GUARDS = {"5.14": _has_no_section, "6.10": _has_sections, "6.13": _has_sections}
+_WAITED = _with(
+    "wait, then freeze, against a walker as in 6.13",
+    Actor("O", "wait, gather and optimise", c.gather_waiting_first), _W["6.13"], geometry=TWO_ORDINARY, ordinary=True, fits=_has_sections,
+)  # fmt: skip
 _WALKED = {
     kernel: _with(f"optimise against a walker as in {kernel}", _GATHER, actor, geometry=TWO_ORDINARY, ordinary=True, fits=_GUARDS[kernel])
     for kernel, actor in _W.items()
@@ -111,6 +115,7 @@ def _walkers() -> list[Case]:
         Case("H03a", "6.2-wait-for-readers", X86, _WALKED["6.13"], "write-read-only"),
         Case("H03a", "6.2", X86, _WALKED["5.14"], "write-read-only"),
         Case("H03a", "6.2", X86, _WALKED["6.13"], None),
+        Case("H03a", "6.2-wait-for-readers", X86, _WAITED, "write-read-only"),
         Case("H03b", "6.2", X86, _WALKED["6.10"], "write-read-only"),
         Case("H03b", "6.2", X86, _WALKED["6.13"], None),
         Case(
@@ -233,6 +238,7 @@ def _proposals() -> list[Case]:
             expected = "access-invalid" if letter == "A" and "interrupted" in scenario.name else None
             cases.append(Case("H01", f"proposal-{letter}", rules_for(letter), scenario, expected))
     plain = Rules("arm64", 2, noabort=True)
+    cases.append(Case("H01", "proposal-C", Rules("arm64", 2), scenarios("C")[0], "access-invalid"))
     cases.append(Case("H01", "proposal-E", plain, scenarios("E")[0], "access-invalid"))
     cases += [
         Case("H18", "proposal-E", rules_for("E"), half_way(marked=True), None),

@@ -1,12 +1,12 @@
 """Steps of pools, memory hotplug, other CPUs, and whoever gets the frames that were freed."""
 
-from hvo.check.footprint import ALLOCATOR, FRAME, LOCK, PHYSICAL, TRANSLATION, WHOLE
+from hvo.check.footprint import ALLOCATOR, FRAME, LOCK, PHYSICAL, STRUCT_PAGE, TRANSLATION, WHOLE
 from hvo.check.geometry import FIRST_FRAME, PAGE, STRUCTS
 from hvo.check.model import ALLOCATED, EMPTY, GIVEN, OTHER, STATUS, VANISHED, Model
 from hvo.check.operations import WAIT, Operation, Result, place_of, ready
 from hvo.check.perform import HELD, LOCKS, SECTION, STOPPED, change
 from hvo.check.world import World
-from hvo.kernel.struct_page import LINK
+from hvo.kernel.struct_page import LINK, WORDS
 from hvo.steps import consumer as k
 from hvo.steps import folio as f
 from hvo.steps import hotplug as h
@@ -57,6 +57,7 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
     for pfn in range(head + 1, head + model.geometry.used * STRUCTS):
         place = place_of(model, pfn, LINK)
         for frame in world.frames_of(place.page, write=True, what="the allocator, which takes the tails apart,"):
+            world.touched.append((STRUCT_PAGE, frame * STRUCTS + place.at // WORDS, 1))
             if world.contents[frame][place.at] != model.pages.link(head):
                 world.note("leak", f"the allocator refuses the huge page at pfn {head}: pfn {pfn} is no tail of it (Bad page state)")
                 return 0
@@ -73,12 +74,13 @@ def _ready_take_freed(model: Model, step: k.TakeFreed) -> Operation:
 
 
 def _take_freed(world: World, actor: int, phase: int) -> Result:
-    world.touched += [(WHOLE, 0, 1), (ALLOCATOR, 0, 1)]
-    for frame, status in enumerate(world.status):
-        if status & STATUS == GIVEN:
-            world.status[frame] = ALLOCATED | OTHER
-            return frame
-    return None
+    world.touched.append((ALLOCATOR, 1, 1))
+    freed = [frame for frame, status in enumerate(world.status) if status & STATUS == GIVEN]
+    if not freed:
+        return None
+    frame = freed[world.choose(len(freed))]
+    world.status[frame] = ALLOCATED | OTHER
+    return frame
 
 
 @ready(k.WriteData)

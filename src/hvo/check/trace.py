@@ -19,7 +19,7 @@ from hvo.check.search import step
 from hvo.check.tree import Forest
 from hvo.check.world import Fault, World
 from hvo.errors import HvoError
-from hvo.steps.vocabulary import Step
+from hvo.steps.vocabulary import Step, StoreTableEntry
 
 
 class Token(NamedTuple):
@@ -103,8 +103,10 @@ def _turn(forest: Forest, scenario: Scenario, world: World, turn: Turn, lane: in
 def describe(model: Model, done: Step) -> str:
     """A step in a few words: its name, and its fields with addresses as vmemmap pages and entries as what they say."""
     fields = [(name, getattr(done, name)) for name in _fields(type(done))]
+    entry = "level" in dict(fields) or isinstance(done, StoreTableEntry)
     level = dict(fields).get("level", 0)
-    shown = [text for name, value in fields if (text := _shown(model, name, value, level))]
+    named = [("entry" if entry and name == "value" else name, value) for name, value in fields]
+    shown = [text for name, value in named if (text := _shown(model, name, value, level))]
     return " ".join([type(done).__name__, *shown])
 
 
@@ -122,7 +124,7 @@ def _shown(model: Model, name: str, value: Any, level: int) -> str:  # noqa: ANN
     if name == "location":
         frame, index = int(value) // PAGE, int(value) % PAGE // 8
         return f"PMD {index}" if frame == PMD_FRAME else f"frame {frame} entry {index}"
-    if name in ("value", "expected") and np.ndim(value) == 0 and int(value) > 1 << 20:
+    if name in ("entry", "expected"):
         return f"{name}={entry_text(model, int(value), min(level, 1))}"
     if hasattr(value, "value"):
         return str(value.value)

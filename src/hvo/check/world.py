@@ -3,7 +3,7 @@
 A TLB is a may-set, the same for all CPUs since a walker may fill any of them at any time: the entries in the tables, plus those in `stale`.
 """
 
-from hvo.check.footprint import FRAME, PHYSICAL, STRUCT_PAGE, TRANSLATION, Touched
+from hvo.check.footprint import ALLOCATOR, FRAME, PHYSICAL, STRUCT_PAGE, TRANSLATION, Touched
 from hvo.check.geometry import PAGE, PMD_FRAME, STRUCTS
 from hvo.check.model import ALLOCATED, EMPTY, FREE, GIVEN, KIND, LEVEL1, PRIVATE, STATUS, STRUCT, TABLE, VANISHED, Meaning, Model, State
 from hvo.check.rules import needs_break, size_change_allowed
@@ -122,39 +122,44 @@ class World:
 
     def frames_of(self, page: int, *, write: bool, what: str) -> list[int]:
         """The frames that an access to the vmemmap page `page` may reach; notes what must not happen on the way."""
-        frames: list[int] = []
+        usable: list[int] = []
+        before, waits = len(self.found), False
         for meaning in self.translations(page):
             if meaning.kind != "leaf":
-                self._meet_invalid(page, what)
-            if not meaning.cacheable:
-                self._set_access_flag(page, what)
-            if write and not meaning.writable:
-                raise self.fault("write-read-only", f"{what} writes vmemmap page {page}, which is mapped read-only")
-            if not self.is_live(meaning.frame):
-                raise self.fault(
-                    "access-freed", f"{what} reaches frame {meaning.frame} by vmemmap page {page}: it is not the vmemmap's any more"
-                )
-            if meaning.frame not in frames:
-                frames.append(meaning.frame)
+                waits = self._meet_invalid(page, what) or waits
+            elif not meaning.cacheable and not self._set_access_flag(page):
+                self.note("access-invalid", f"{what} meets an entry of vmemmap page {page} whose access flag is clear")
+            elif write and not meaning.writable:
+                self.note("write-read-only", f"{what} writes vmemmap page {page}, which is mapped read-only")
+            elif not self.is_live(meaning.frame):
+                self.note("access-freed", f"{what} reaches frame {meaning.frame} by vmemmap page {page}: it is not the vmemmap's any more")
+            elif meaning.frame not in usable:
+                usable.append(meaning.frame)
                 self.touched.append((FRAME, meaning.frame, 0))
         self._conflict_abort(page, what)
-        return frames
-
-    def _meet_invalid(self, page: int, what: str) -> None:
-        """A fault in kernel mode: an error, unless it is handled by waiting and the one who meets it may wait."""
-        if self.extra[2] and not self.urgent:
+        if len(self.found) > before:
+            raise Fault
+        if waits and not usable:
             raise Waits
-        waiting = " where it cannot wait" if self.extra[2] else ""
-        raise self.fault("access-invalid", f"{what} meets an invalid entry of vmemmap page {page}{waiting}")
+        return usable
 
-    def _set_access_flag(self, page: int, what: str) -> None:
-        """The walker finds the access flag clear: it sets it, or the access faults."""
+    def _meet_invalid(self, page: int, what: str) -> bool:
+        """A fault in kernel mode is an error, unless it is handled by waiting and the one who meets it may wait -> whether it waits."""
+        if self.extra[2] and not self.urgent:
+            return True
+        waiting = " where it cannot wait" if self.extra[2] else ""
+        self.note("access-invalid", f"{what} meets an invalid entry of vmemmap page {page}{waiting}")
+        return False
+
+    def _set_access_flag(self, page: int) -> bool:
+        """The walker finds the access flag clear -> whether the hardware sets it; else the access faults."""
         slot, index = divmod(page, self.leaf)
         table = self.model.meaning(self.contents[PMD_FRAME][slot], 1)
         if not self.model.rules.hardware_access_flag or table.kind != "table":
-            raise self.fault("access-invalid", f"{what} meets an entry of vmemmap page {page} whose access flag is clear")
+            return False
         self.touched += [(PHYSICAL, table.frame * PAGE + 8 * index, 1), (TRANSLATION, page, 1)]
         self.put(table.frame, index, self.contents[table.frame][index] | self.model.v.format.accessed)
+        return True
 
     def _conflict_abort(self, page: int, what: str) -> None:
         """With FEAT_BBM level 2 a block beside its table may make the TLB abort, except on cores known not to."""
@@ -164,7 +169,7 @@ class World:
         slot = page // self.leaf
         kinds = {self.model.meaning(entry, 1).kind for key, entry, _ in self.stale if key == LEVEL1 + slot}
         if kinds and kinds | {self.model.meaning(self.contents[PMD_FRAME][slot], 1).kind} >= {"leaf", "table"}:
-            raise self.fault("access-invalid", f"{what} meets a block and its table at once: TLB conflict abort")
+            self.note("access-invalid", f"{what} meets a block and its table at once: TLB conflict abort")
 
     # -- entries --
 
@@ -341,7 +346,7 @@ class World:
     def free(self, frame: int) -> None:
         """Give a frame back to the page allocator."""
         state = self.status[frame] if 0 <= frame < len(self.status) else FREE
-        self.touched.append((FRAME, frame, 1))
+        self.touched += [(FRAME, frame, 1), (ALLOCATOR, 1, 2)]
         if state & STATUS not in (ALLOCATED, PRIVATE):
             self.note("leak", f"frame {frame} is freed, and is {'gone' if state & STATUS == VANISHED else 'free already'}")
             return

@@ -50,7 +50,7 @@ class ArrayExecutor:
             for _ in range(min(singly, len(step.items) - run.done)):
                 if run.one():
                     return np.concatenate(run.results)
-            singly = 1 if run.many() else min(2 * singly, 256)
+            singly = 0 if run.many() else min(max(2 * singly, 1), 256)
         return np.concatenate([*run.results, np.zeros(0, np.int64)])
 
 

@@ -120,8 +120,10 @@ class World:
         if key not in self._tables:
             table = self.root
             for above in range(self.vmemmap.format.top, level, -1):
-                location = table + 8 * int(self.vmemmap.format.index(address, above))
-                table = int(self.vmemmap.format.output_address(self._word(location), above))
+                entry = self._word(table + 8 * int(self.vmemmap.format.index(address, above)))
+                if not self.vmemmap.format.is_table(entry, above):
+                    raise KernelFault(address, entry, f"no table of level {above - 1}")
+                table = int(self.vmemmap.format.output_address(entry, above))
             self._tables[key] = table
         return self._tables[key]
 
