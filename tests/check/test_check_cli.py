@@ -1,11 +1,12 @@
 """The command: its contract, its exit status, and the run shown again."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
 
-from hvo.check.jobs import asked
+from hvo.check.jobs import Interrupted, asked, check_all
 from hvo.cli.check import command
 from hvo.errors import HvoError
 
@@ -60,3 +61,16 @@ def test_a_word_that_is_no_run():
     """A token that somebody mistyped."""
     result = CliRunner().invoke(command, ["--replay", "nonsense"])
     assert isinstance(result.exception, HvoError)
+
+
+def test_interrupted_work_shows_what_is_known():
+    """Ctrl-C after the first of several jobs: its result is there, and no other is waited for."""
+    cases = asked([], None, ["H12", "H10"], None)
+
+    def interrupt(done: int, jobs: int) -> None:
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(Interrupted) as ended:
+        check_all(cases, None, pool, interrupt)
+    assert 1 <= len(ended.value.results) <= len(cases)
+    assert ended.value.results[0].case == cases[0]

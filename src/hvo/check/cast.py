@@ -197,10 +197,19 @@ def unmap_block(v: SmallVmemmap, g: Geometry) -> Steps:
     yield Release(Lock.HOTPLUG)
 
 
-def dissolve_and_unmap(v: SmallVmemmap, g: Geometry) -> Steps:
-    """Dissolve the huge pages of the block first."""
-    yield from hugetlb_vmemmap_restore_folios(v, g.order, heads_of(g, *range(g.pages)))
-    yield from unmap_block(v, g)
+def unmap_neighbour(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Take away the memory of the second group only, whose struct pages share a table with the first one's."""
+    start = BASE + g.group * PAGE
+    yield Acquire(Lock.HOTPLUG)
+    yield from vmemmap_free(v, PUD_FRAME * PAGE, start, start + g.group * PAGE, hosted=False)
+    yield Release(Lock.HOTPLUG)
+
+
+def optimize_and_dissolve(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Optimise all huge pages, and restore them."""
+    heads = heads_of(g, *range(g.pages))
+    yield from hugetlb_vmemmap_optimize_folios(v, g.order, heads)
+    yield from hugetlb_vmemmap_restore_folios(v, g.order, heads)
 
 
 def remove_hosting_block(v: SmallVmemmap, g: Geometry) -> Steps:

@@ -8,7 +8,7 @@ A run goes on after a violation wherever the machine would, so that every proper
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hvo.check.ending import at_the_end

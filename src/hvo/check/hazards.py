@@ -9,7 +9,7 @@ from hvo.actors.ptdump import DumpLock
 from hvo.check import cast as c
 from hvo.check.cast import O2, A, G, M, O, R
 from hvo.check.geometry import Geometry
-from hvo.check.proposals import LETTERS, PROPOSED_FOR, half_way, rules_for, scenarios
+from hvo.check.proposals import LETTERS, PROPOSED_FOR, act_of, half_way, rules_for, scenarios
 from hvo.check.rules import Rules
 from hvo.check.scenario import Actor, Scenario
 from hvo.vmemmap.era import Era, parse_variant
@@ -215,6 +215,25 @@ def _dumps() -> list[Case]:
     return cases
 
 
+def _removals() -> list[Case]:
+    """The argument for hot-remove: dissolved first, nothing is shared; a table that also maps neighbours stays, for it is not empty.
+
+    On x86-64 `remove_pagetable` frees frames and tables before it clears their entries and flushes, whatever was optimised before.
+    """
+    neighbour = Scenario(
+        "neighbour in the same table removed", (Actor("O", "optimise as B", act_of("B")), Actor("H", "hot-remove", c.unmap_neighbour)),
+        split=True, complete=False,
+    )  # fmt: skip
+    dissolved = _with("removed after dissolving", _UNMAP, before=c.optimize_and_dissolve, complete=False)
+    whole = _with("removed without dissolving", _UNMAP, before=c.optimize(0), complete=False)
+    return [
+        Case("hot-remove", "5.18+split-lock-read", ARM, dissolved, None),
+        Case("hot-remove", "5.18+split-lock-read", ARM, whole, "freed-while-cached", ("leak",)),
+        Case("hot-remove", "proposal-B", ARM, neighbour, None),
+        Case("more", "7.1", X86, dissolved, "freed-while-cached"),
+    ]
+
+
 def _late() -> list[Case]:
     batch = Scenario("a list of two, refusals", (Actor("O", "optimise both", c.optimize(0, 1)), G), failures=3)
     both_leaves = Scenario(
@@ -256,6 +275,7 @@ CASES: tuple[Case, ...] = (
     *_memory(),
     *_tails(),
     *_dumps(),
+    *_removals(),
     *_late(),
     *_proposals(),
 )

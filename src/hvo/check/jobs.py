@@ -58,6 +58,14 @@ class Result:
         }  # fmt: skip
 
 
+class Interrupted(Exception):
+    """Somebody did not want to wait for all jobs; `results` are those that were done."""
+
+    def __init__(self, results: list[Result]) -> None:
+        super().__init__(f"interrupted after {len(results)} jobs")
+        self.results = results
+
+
 def with_cpus(case: Case, cpus: int | None) -> Case | None:
     """The case on a machine of `cpus` CPUs: those that nobody uses read the first huge page; None when there are too few."""
     scenario = case.scenario
@@ -144,14 +152,23 @@ def _bounds(case: Case, options: Options, found: Exploration) -> str:
 def check_all(
     cases: list[Case], options: Options | None = None, executor: Executor | None = None, announce: Callable[[int, int], None] | None = None
 ) -> list[Result]:
-    """Search all cases on `executor` (processes, by default) -> results in the order of the cases; `announce` hears (done, all)."""
+    """Search all cases on `executor` (processes, by default) -> results in the order of the cases; `announce` hears (done, all).
+
+    Raises Interrupted, with what is known, when the user ends it.
+    """
     if executor is None:
         with ProcessPoolExecutor() as pool:
             return check_all(cases, options, pool, announce)
     futures = [executor.submit(partial(check, case, options)) for case in cases]
-    for done, _ in enumerate(as_completed(futures)):
-        if announce is not None:
-            announce(done + 1, len(cases))
+    try:
+        for done, _ in enumerate(as_completed(futures)):
+            if announce is not None:
+                announce(done + 1, len(cases))
+    except KeyboardInterrupt:
+        for future in futures:
+            future.cancel()
+        known = [future for future in futures if future.done() and not future.cancelled()]
+        raise Interrupted([future.result() for future in known if future.exception() is None]) from None
     return [future.result() for future in futures]
 
 

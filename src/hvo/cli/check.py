@@ -61,18 +61,24 @@ def _machine(text: str | None) -> "Rules | None":
 def _check(
     protocols: tuple[str, ...], arch: "Rules | None", hazards: tuple[str, ...], cpus: int | None, options: "Options", json: bool
 ) -> int:  # fmt: skip
-    from hvo.check.jobs import asked, check_all
+    from hvo.check.jobs import Interrupted, asked, check_all
     from hvo.report.check import console, print_results, print_violations
     from hvo.report.progress import progress
 
     cases = asked(protocols, arch, hazards, cpus)
+    interrupted = False
     with progress() as announce:
-        results = check_all(cases, options, announce=lambda done, all_: announce(f"checked {done} of {all_}"))
+        try:
+            results = check_all(cases, options, announce=lambda done, all_: announce(f"checked {done} of {all_}"))
+        except Interrupted as ended:
+            results, interrupted = ended.results, True
     if json:
         click.echo(json_format.dumps({"results": [result.to_json() for result in results]}))
     else:
         print_results(results, console())
         print_violations(results, console())
+    if interrupted:
+        raise click.Abort
     return 1 if any(result.verdict == "unsafe" for result in results) else 0
 
 
