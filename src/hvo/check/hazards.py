@@ -120,7 +120,7 @@ def _walkers() -> list[Case]:
         Case("H03b", "6.2", X86, _WALKED["6.13"], None),
         Case(
             "H03c",
-            "7.1-wait-for-readers",
+            "7.1",
             X86,
             _with("optimise against a walker as in 7.1", _GATHER, _HEAD_WALKER, geometry=TWO_ORDINARY, ordinary=True, fits=_has_masks),
             "write-read-only",

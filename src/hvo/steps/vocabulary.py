@@ -52,7 +52,7 @@ class Lock(Enum):
 
 
 class Counter(Enum):
-    """Counts that the kernel keeps about the vmemmap."""
+    """Counts that the kernel keeps about the vmemmap; the key is Linux's from 5.18 to 7.0, here it is kept in every era."""
 
     OPTIMIZED_KEY = "hugetlb_optimize_vmemmap_key"
     MEMMAP = "nr_memmap_pages"

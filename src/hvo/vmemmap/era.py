@@ -38,7 +38,10 @@ _BORN_WITH: dict[str, tuple[str, ...]] = {
         "reset-tails", "wait-for-readers", "dcache-head", "dump-hotplug-lock", "errors-after-mark",
     ),
 }  # fmt: skip
-_BORN_WITH["7.1"] = (*_BORN_WITH["6.2"], "rollback-tails-only", "publish-tail", "built-at-boot", "protect-whole-range")
+_BORN_WITH["7.1"] = (
+    *(fix for fix in _BORN_WITH["6.2"] if fix != "wait-for-readers"),  # went with the fake heads
+    "rollback-tails-only", "publish-tail", "built-at-boot", "protect-whole-range",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
