@@ -77,10 +77,10 @@ class SimulatedMemory:
         """The words at `addresses` (multiples of 8, any shape)."""
         addresses = np.asarray(addresses, np.uint64)
         flat = addresses.ravel()
-        codes = self._slots.get((flat >> np.uint64(self._shift)).astype(np.int64))
-        word = ((flat & np.uint64(self.page_size - 1)) >> np.uint64(3)).astype(np.int64)
+        codes = self._slots.get((flat >> np.uint64(self._shift)).view(np.int64))
+        word = ((flat & np.uint64(self.page_size - 1)) >> np.uint64(3)).view(np.int64)
         if flat.size and codes.min() > 0:
-            return np.take(self._plain.rows.reshape(-1), (codes.astype(np.int64) - 1) * self._words + word).reshape(addresses.shape)
+            return self._plain.rows.reshape(-1).take(self._places(codes, word)).reshape(addresses.shape)
         self._check(flat[codes == 0])
         out = np.zeros(flat.size, np.uint64)
         plain, rows = codes > 0, codes < 0
@@ -89,6 +89,13 @@ class SimulatedMemory:
         if self.backing is not None and (absent := codes == 0).any():
             out[absent] = self._read_backing(flat[absent])
         return out.reshape(addresses.shape)
+
+    def _places(self, codes: NDArray[np.int32], word: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where words of plain frames stand among all of them."""
+        places = np.multiply(codes, self._words, dtype=np.int64)
+        places += word
+        places -= self._words
+        return places
 
     def _read_rows(self, slots: NDArray[np.int32], word: NDArray[np.int64]) -> Words:
         row = self._row.rows[slots, 0]
@@ -123,11 +130,11 @@ class SimulatedMemory:
         addresses = np.asarray(addresses, np.uint64)
         flat = addresses.ravel()
         data = np.broadcast_to(np.asarray(values, np.uint64), addresses.shape).ravel()
-        pfns = (flat >> np.uint64(self._shift)).astype(np.int64)
-        word = ((flat & np.uint64(self.page_size - 1)) >> np.uint64(3)).astype(np.int64)
+        pfns = (flat >> np.uint64(self._shift)).view(np.int64)
+        word = ((flat & np.uint64(self.page_size - 1)) >> np.uint64(3)).view(np.int64)
         codes = self._slots.get(pfns)
         if flat.size and codes.min() > 0:
-            self._plain.rows.reshape(-1)[(codes.astype(np.int64) - 1) * self._words + word] = data
+            self._plain.rows.reshape(-1)[self._places(codes, word)] = data
             return
         odd = (codes == 0) | ((codes < 0) & (word >= _PREFIX_WORDS))
         if odd.any():
