@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from hvo.memory.interface import Words
 from hvo.memory.strided import Strides, read_what_is_there
 
 _WORDS_AT_A_TIME = 1 << 17
+_THREADS = 2
+"""Reading links is waiting for memory, and numpy lets go of the interpreter meanwhile; pieces are of different rows."""
 
 
 class WrongLinks(NamedTuple):
@@ -42,8 +45,10 @@ class Links:
         zeros = np.zeros(len(frames), np.int64)
         out = WrongLinks(zeros, zeros.copy(), np.zeros(len(frames), np.uint64), np.zeros(len(frames), np.uint64))
         step = max(1, _WORDS_AT_A_TIME // self.structs)
-        for first in range(0, len(frames), step):
-            self._look_at(np.arange(first, min(first + step, len(frames))), frames, heads, pages, out)
+        pieces = [np.arange(first, min(first + step, len(frames))) for first in range(0, len(frames), step)]
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for looked_at in [threads.submit(self._look_at, rows, frames, heads, pages, out) for rows in pieces]:
+                looked_at.result()
         return out
 
     def _look_at(self, rows: NDArray[np.intp], frames: Pfns, heads: Words, pages: Words, out: WrongLinks) -> None:
