@@ -7,10 +7,7 @@ import numpy as np
 
 from hvo.actors.ptdump import ptdump
 from hvo.machine.executor import ArrayExecutor, PlainExecutor
-from hvo.machine.hotplug import Hotplug
 from hvo.machine.machine import Machine
-from hvo.machine.references import teach_references
-from hvo.machine.tables import teach_tables
 from hvo.mmu.runs import Runs
 from hvo.steps.composite import primitives
 from hvo.steps.vocabulary import Acquire, LoadPage, Lock, ReadEntry, Release, Step, Steps, StorePage
@@ -30,11 +27,13 @@ def machine(
     arch: str = "arm64", page_size: int = 4096, memory: str = "256MiB", variant: str | Era = "7.1", executor: type = ArrayExecutor
 ) -> Machine:
     made = Machine.build(arch, page_size, memory, era=variant)
-    teach_tables(made.world)
-    teach_references(made.world)
-    Hotplug(made.world)
     made.executor = executor(made.world)
     return made
+
+
+def section_pages(m: Machine) -> int:
+    """Frames of one section: the smallest block that hotplug takes."""
+    return m.plan.geometry.section_size // m.plan.geometry.page_size
 
 
 def variants() -> list[Era]:

@@ -17,7 +17,7 @@ from hvo.vmemmap.context import ENOMEM, REFUSED
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
-from small_machines import EXECUTORS, SHAPES, Turns, dump, load, machine
+from small_machines import EXECUTORS, SHAPES, Turns, dump, load, machine, section_pages
 
 MACHINES = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}-{shape[1]}")
 
@@ -28,7 +28,7 @@ def built(shape=SHAPES[0], variant: Any = "7.1", executor=EXECUTORS[0]) -> Machi
 
 def block_of(m: Machine, *, sections: int = 1, away: int = 0, hosts: bool = False) -> Block:
     """A block of so many sections, so many sections behind the machine's memory."""
-    pages = m.world.vmemmap.block_pages
+    pages = section_pages(m)
     return Block(m.plan.end + away * pages, sections * pages, hosts_memmap=hosts)
 
 
@@ -236,7 +236,7 @@ def test_the_last_block_under_a_table_frees_it(shape):
     """With 16K and 64K pages: a block under a table of its own (1024 sections on), and then a second one beside it; the second keeps it."""
     m = built(shape)
     reach = {4096: 1, 16384: 64, 65536: 1024}[shape[1]]
-    away = -(-m.plan.end // (m.world.vmemmap.block_pages * reach)) * reach - m.plan.end // m.world.vmemmap.block_pages
+    away = -(-m.plan.end // (section_pages(m) * reach)) * reach - m.plan.end // section_pages(m)
     first, second = block_of(m, away=away), block_of(m, away=away + 1)
     before = state(m)
     add(m, first)

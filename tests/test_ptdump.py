@@ -25,7 +25,7 @@ from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
 from hvo.vmemmap.split import table_of_leaf
 from shared_files import CORES, core, log, truth
-from small_machines import EXECUTORS, SHAPES, Turns, dump, machine, no_freed_table, vmemmap_range
+from small_machines import EXECUTORS, SHAPES, Turns, dump, machine, no_freed_table, section_pages, vmemmap_range
 
 WITH_TEXT = [
     "arm64-6.1-4k-off", "arm64-6.1-4k-on", "arm64-6.1-4k-mixed", "arm64-6.1-64k-few", "arm64-7.3-4k-sizes", "x86-6.1-dump-on",
@@ -405,7 +405,7 @@ def overtaken_by_remove(variant) -> list[str]:
     """A dump that has read the entry that points to a table, when hot-remove frees that table -> who was not done then."""
     m = machine(variant=variant)
     v = m.world.vmemmap
-    block = Block(m.plan.end, v.block_pages)
+    block = Block(m.plan.end, section_pages(m))
     assert m.run(add_memory(v, m.world.root, block)) == 0
     head = np.array([block.start + 512])
     m.run(hugetlb_vmemmap_optimize_folios(v, 9, head))
@@ -434,7 +434,7 @@ def test_with_the_hotplug_lock_hot_remove_waits():
 
 def test_without_a_dump_hot_remove_does_not_wait():
     m = machine()
-    block = Block(m.plan.end, m.world.vmemmap.block_pages)
+    block = Block(m.plan.end, section_pages(m))
     before = dump(m)
     m.run(add_memory(m.world.vmemmap, m.world.root, block))
     assert not same(before, dump(m))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hvo.audit.vmemmap import BROKEN, VmemmapPages, read_struct_pages
 from hvo.kernel.page_members import Member, PageMembers
 from hvo.kernel.sections import Pfns
-from hvo.kernel.vmcore import HPG_FREED, HPG_VMEMMAP_OPTIMIZED, Mark, compound_head, hugetlb_heads, hugetlb_mark
+from hvo.kernel.vmcore import HeadFlags, Mark, compound_head, hugetlb_heads, hugetlb_mark
 from hvo.layout.geometry import geometry
 from hvo.memory.interface import Words
 
@@ -23,7 +23,7 @@ _AT_A_TIME = 1 << 14
 
 
 @dataclass(frozen=True)
-class Heads:
+class Heads(HeadFlags):
     """Heads of HugeTLB pages, ascending: `pfn`, `order` (int64), `flags` and `private` (uint64) of their struct pages.
 
     `unreadable`: frames (int64) that could be heads, but whose struct pages cannot be read.
@@ -34,16 +34,6 @@ class Heads:
     flags: Words
     private: Words
     unreadable: Pfns
-
-    @property
-    def flagged(self) -> NDArray[np.bool_]:
-        """Which the kernel believes to be optimised (HPG_vmemmap_optimized)."""
-        return (self.private >> np.uint64(HPG_VMEMMAP_OPTIMIZED)) & np.uint64(1) != 0
-
-    @property
-    def free(self) -> NDArray[np.bool_]:
-        """Which are on a free list (HPG_freed)."""
-        return (self.private >> np.uint64(HPG_FREED)) & np.uint64(1) != 0
 
     def select(self, which: NDArray[np.bool_]) -> Heads:
         """Only the heads `which`."""

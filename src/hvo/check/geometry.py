@@ -104,7 +104,7 @@ def small_vmemmap(arch: str, era: Era, geometry: Geometry) -> SmallVmemmap:
     """What the protocols know about the small machine."""
     return SmallVmemmap(
         format=small_format(arch, geometry.leaf), page_size=PAGE, base=BASE, struct_page_size=geometry.struct_size, era=era, node_of=_zero,
-        zone_of=_zero, tail_slot=_tail_slot, block_pages=geometry.vmemmap_pages * STRUCTS, used=geometry.used,
+        zone_of=_zero, tail_slot=_tail_slot, used=geometry.used,
     )  # fmt: skip
 
 

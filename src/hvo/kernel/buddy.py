@@ -77,11 +77,6 @@ class Zone:
         return self._lists.frames
 
     @property
-    def available_frames(self) -> int:
-        """How many single frames could be allocated one by one, injected failures aside: every free one."""
-        return self.free_pages
-
-    @property
     def present_pages(self) -> int:
         """Frames the zone has, reserved ones included."""
         return self.present.frames

@@ -91,13 +91,6 @@ class StructPageLayout:
         row[COUNTS] = NOT_MAPPED
         return row
 
-    def reserved_row(self, node: int, zone: int) -> NDArray[np.uint64]:
-        """The struct page of a page that boot code took before the allocator existed."""
-        row = self.free_row(node, zone)
-        row[FLAGS] |= np.uint64(1 << self.reserved_bit)
-        row[COUNTS] |= np.uint64(1 << 32)
-        return row
-
     def links(self, head_addresses: NDArray[np.uint64], order: int) -> NDArray[np.uint64]:
         """What word 1 of the tails holds, for each head's struct page address (`set_compound_head`)."""
         if self.link == "pointer":

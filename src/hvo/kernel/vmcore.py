@@ -29,8 +29,24 @@ _MASK_LIMIT = 1 << 31
 """A link that is a mask clears fewer low bits than this; the largest HugeTLB page (16 GiB) has 16 MiB of struct pages."""
 
 
+class HeadFlags:
+    """What the kernel notes in word `private` of heads (uint64, one each): enum hugetlb_page_flags, include/linux/hugetlb.h."""
+
+    private: Words
+
+    @property
+    def flagged(self) -> NDArray[np.bool_]:
+        """Which the kernel believes to be optimised (HPG_vmemmap_optimized)."""
+        return (self.private >> np.uint64(HPG_VMEMMAP_OPTIMIZED)) & np.uint64(1) != 0
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Which are on a free list (HPG_freed)."""
+        return (self.private >> np.uint64(HPG_FREED)) & np.uint64(1) != 0
+
+
 @dataclass(frozen=True)
-class HugetlbHeads:
+class HugetlbHeads(HeadFlags):
     """The heads of a kernel's HugeTLB pages, ascending; every array has one element a head.
 
     `pfn`, `order` (log2 of base pages), `refcount`: int64. `private`: uint64, the kernel's HugeTLB flags. `list_head`: uint64, virtual
@@ -46,16 +62,6 @@ class HugetlbHeads:
     list_head: Words
     place: Pfns
     unreadable: Pfns
-
-    @property
-    def flagged(self) -> NDArray[np.bool_]:
-        """Which the kernel believes to be optimised (HPG_vmemmap_optimized)."""
-        return (self.private >> np.uint64(HPG_VMEMMAP_OPTIMIZED)) & np.uint64(1) != 0
-
-    @property
-    def free(self) -> NDArray[np.bool_]:
-        """Which are on a free list (HPG_freed)."""
-        return (self.private >> np.uint64(HPG_FREED)) & np.uint64(1) != 0
 
     def free_list(self, order: int) -> list[Pfns]:
         """The free pages of `order`, front first (the next to be allocated): one array for each free list, so for each node."""

@@ -145,10 +145,7 @@ def context(what: Plan, era: Era, zones: Zones, slots: int) -> Vmemmap:
         return np.uint64(slots) + (np.asarray(zone).astype(np.uint64) * np.uint64(TAIL_SLOTS) + np.uint64(order)) * np.uint64(8)
 
     shape = what.geometry
-    return Vmemmap(
-        what.format, shape.page_size, what.base, shape.struct_page_size, era, node_of, zone_of, tail_slot,
-        shape.section_size // shape.page_size,
-    )  # fmt: skip
+    return Vmemmap(what.format, shape.page_size, what.base, shape.struct_page_size, era, node_of, zone_of, tail_slot)
 
 
 def _map_vmemmap(world: World, what: Plan) -> None:

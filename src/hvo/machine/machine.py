@@ -23,7 +23,8 @@ from hvo.machine.world import World
 from hvo.mmu.walk import walk
 from hvo.steps.vocabulary import Counter, Steps, strided
 from hvo.vmemmap.boot import hugetlb_vmemmap_init
-from hvo.vmemmap.era import Era, era
+from hvo.vmemmap.era import Era
+from hvo.vmemmap.era import era as era_of
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
 
@@ -72,7 +73,7 @@ class Machine:
         `era` is a kernel era or a protocol variant, `gate` whether huge pages that are allocated get optimised.
         """
         what = plan(arch, _bytes(page_size), _bytes(memory), nodes)
-        variant = era if isinstance(era, Era) else _era(era)
+        variant = era if isinstance(era, Era) else era_of(era)
         return cls(boot(what, variant), what, gate if isinstance(gate, Gate) else Gate(boot=gate))
 
     @classmethod
@@ -83,7 +84,7 @@ class Machine:
         """
         from hvo.machine.like import machine_like  # it makes machines, so it imports this module
 
-        return machine_like(source, era=_era(era) if isinstance(era, str) else era, boot=boot)
+        return machine_like(source, era=era_of(era) if isinstance(era, str) else era, boot=boot)
 
     # -- driving --
 
@@ -190,18 +191,6 @@ class Machine:
         last = v.address(heads) + np.uint64((pages - 1) * v.page_size)
         return heads[~walk(self.world.memory, v.format, self.world.root, last).writable]
 
-    def vmemmap_frames(self) -> int:
-        """How many frames back the struct pages of the memory that was asked for, counted by walking the tables."""
-        v = self.world.vmemmap
-        seen = np.zeros(self.plan.end, np.bool_)
-        for node in self.plan.nodes:
-            start, end = (int(v.address(pfn)) for pfn in node.memory)
-            for piece in range(start, end, _PIECE):
-                addresses = np.arange(piece, min(piece + _PIECE, end), v.page_size, dtype=np.uint64)
-                found = walk(self.world.memory, v.format, self.world.root, addresses)
-                seen[(found.address[found.valid] // np.uint64(v.page_size)).astype(np.int64)] = True
-        return int(np.count_nonzero(seen))
-
     def counters(self) -> dict[str, int]:
         """What the kernel would show: /proc/meminfo in kB, the memmap counters of /proc/vmstat where the era has them, and the pools.
 
@@ -225,12 +214,5 @@ class Machine:
         return out | ({"sysctl": int(self.gate.on)} if self.gate.built_in else {})
 
 
-_PIECE = 1 << 30  # bytes of vmemmap walked at once
-
-
 def _bytes(size: int | str) -> int:
     return parse_size(size) if isinstance(size, str) else size
-
-
-def _era(name: str) -> Era:
-    return era(name)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from hvo.actors.dcache import flush_dcache_page, sync_icache_dcache
 from hvo.actors.hotplug import Block, add_memory, remove_memory
-from hvo.actors.ptdump import grouping
 from hvo.kernel.hugetlb import Gate
 from hvo.machine.alignment import EMPTY, arguments
 from hvo.machine.machine import Machine
@@ -20,7 +19,6 @@ from hvo.machine.results import Promise
 from hvo.machine.world import KernelFault
 from hvo.mmu.walk import walk
 from hvo.steps.composite import primitives
-from hvo.steps.tables import ReadRuns
 from hvo.steps.vocabulary import Lock, Step, Steps, WriteEntry, strided
 from hvo.vmemmap.era import Era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
@@ -222,9 +220,8 @@ class _Dumps:
         return len(self._rows)
 
     def take(self) -> None:
-        """Dump now: what each page is mapped to, and how; and look whether a table seen before is free now."""
+        """Read every entry as a dump does: what each page is mapped to, and how; and look whether a table seen before is free now."""
         world = self._machine.world
-        world.perform(ReadRuns(world.vmemmap.format, world.root, int(self._pages[0]), int(self._pages[-1]), grouping(world.vmemmap.format)))
         found = walk(world.memory, world.vmemmap.format, world.root, self._pages)
         self._rows.append(found.address | found.writable.astype(np.uint64))
         self._tables |= set((found.location // np.uint64(world.vmemmap.page_size)).astype(np.int64).tolist())

@@ -32,7 +32,6 @@ class Vmemmap:
     node_of: Callable[[Value], Value]
     zone_of: Callable[[Value], Value]
     tail_slot: Callable[[Value, int], Value]
-    block_pages: int
 
     @property
     def structs_per_page(self) -> int:
