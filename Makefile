@@ -2,40 +2,47 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
 ARGS ?=
 # pyright runs on the node of the lock file, whatever the machine has.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: run test lint bench lock clean
+.PHONY: run test lint bench tools lock clean
 
 run: $(READY)
 	$(BIN)/hvo run $(ARGS)
 
-test: lint
+test: lint tools
 	$(BIN)/pytest $(ARGS)
 
-lint: $(READY)
+lint: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/pyright
 
-bench: $(READY)
+bench: $(DEV) tools
 	$(BIN)/python bench/run.py
+
+# Never fails: where Debian's programs cannot be installed, the tests that need them are skipped and say so.
+tools:
+	@tools/install_tools.sh || echo "the tests that need these programs will be skipped"
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(INSTALL) -r requirements.lock
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
-# The newest versions that pyproject.toml allows, tried out in an environment of their own.
+$(DEV): requirements-dev.lock $(READY)
+	$(INSTALL) -r requirements-dev.lock
+	touch $@
+
+# The newest versions that pyproject.toml allows, tried out in environments of their own.
 lock:
-	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check hatchling editables
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation '.[dev]'
-	{ sed -n '/^#/p' requirements.lock; \
-	  build/lock/bin/python -m pip freeze | sed -e '/^hvo /d' -e 's/^\(drgn==.*\)/\1; sys_platform == "linux"/'; } > build/requirements.lock
-	mv build/requirements.lock requirements.lock
+	tools/lock.sh $(PYTHON) hatchling editables . > build/requirements.lock
+	tools/lock.sh $(PYTHON) '.[dev]' > build/requirements-dev.lock
+	mv build/requirements.lock build/requirements-dev.lock .
 
 clean:
 	rm -rf $(VENV) build dist

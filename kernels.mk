@@ -9,9 +9,9 @@ kernels:
 
 test: kernels
 
-test-kernels: $(READY) kernels
+test-kernels: $(DEV) kernels
 	$(BIN)/pytest tests/kernels -m 'kernels and not arm64' $(ARGS)
 
-kernel-arm64: $(READY)
+kernel-arm64: $(DEV)
 	tools/build_arm64_kernels.sh $(KERNELS)
 	$(BIN)/pytest tests/kernels -m arm64 $(ARGS)
