@@ -372,7 +372,7 @@ def test_a_refused_write_leaves_the_pool_as_it_was(at, tmp_path):
     tree.on_write.clear()
     assert undo(tree).ok
     assert tree.pool() == NodePool(40, 40)
-    assert resume(tree, hold=tree).notes == ("no conversion was interrupted",)
+    assert resume(tree, hold=tree).notes == ("nothing was interrupted",)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])

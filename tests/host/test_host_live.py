@@ -275,7 +275,7 @@ def _kill_repeatedly(host: Tree, used: list[mmap.mmap], times: int) -> tuple[int
         assert outcome.ok, (attempt, outcome.complaint)
         pool = read_pool(host, SIZE)
         assert (pool.pages, pool.free, pool.surplus, host.exists(JOURNAL)) == (64, 54, 0, False), attempt
-        if not attempt % 2 and "no conversion" not in "".join(outcome.notes):
+        if not attempt % 2 and "nothing was" not in "".join(outcome.notes):
             assert optimized(host) == 54, attempt
         assert contents(mapping) == before, attempt
     return missing, interrupted
@@ -302,3 +302,37 @@ def test_killed_at_two_hundred_moments_loses_no_page(host, used):
     """The same at 200 moments; in some of them pages were really out of the pool."""
     missing, interrupted = _kill_repeatedly(host, used, 200)
     assert (missing > 0, interrupted > 60) == (True, True)
+
+
+def test_measuring_leaves_a_mixed_pool_as_it_was(host):
+    """20 pages from before the switch and 30 after it; bench-host takes and gives back 64 more, and each kind is as it was."""
+    start = memmap(host)
+    resize(host, SIZE, 20)
+    switch(host, True)
+    resize(host, SIZE, 50)
+    done = hvo("bench-host", "--pages", "64", "--rounds", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert all(found[what][gate]["least_ns"] > 0 for what in ("allocate", "free") for gate in ("on", "off"))
+    pool = read_pool(host, SIZE)
+    assert (pool.pages, pool.free, optimized(host), memmap(host) - start, host.number(GATE)) == (50, 50, 30, -210, 1)
+    resize(host, SIZE, 20)
+    assert memmap(host) == start
+
+
+def test_a_measurement_that_is_killed_is_taken_back(host):
+    """`kill -9` at seeded moments: `hvo convert --undo` brings back the pool and the switch."""
+    draw, interrupted = random.Random(11), 0
+    resize(host, SIZE, 8)
+    for _ in range(6):
+        words = ["bench-host", "--pages", "256", "--rounds", "50"]
+        process = subprocess.Popen([sys.executable, "-c", "from hvo.cli.main import main; main()", *words], stderr=subprocess.DEVNULL)
+        _wait_for_journal(host, process.pid)
+        time.sleep(draw.uniform(0, 0.1))
+        process.kill()
+        process.wait()
+        interrupted += host.exists(JOURNAL)
+        assert hvo("convert", "--undo").returncode == 0
+        pool = read_pool(host, SIZE)
+        assert (pool.pages, pool.free, host.number(GATE), host.exists(JOURNAL)) == (8, 8, 0, False)
+    assert interrupted > 2

@@ -14,7 +14,7 @@ from hvo.host.headroom import restore_headroom
 from hvo.host.hold import Hold, MappedPages
 from hvo.host.interrupts import Interrupts
 from hvo.host.journal import JOURNAL, LOCK, Journal, Promise
-from hvo.host.kernel import Kernel, read_kernel, refuse_defect, require_gate
+from hvo.host.kernel import GATE, Kernel, read_kernel, refuse_defect, require_gate
 from hvo.host.optimized import Estimate, estimate
 from hvo.host.outcome import Outcome, memmap_change, read_counters
 from hvo.host.pools import Pool, read_pool, settable, sizes
@@ -68,13 +68,14 @@ def convert(
 
 
 def undo(tree: Tree, *, dry_run: bool = False) -> Outcome:
-    """Bring the pools of an interrupted conversion back to the sizes that they had; nothing to do is fine too."""
+    """Bring what an interrupted conversion or measurement changed back to what it was; nothing to do is fine too."""
     journal = journals.load(tree)
     if journal is None:
-        return Outcome("convert --undo", dry_run, (), (), notes=("no conversion was interrupted",))
+        return Outcome("convert --undo", dry_run, (), (), notes=("nothing was interrupted",))
     if dry_run:
-        writes = tuple(Write(journal.path(promise), str(promise.pages)) for promise in journal.promises)
-        return Outcome("convert --undo", True, writes, ())
+        writes = [Write(journal.path(promise), str(promise.pages)) for promise in journal.promises]
+        writes += [Write(GATE, str(journal.gate))] if journal.gate is not None else []
+        return Outcome("convert --undo", True, tuple(writes), ())
     with tree.lock(LOCK):
         done = len(tree.written)
         problem = restore(tree, journal)
@@ -82,10 +83,10 @@ def undo(tree: Tree, *, dry_run: bool = False) -> Outcome:
 
 
 def resume(tree: Tree, *, hold: Hold | None = None, announce: Announce = lambda _: None, dry_run: bool = False) -> Outcome:
-    """Bring the pools of an interrupted conversion back, then convert what is left."""
+    """Bring the pools of an interrupted conversion back, then convert what is left; a measurement is only taken back."""
     journal = journals.load(tree)
     outcome = undo(tree, dry_run=dry_run)
-    if journal is None or not outcome.ok or dry_run:
+    if journal is None or journal.command != "convert" or not outcome.ok or dry_run:
         return outcome
     only = journal.promises[0].node if len(journal.promises) == 1 else None
     return convert(

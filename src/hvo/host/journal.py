@@ -1,4 +1,4 @@
-"""The note that a conversion leaves in `/run`, so that one that is killed can be finished or taken back.
+"""The note that a conversion or a measurement leaves in `/run`, so that one that is killed can be finished or taken back.
 
 It is written before the first page leaves a pool, says what each pool had and how many of its pages may be out at most, and is removed
 when the pools are as they were. A reboot removes it, and the pools with it.
@@ -20,24 +20,28 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 @dataclass(frozen=True)
 class Promise:
-    """The pool of one node as the conversion found it; `node` is `None` where the kernel has no nodes."""
+    """The pool of one node as it was found; `node` is `None` where the kernel has no nodes."""
 
     node: int | None
     pages: int
     """Persistent pages: what it must have in the end."""
     out: int
     """How many of them may be out of it now."""
+    extra: int = 0
+    """How many more than them may be in it now."""
 
 
 @dataclass(frozen=True)
 class Journal:
-    """A conversion that has begun."""
+    """A conversion, or another `command`, that has begun; `gate` is what the switch must be in the end, `None` when it is not touched."""
 
     size: int
     promises: tuple[Promise, ...]
     gigantic: bool
     force: bool
     batch: int
+    command: str = "convert"
+    gate: int | None = None
 
     def path(self, promise: Promise) -> str:
         """The file that sets the pool of `promise`."""
@@ -54,7 +58,7 @@ class Journal:
 
 
 def load(tree: Tree) -> Journal | None:
-    """The journal of a conversion of this boot that did not end, `None` when there is none; raises `HvoError` when it is damaged."""
+    """The journal of what did not end in this boot, `None` when there is none; raises `HvoError` when it is damaged."""
     if not tree.exists(JOURNAL):
         return None
     try:
@@ -68,9 +72,17 @@ def load(tree: Tree) -> Journal | None:
 
 
 def refuse_interrupted(tree: Tree) -> None:
-    """Raise `HvoError` when a conversion was interrupted and its pool may not be whole."""
-    if load(tree):
-        raise HvoError("an earlier conversion was interrupted: finish it with hvo convert --resume, or take it back with --undo")
+    """Raise `HvoError` when something was interrupted and its pool may not be as it was."""
+    journal = load(tree)
+    if journal:
+        raise HvoError(f"an earlier hvo {journal.command} was interrupted: {remedy(journal)}")
+
+
+def remedy(journal: Journal) -> str:
+    """What to do about an interrupted command."""
+    if journal.command == "convert":
+        return "finish it with hvo convert --resume, or take it back with hvo convert --undo"
+    return "take it back with hvo convert --undo"
 
 
 def _boot_id(tree: Tree) -> str:

@@ -4,6 +4,7 @@ The kernel hides no failure here: a page that cannot be given back is surplus af
 """
 
 from hvo.host.journal import JOURNAL, Journal, Promise
+from hvo.host.kernel import GATE
 from hvo.host.pools import Pool, read_pool
 from hvo.host.tree import Tree
 from hvo.layout.units import format_size
@@ -55,18 +56,22 @@ def fill(tree: Tree, size: int, node: int | None, pages: int) -> Pool:
 
 
 def restore(tree: Tree, journal: Journal) -> str | None:
-    """Bring every pool of the journal back to its size, and remove the journal when that is done; else why it is not, in one line.
+    """Bring every pool of the journal back to its size, then the switch, and remove the journal; else why that is not done, in one line.
 
-    A pool that is outside what the conversion can have left was set by somebody else, and is left alone.
+    A pool that is outside what the interrupted command can have left was set by somebody else, and is left alone.
     """
     short: list[str] = []
     foreign: list[str] = []
     for promise in journal.promises:
         pool = read_pool(tree, journal.size, promise.node)
-        if not promise.pages - promise.out <= pool.persistent <= promise.pages:
+        if not promise.pages - promise.out <= pool.persistent <= promise.pages + promise.extra:
             foreign.append(f"{tree.path(pool.path)}: somebody else set it from {promise.pages} to {pool.persistent}; left as it is")
         elif pool.persistent < promise.pages:
             short += _fill_up(tree, journal.size, promise)
+        elif pool.persistent > promise.pages:
+            tree.write(pool.path, str(promise.pages))
+    if journal.gate is not None and tree.number(GATE) != journal.gate:
+        tree.write(GATE, str(journal.gate))
     if not short:
         tree.remove(JOURNAL)
     return "; ".join(short + foreign) or None

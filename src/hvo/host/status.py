@@ -82,8 +82,10 @@ def read_status(tree: Tree, memory: str | None = None) -> Status:
         cost = pool.size // kernel.page_size * 64
         rows.append(PoolStatus(pool, known, cost, kernel.freed_pages(pool.size) * kernel.page_size))
     advice = advise(kernel, [(row.pool, row.optimized, row.saved_per_page) for row in rows if row.pool.node is None])
-    if load(tree):
-        advice = (Advice("a conversion was interrupted: pages may be missing from its pool", "hvo convert --resume", 0), *advice)
+    journal = load(tree)
+    if journal:
+        again = "hvo convert --resume" if journal.command == "convert" else "hvo convert --undo"
+        advice = (Advice(f"hvo {journal.command} was interrupted: its pool may not be as it was", again, 0), *advice)
     return Status(kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice)
 
 

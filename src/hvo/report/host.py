@@ -1,7 +1,9 @@
 """What the changing commands (`hvo enable`, `disable`, `resize`, `convert`) show on a terminal."""
 
 from collections.abc import Iterator
+from statistics import median
 
+from hvo.host.bench import HostBench, Timing
 from hvo.host.outcome import Change, Outcome, expected
 from hvo.host.tree import Write
 from hvo.layout.units import format_size
@@ -16,6 +18,21 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
     if outcome.details:
         yield ", ".join(_detail(name, value) for name, value in outcome.details.items() if value is not None)
     yield from (f"note: {note}" for note in outcome.notes)
+
+
+def bench_lines(found: HostBench) -> Iterator[str]:
+    """The lines of `hvo bench-host`: microseconds a page with the switch off and on, then what was written."""
+    if found.times["allocate", True].rounds:
+        yield "microseconds a page: median (least to most)"
+        yield f"{'':10}{'off':>24}{'on':>24}"
+        for what in ("allocate", "free"):
+            yield f"{what:10}{_timing(found.times[what, False]):>24}{_timing(found.times[what, True]):>24}"
+    yield from outcome_lines(found.outcome)
+
+
+def _timing(timing: Timing) -> str:
+    rounds = [nanoseconds / 1000 for nanoseconds in timing.rounds]
+    return f"{median(rounds):.1f} ({min(rounds):.1f} to {max(rounds):.1f})"
 
 
 def _writes(outcome: Outcome) -> Iterator[str]:

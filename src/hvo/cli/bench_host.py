@@ -1,0 +1,42 @@
+"""`hvo bench-host`: what optimising a HugeTLB page costs on this host."""
+
+import json as json_format
+from pathlib import Path
+
+import click
+
+from hvo.cli.host_options import changing_options
+from hvo.cli.options import SIZE
+
+
+@click.command("bench-host")
+@click.option("--size", type=SIZE, help="Size of the pages.  [default: the kernel's default HugeTLB size]")
+@click.option("--node", type=click.IntRange(min=0), help="The NUMA node.  [default: the one with most free memory]")
+@click.option("--pages", type=click.IntRange(min=1), help="Pages a round.  [default: 512, at most half of the node's free memory]")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds after the warm-up.")
+@click.option("--force", is_flag=True, help="Although the kernel is known to lose pages that are given back.")
+@changing_options
+@click.pass_context
+def command(
+    ctx: click.Context, size: int | None, node: int | None, pages: int | None, rounds: int, force: bool, dry_run: bool, root: Path,
+    json: bool,
+) -> None:  # fmt: skip
+    """Measure what optimising costs here: take free memory as HugeTLB pages and give it back, with the switch on and off.
+
+    Pool and switch are as before afterwards; hvo convert --undo puts them back when it was killed.
+    """
+    from hvo.host.bench import bench_host
+    from hvo.host.pools import default_size
+    from hvo.host.tree import Tree
+    from hvo.report.host import bench_lines
+    from hvo.report.progress import progress
+
+    tree = Tree(root)
+    with progress() as announce:
+        found = bench_host(
+            tree, size or default_size(tree), node, pages=pages, rounds=rounds, force=force, dry_run=dry_run, announce=announce
+        )
+    click.echo(json_format.dumps(found.to_json()) if json else "\n".join(bench_lines(found)))
+    if found.outcome.complaint:
+        click.echo(f"hvo bench-host: {found.outcome.complaint}", err=True)
+    ctx.exit(0 if found.outcome.ok else 1)
