@@ -17,6 +17,9 @@ from hvo.host.tree import Tree
 _PAGE_EXT = re.compile(r"\b(page_owner|page_table_check|sysctl\.vm\.mem_profiling)=(on|1)\b")
 _PAGE_EXT_OPTIONS = ("CONFIG_MEM_ALLOC_PROFILING_ENABLED_BY_DEFAULT", "CONFIG_PAGE_TABLE_CHECK_ENFORCED")
 
+CONTRADICTION = "the memory map counters do not fit the pools: something else is counted with them"
+"""The reason of an estimate when no number of optimised pages explains the counters."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -45,7 +48,7 @@ def estimate(tree: Tree, kernel: Kernel, totals: list[Pool]) -> dict[int, Estima
         if solved is not None:
             why = "memory map counters" if all(low == high for low, high in solved) else _ambiguous(missing, len(asked))
             return found | {pool.size: Estimate(*bounds, "counters", why) for pool, bounds in zip(asked, solved, strict=True)}
-        obstacle = "the memory map counters do not fit the pools: something else is counted with them"
+        obstacle = CONTRADICTION
     return found | {pool.size: Estimate(0, pool.pages, "none", obstacle) for pool in asked}
 
 

@@ -47,8 +47,8 @@ class Tree:
         return self.root / name.lstrip("/")
 
     def exists(self, name: str) -> bool:
-        """Whether the host has a file or directory `name`."""
-        return self.path(name).exists()
+        """Whether the host has a file or directory `name`; one in a directory that may not be entered is as good as missing."""
+        return os.path.exists(self.path(name))  # `Path.exists` raises PermissionError before Python 3.14
 
     def names(self, name: str) -> list[str]:
         """Sorted names in the directory `name`; none when it is missing or may not be read."""

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from hvo.host.status import PoolStatus, Status
 from hvo.layout.units import format_size
 
-_HEADINGS = ("size", "node", "pages", "free", "in use", "reserved", "surplus", "optimised", "cost", "saved", "possible")
+HEADINGS = ("size", "node", "pages", "free", "in use", "reserved", "surplus", "optimised", "cost", "saved", "possible")
+"""What `pool_cells` gives, cell by cell."""
 _INDENT = "  "
 
 
@@ -13,10 +14,10 @@ def status_lines(status: Status) -> Iterator[str]:
     """The lines of the report: the kernel, the pools, the memory map, and what to do."""
     yield from _kernel(status)
     yield ""
-    yield from columns([_HEADINGS, *(_row(row) for row in status.pools)]) if status.pools else ("no HugeTLB pools",)
-    yield from _intervals(status)
+    yield from columns([HEADINGS, *(pool_cells(row) for row in status.pools)]) if status.pools else ("no HugeTLB pools",)
+    yield from interval_lines(status)
     yield ""
-    yield _memmap(status)
+    yield memmap_line(status)
     for number, advice in enumerate(status.advice, 1):
         gain = f" (up to {format_size(advice.gain)})" if advice.gain else ""
         yield f"{number}. {advice.text}{gain}"
@@ -35,13 +36,18 @@ def columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
 def _kernel(status: Status) -> Iterator[str]:
     kernel = status.kernel
     yield f"kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages"
-    state = "cannot optimise" if not kernel.supports else "on" if kernel.enabled else "off"
-    yield f"optimisation: {state} ({kernel.reason})"
+    yield f"optimisation: {state(status)} ({kernel.reason})"
     for defect in kernel.defects:
         yield f"WARNING: known defect {defect.id}: {defect.summary}"
 
 
-def _row(row: PoolStatus) -> tuple[str, ...]:
+def state(status: Status) -> str:
+    """Whether the optimisation is on, in a word or two."""
+    return "cannot optimise" if not status.kernel.supports else "on" if status.kernel.enabled else "off"
+
+
+def pool_cells(row: PoolStatus) -> tuple[str, ...]:
+    """The cells of one pool, under `HEADINGS`."""
     pool = row.pool
     counts = (pool.pages, pool.free, pool.in_use, "" if pool.reserved is None else pool.reserved, pool.surplus)
     optimised = _bounds((row.optimized.low, row.optimized.high), str)
@@ -55,13 +61,14 @@ def _bounds(bounds: tuple[int, int], form: Callable[[int], str]) -> str:
     return low if low == high else f"{low}..{high}"
 
 
-def _intervals(status: Status) -> Iterator[str]:
+def interval_lines(status: Status) -> Iterator[str]:
     """Why what is shown as an interval is one."""
     reasons = {row.optimized.reason for row in status.pools if row.optimized.exact is None}
     yield from (f"{_INDENT}how many are optimised is known within bounds only: {reason}" for reason in sorted(reasons))
 
 
-def _memmap(status: Status) -> str:
+def memmap_line(status: Status) -> str:
+    """What the kernel counts of the memory map."""
     memmap = status.memmap
     if memmap.memmap is None or memmap.boot is None or memmap.runtime is None:
         return f"struct pages: not counted by this kernel; MemTotal {format_size(memmap.mem_total)}"

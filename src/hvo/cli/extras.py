@@ -1,0 +1,26 @@
+"""Commands that need a library of an extra say so in one line when it is not installed."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import click
+
+
+@contextmanager
+def needs(command: str, library: str) -> Generator[None]:
+    """Import what `command` needs of `library` in the block; without the library the command ends with 2 and one line.
+
+    The extra of the package has the name of the command.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != library:
+            raise
+        _leave(command, library)
+
+
+def _leave(command: str, library: str) -> NoReturn:
+    click.echo(f"hvo {command} needs {library.replace('_', '-')}: pip install 'hvo[{command}]'", err=True)
+    click.get_current_context().exit(2)

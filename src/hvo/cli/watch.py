@@ -1,0 +1,40 @@
+"""`hvo watch`: pools, counters and the saving of this host, live on a terminal."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from hvo.cli.extras import needs
+from hvo.cli.host_options import host_options
+from hvo.cli.output import print_json
+from hvo.errors import HvoError
+
+_HOST = Path("/")
+
+
+@click.command("watch")
+@click.option("--interval", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, metavar="SECONDS", help="Time between looks.")
+@click.option("--audit", metavar="TARGET", help="Memory whose vmemmap is shown: `live` (the default on this host) or a core.")
+@host_options
+def command(interval: float, audit: str | None, root: Path, json: bool) -> None:
+    """Watch the HugeTLB pools of this host, the kernel's counters, what is saved over time, and the map of the vmemmap.
+
+    Reads only; the map takes root and /proc/kcore. q or Ctrl-C ends it, r looks at once. NO_COLOR leaves colours out. With --json it prints
+    what it would show now, and ends.
+    """
+    from hvo.host.tree import Tree
+    from hvo.host.watching import Watcher, read_map
+
+    watcher = Watcher(Tree(root))
+    target = audit or ("live" if root == _HOST else None)
+    if json:
+        print_json({"status": watcher.look().to_json(), "vmemmap": read_map(target).to_json()})
+        return
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise HvoError("watch: expected a terminal; hvo status prints the same once, hvo watch --json as an object")
+    with needs("watch", "textual"):
+        from hvo.report.watch import WatchApp
+    watcher.look()  # a host that cannot be read is an error before the screen is taken
+    watcher.history.clear()
+    WatchApp(watcher, interval, target).run()
