@@ -18,11 +18,11 @@ from hvo.host import journal as journals
 from hvo.host import procfs
 from hvo.host.convert import convert, resume, undo
 from hvo.host.gate import PERSISTENT, switch
-from hvo.host.headroom import deal
 from hvo.host.kernel import GATE
 from hvo.host.refill import restore
 from hvo.host.resize import resize
 from hvo.host.status import read_status
+from hvo.layout.deal import deal
 
 SIZE = 2 * MIB
 NODE0 = "node0/hugepages/hugepages-2048kB/nr_hugepages"

@@ -11,6 +11,7 @@ from hvo.host.kernel import Kernel
 from hvo.host.optimized import Estimate, of_node
 from hvo.host.pools import Pool
 from hvo.host.tree import Tree
+from hvo.layout.deal import deal
 from hvo.layout.units import format_size
 
 
@@ -57,14 +58,3 @@ def available_per_node(tree: Tree, kernel: Kernel) -> dict[int, int]:
         if zone.holds_kernel_pages:
             free[zone.node] = free.get(zone.node, 0) + max(0, zone.free - zone.low) * kernel.page_size
     return free
-
-
-def deal(free: dict[int, int], pages: int) -> dict[int, int]:
-    """How many of `pages` come from each node when every node gives one in turn, as long as it has any free."""
-    taken = dict.fromkeys(free, 0)
-    while pages and (open_nodes := [node for node in free if taken[node] < free[node]]):
-        share = max(1, min(pages // len(open_nodes), min(free[node] - taken[node] for node in open_nodes)))
-        for node in open_nodes[:pages]:
-            taken[node] += share
-            pages -= share
-    return taken

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from hvo.errors import HvoError
 from hvo.host import procfs
-from hvo.host.releases import Defect, Version, known_defects, lacking_reason, upstream_version
 from hvo.host.tree import Tree
 from hvo.layout.geometry import GEOMETRIES
+from hvo.layout.releases import Defect, Version, known_defects, lacking_reason, upstream_version
 
 GATE = "/proc/sys/vm/hugetlb_optimize_vmemmap"
 """The run-time switch, from 5.19."""
