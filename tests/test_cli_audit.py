@@ -59,7 +59,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.loads += [value for key, value in attrs if key in ("src", "href")]
-        self._inside = ("id", "data") in attrs
+        self._inside = ("id", "results") in attrs
 
     def handle_data(self, data):
         self.data += data if self._inside else ""
@@ -76,12 +76,13 @@ def test_html(tmp_path):
     parser = _Page()
     parser.feed(text)
     assert not parser.loads
-    assert "http" not in text
-    data = json.loads(parser.data)
-    assert len(data["start"]) * data["frames"] * data["page"] == 8 << 27
-    assert text.count("<tr data-pfn=") == 50
-    assert data["kind"].count(4) == 50
-    assert {len(shares) for shares in data["shares"]} == {5}
+    assert "://" not in text
+    (data,) = json.loads(parser.data)
+    cells = data["cells"]
+    assert len(cells["start"]) * cells["frames"] * data["page_size"] == 8 << 27
+    assert sum(share > 0 for share in cells["findings"]) == text.count('<i class="finding">') == 50
+    assert text.count('<span class="bad">error</span>') == 50
+    assert len({len(cells[name]) for name in ("start", "outside", "own", "shared", "findings", "unmapped")}) == 1
 
 
 def test_html_escapes_what_a_core_says(tmp_path):

@@ -13,6 +13,10 @@ from hvo.audit.layout import Layout
 from hvo.audit.outside import LostPage
 from hvo.kernel.sections import Pfns
 
+SHARES = ("outside", "own", "shared", "findings", "unmapped")
+"""What `Cells.shares` counts, as the JSON form names it."""
+_DIGITS = 6  # one vmemmap page of a million in a part can still be seen
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -69,6 +73,11 @@ class Cells:
     start: Pfns
     shares: NDArray[np.float32]
 
+    def to_json(self) -> dict[str, Any]:
+        """The object of `hvo audit --json`: a list for each kind of share, with an element a part."""
+        columns = np.round(self.shares.T.astype(np.float64), _DIGITS).tolist()
+        return {"frames": self.frames, "start": self.start.tolist(), **dict(zip(SHARES, columns, strict=True))}
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -100,5 +109,5 @@ class Audit:
             "layout": self.layout, "sections": self.sections, "table_cost": self.table_cost,
             "saved": sum(pool.counts.saved for pool in self.pools), "possible": sum(pool.counts.possible for pool in self.pools),
             "pools": [pool.to_json() for pool in self.pools], "lost": lost, "findings": [finding.to_json() for finding in self.findings],
-            "missing": list(self.missing),
+            "missing": list(self.missing), "cells": self.cells.to_json(),
         }  # fmt: skip

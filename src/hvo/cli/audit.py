@@ -1,15 +1,15 @@
 """`hvo audit`: which huge pages are optimised, and is the vmemmap sound."""
 
-import json as json_format
 from pathlib import Path
 
 import click
 
-from hvo.cli.options import TARGET
+from hvo.cli.options import TARGET, files
+from hvo.cli.output import print_json, write_results_page
 
 
 @click.command("audit")
-@click.argument("target")
+@click.argument("target", shell_complete=files)
 @click.option("--html", type=TARGET, help="Write a page for a browser: the map of the vmemmap, the table and the findings.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
@@ -26,11 +26,9 @@ def command(ctx: click.Context, target: str, html: Path | None, json: bool) -> N
     with progress() as announce:
         result = audit(open_target(target, announce), announce)
     if html is not None:
-        from hvo.report.audit_html import audit_page
-
-        html.write_text(audit_page(result, target), encoding="utf-8")
+        write_results_page(html, result.to_json())
     if json:
-        click.echo(json_format.dumps(result.to_json()))
+        print_json(result.to_json())
     else:
         from hvo.report.audit import print_audit
 

@@ -1,14 +1,18 @@
 """`hvo check`: the interleaving that breaks a protocol, or the bounds within which there is none."""
 
-import json as json_format
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from hvo.cli.options import TARGET
+from hvo.cli.output import print_json, write_page
 from hvo.errors import HvoError
 
 if TYPE_CHECKING:
     from hvo.check.explore import Options
+    from hvo.check.hazards import Case
+    from hvo.check.jobs import Result
     from hvo.check.rules import Rules
 
 
@@ -20,31 +24,43 @@ if TYPE_CHECKING:
 @click.option("--states", type=click.IntRange(min=1), default=2_000_000, show_default=True, help="States to look at in each job, at most.")
 @click.option("--seconds", type=click.FloatRange(min=0), default=600.0, show_default=True, help="Seconds for each job, at most.")
 @click.option("--plain", is_flag=True, help="Search without reductions.")
-@click.option("--replay", metavar="TOKEN", help="Run one found run again, and show it step by step.")
+@click.option("--scheduler", metavar="ADDRESS", help="Run the jobs on the Dask cluster with this scheduler.  [default: processes here]")
+@click.option("--html", type=TARGET, help="Write a page with the matrix, and every violation to step through, to this file.")
+@click.option("--replay", metavar="TOKEN", help="Run one found run again, also on bytes, and show it step by step.")
 @click.option("--mermaid", is_flag=True, help="With --replay: as a Mermaid sequence diagram.")
+@click.option("--dump", is_flag=True, help="With --replay: the page tables in the end, as the kernel dumps them and entry by entry.")
+@click.option("--litmus", metavar="FILE", multiple=True, help="Read herd's AArch64 litmus tests, and print herd's flag and outcomes.")
 @click.option("--arm64-proposals", is_flag=True, help="Compare the proposals for arm64.")
 @click.option("--mutants", is_flag=True, help="Leave things out of the protocols, and show whether that is noticed.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def command(
     ctx: click.Context, protocols: tuple[str, ...], arch: str | None, hazards: tuple[str, ...], cpus: int | None, states: int,
-    seconds: float, plain: bool, replay: str | None, mermaid: bool, arm64_proposals: bool, mutants: bool, json: bool,
+    seconds: float, plain: bool, scheduler: str | None, html: Path | None, replay: str | None, mermaid: bool, dump: bool,
+    litmus: tuple[str, ...], arm64_proposals: bool, mutants: bool, json: bool,
 ) -> None:  # fmt: skip
     """Search every interleaving of a protocol's steps with those of others, under the rules of the architecture.
 
-    PROTOCOL is a kernel era with fixes more (+NAME) or less (-NAME): 5.18, 7.1-publish-tail. Without one, the benchmark of hazards that
-    really happened is checked, in the variants that have them and in those that do not. Exits 1 when anything asked about is unsafe.
+    PROTOCOL is a kernel era with fixes more (+NAME) or less (-NAME): 5.18, 7.1-publish-tail; or the path of a file with a protocol of your
+    own (docs/own-protocol.md). Without one, the benchmark of hazards that really happened is checked, in the variants that have them and in
+    those that do not. Exits 1 when anything asked about is unsafe.
     """
     from hvo.check.explore import Options
 
     options = Options(reduce=not plain, symmetry=not plain, most_states=states, seconds=seconds)
+    if (mermaid or dump) and replay is None:
+        raise click.UsageError("--mermaid and --dump show a run: give one with --replay TOKEN")
     if replay is not None:
-        ctx.exit(_replay(replay, mermaid, json))
+        ctx.exit(_replay(replay, mermaid, dump, json))
+    if litmus:
+        ctx.exit(_litmus(litmus, json))
     if arm64_proposals:
         ctx.exit(_proposals(options, json))
     if mutants:
         ctx.exit(_mutants(protocols, options, json))
-    ctx.exit(_check(protocols, _machine(arch), hazards, cpus, options, json))
+    from hvo.check.questions import asked
+
+    ctx.exit(_check(asked(protocols, _machine(arch), hazards, cpus), options, scheduler, html, json))
 
 
 def _machine(text: str | None) -> "Rules | None":
@@ -58,53 +74,77 @@ def _machine(text: str | None) -> "Rules | None":
     return rules
 
 
-def _check(
-    protocols: tuple[str, ...], arch: "Rules | None", hazards: tuple[str, ...], cpus: int | None, options: "Options", json: bool
-) -> int:  # fmt: skip
-    from hvo.check.jobs import Interrupted, asked, check_all
-    from hvo.report.check import console, print_results, print_violations
-    from hvo.report.progress import progress
+def _check(cases: "list[Case]", options: "Options", scheduler: str | None, html: Path | None, json: bool) -> int:
+    from hvo.check.many import Interrupted
 
-    cases = asked(protocols, arch, hazards, cpus)
-    interrupted = False
-    with progress() as announce:
-        try:
-            results = check_all(cases, options, announce=lambda done, all_: announce(f"checked {done} of {all_}"))
-        except Interrupted as ended:
-            results, interrupted = ended.results, True
-    if json:
-        click.echo(json_format.dumps({"results": [result.to_json() for result in results]}))
-    else:
-        print_results(results, console())
-        print_violations(results, console())
+    results, interrupted = [], False
+    try:
+        results = _results(cases, options, scheduler)
+    except Interrupted as ended:
+        results, interrupted = ended.results, True
+    _show(results, json)
+    if html is not None:
+        from hvo.report.check_html import check_page
+
+        write_page(html, check_page(results))
     if interrupted:
+        click.echo(f"interrupted: {len(cases) - len(results)} of {len(cases)} jobs were not looked at", err=True)
         raise click.Abort
     return 1 if any(result.verdict == "unsafe" for result in results) else 0
 
 
-def _replay(token: str, as_mermaid: bool, json: bool) -> int:
-    from dataclasses import asdict
+def _results(cases: "list[Case]", options: "Options", scheduler: str | None) -> "list[Result]":
+    """One job is done here, where an interrupt still shows what it has found; several on the cluster or in processes of their own."""
+    from hvo.check.many import check_all, dask, processes
+    from hvo.report.progress import progress
 
-    from hvo.check.jobs import replayed
-    from hvo.report.check import console, mermaid, print_trace
+    with progress() as announce:
+        if scheduler is None and len(cases) == 1:
+            return check_all(cases, options, None, announce)
+        with dask(scheduler) if scheduler is not None else processes() as executor:
+            return check_all(cases, options, executor, announce)
 
-    case, trace = replayed(token)
+
+def _show(results: "list[Result]", json: bool) -> None:
+    from hvo.report.check import console, print_matrix, print_results, print_violations
+
     if json:
-        click.echo(json_format.dumps({"protocol": case.protocol, "arch": case.rules.name, "steps": [asdict(step) for step in trace]}))
+        print_json({"results": [result.to_json() for result in results]})
+        return
+    print_matrix(results, console())
+    print_results(results, console())
+    print_violations(results, console())
+
+
+def _replay(token: str, as_mermaid: bool, dump: bool, json: bool) -> int:
+    from hvo.check.jobs import rerun
+    from hvo.check.replica import differences, on_bytes
+    from hvo.report.check import console
+    from hvo.report.check_trace import mermaid, print_replica, print_trace, run_json, tables_text
+
+    run = rerun(token)
+    replica = on_bytes(run)
+    different = list(differences(run, replica))
+    if json:
+        print_json(run_json(run, replica, different))
     elif as_mermaid:
-        click.echo(mermaid(case.scenario, trace), nl=False)
+        click.echo(mermaid(run), nl=False)
     else:
-        print_trace(case.scenario, trace, console())
-    return 1 if any(step.violated for step in trace) else 0
+        print_trace(run, console())
+        print_replica(replica, different, console())
+    if dump and not json:
+        click.echo(tables_text(replica), nl=False)
+    return 1 if different or run.ending or any(step.violated for step in run.steps) else 0
 
 
 def _proposals(options: "Options", json: bool) -> int:
-    from hvo.check.proposals import LETTERS, compare
-    from hvo.report.check import console, print_proposals
+    from hvo.check.comparison import compare_all
+    from hvo.report.check import console
+    from hvo.report.check_proposals import print_proposals
 
-    rows = [compare(letter, options) for letter in LETTERS]
+    rows = compare_all(options)
     if json:
-        click.echo(json_format.dumps({"proposals": [row.to_json() for row in rows]}))
+        print_json({"proposals": [row.to_json() for row in rows]})
     else:
         print_proposals(rows, console())
     return 0 if all(row.safe for row in rows) else 1
@@ -116,7 +156,19 @@ def _mutants(protocols: tuple[str, ...], options: "Options", json: bool) -> int:
 
     rows = compare_mutants(protocols, options)
     if json:
-        click.echo(json_format.dumps({"mutants": [row._asdict() for row in rows]}))
+        print_json({"mutants": [row._asdict() for row in rows]})
     else:
         print_mutants(rows, console())
     return 0
+
+
+def _litmus(files: tuple[str, ...], json: bool) -> int:
+    from hvo.check.litmus.run import run_files
+    from hvo.report.litmus import litmus_text
+
+    results = run_files(files)
+    if json:
+        print_json({"litmus": [result.to_json() for result in results]})
+    else:
+        click.echo(litmus_text(results), nl=False)
+    return 1 if any(result.flags for result in results) else 0

@@ -12,18 +12,24 @@ from typing import Any, NoReturn, cast
 import click
 
 from hvo import __version__
+from hvo.cli.output import ARGUMENTS
 from hvo.errors import HvoError
 
 COMMANDS = {
     "audit": "Which huge pages are optimised in a core or the running kernel, and is the vmemmap sound.",
     "check": "Find the interleaving that breaks a protocol, or the bounds within which there is none.",
+    "plan": "Plan pools on a machine that need not exist: what struct pages cost, what is saved, what undoing takes.",
     "ptdump": "Print the kernel's own page-table dump of a core or the running kernel.",
+    "report": "Make one page for a browser of what other commands found.",
     "run": "Build a machine, optimise a HugeTLB pool on it, and measure every promise.",
     "status": "Show what struct pages cost on this host, what is saved, and what to do.",
     "enable": "Switch the optimisation on, now and on request at every boot.",
     "disable": "Switch the optimisation off, now and on request at every boot.",
     "resize": "Set the size of a HugeTLB pool, predicted before and verified after.",
     "convert": "Rebuild the free pages of a HugeTLB pool, so that they become optimised.",
+    "watch": "Watch pools, counters and the saving of this host live on a terminal.",
+    "export": "Export the state of this host as Prometheus metrics.",
+    "bench-host": "Measure what optimising a HugeTLB page costs on this host.",
 }
 """Every subcommand, which is `command` in the module of its name, and what it does in a line."""
 _INTERRUPTED = 130  # what shells report for SIGINT
@@ -32,13 +38,18 @@ _INTERRUPTED = 130  # what shells report for SIGINT
 class Hvo(click.Group):
     """The group of all commands."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note all arguments as they were given, for results that say what made them."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command `cmd_name`, imported now."""
-        return import_module(f"hvo.cli.{cmd_name}").command if cmd_name in COMMANDS else None
+        return import_module(f"hvo.cli.{cmd_name.replace('-', '_')}").command if cmd_name in COMMANDS else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that `args` names; a usage error that lists those there are."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from hvo.errors import HvoError
 from hvo.layout.units import parse_size
@@ -46,6 +47,11 @@ EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path
 """A file that is read."""
 
 
+def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For `shell_complete=` of a parameter that takes a file, and not only that: the shell offers its files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 class Target(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - generic since click 8.4
     """A file that is going to be written: it is found out before the work begins whether that can be done."""
 
@@ -64,6 +70,10 @@ class Target(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - g
         except OSError as error:
             self.fail(f"cannot write {value}: {error.strerror}", param, ctx)
         return path
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The shell's files."""
+        return files(ctx, param, incomplete)
 
 
 TARGET = Target()

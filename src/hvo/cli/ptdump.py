@@ -2,9 +2,12 @@
 
 import click
 
+from hvo.cli.options import files
+from hvo.cli.output import print_json
+
 
 @click.command("ptdump")
-@click.argument("target")
+@click.argument("target", shell_complete=files)
 @click.option("--region", type=click.Choice(["vmemmap"]), default="vmemmap", show_default=True, help="Part of the kernel's address space.")
 @click.option("--json", is_flag=True, help="Print one JSON object: the region, and the dump as a list of lines.")
 def command(target: str, region: str, json: bool) -> None:
@@ -12,7 +15,6 @@ def command(target: str, region: str, json: bool) -> None:
 
     TARGET is a core (ELF or kdump-compressed, also packed as .xz or .zst), a machine that `hvo run --save` wrote, or `live`.
     """
-    import json as json_format
 
     from hvo.actors.ptdump import vmemmap_region
     from hvo.audit.constants import check_constants
@@ -29,6 +31,6 @@ def command(target: str, region: str, json: bool) -> None:
         part = vmemmap_region(image)
         text = dump_text(memory, image.format, image.root, part)
     if json:
-        click.echo(json_format.dumps({"region": region, "start": part.start, "end": part.end, "lines": text.splitlines()}))
+        print_json({"region": region, "start": part.start, "end": part.end, "lines": text.splitlines()})
     else:
         click.echo(text, nl=False)

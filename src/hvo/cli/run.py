@@ -1,12 +1,12 @@
 """`hvo run`: the mechanism on a simulated machine, from the pool to the promises."""
 
-import json as json_format
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hvo.cli.options import ERA, EXISTING, SIZE, TARGET
+from hvo.cli.output import print_json, write_results_page
 
 if TYPE_CHECKING:
     from hvo.machine.results import RunResult
@@ -66,11 +66,9 @@ def _check_together(ctx: click.Context, pages: int | None, fill: bool, like: Pat
 
 def _show(result: "RunResult", html: Path | None, json: bool) -> None:
     if html is not None:
-        from hvo.report.html import run_page
-
-        html.write_text(run_page(result), encoding="utf-8")
+        write_results_page(html, result.to_json())
     if json:
-        click.echo(json_format.dumps(result.to_json()))
+        print_json(result.to_json())
         return
     from hvo.report.run import print_run
 

@@ -1,11 +1,11 @@
 """`hvo status`: what struct pages cost on this host, what is saved, and what to do."""
 
-import json as json_format
 from pathlib import Path
 
 import click
 
 from hvo.cli.host_options import host_options
+from hvo.cli.output import print_json
 
 
 @click.command("status")
@@ -21,7 +21,7 @@ def command(audit: str | None, root: Path, json: bool) -> None:
 
     status = read_status(Tree(root), audit)
     if json:
-        click.echo(json_format.dumps(status.to_json()))
+        print_json(status.to_json())
         return
     from hvo.report.status import status_lines
 

@@ -85,6 +85,8 @@ class RunResult:
         out = {
             "machine": asdict(self.machine), "era": self.era, "pool": asdict(self.pool), "memmap_before": self.before.bytes,
             "memmap_after": self.after.bytes, "saved": self.saved, "table_cost": self.table_cost,
+            "vmemmap": {"before": asdict(self.before), "after": asdict(self.after), "restored": asdict(self.restored)},
+            "sample": self.sample,
             "promises": [asdict(promise) for promise in self.promises], "seconds": asdict(self.seconds),
         }  # fmt: skip
         if self.snapshots is not None:

@@ -9,11 +9,12 @@ POOL_COLUMNS = (
     "size", "node", "pages", "optimised", "partly", "flagged", "free", "vmemmap pages each", "frames behind", "saved", "possible",
 )  # fmt: skip
 """Headings of the table of pools; all but the first two are numbers."""
-_LAYOUTS = {
+LAYOUTS = {
     "none": "no HugeTLB page is optimised", "two-kept": "two vmemmap pages are kept, the second one's frame is shared (5.14 to 5.17)",
     "head-shared": "the head's frame is shared by its tails (5.18 to 7.0)",
     "tail-shared": "the HugeTLB pages of a zone share tails (since 7.1)",
 }  # fmt: skip
+"""What the layouts are, in words."""
 
 
 def pool_rows(audit: Audit) -> Iterator[tuple[str, ...]]:
@@ -37,7 +38,7 @@ def _sizes(counts: Counts) -> tuple[str, str]:
 def summary(audit: Audit) -> Iterator[tuple[str, str]]:
     """What was audited and what came out: names and values."""
     yield "kernel", f"{audit.kernel}, {audit.arch}, {format_size(audit.page_size)} pages, {audit.sections} memory sections"
-    yield "layout", f"{audit.layout}: {_LAYOUTS[audit.layout]}"
+    yield "layout", f"{audit.layout}: {LAYOUTS[audit.layout]}"
     yield "saved", format_size(sum(pool.counts.saved for pool in audit.pools))
     yield "possible", format_size(sum(pool.counts.possible for pool in audit.pools))
     yield "tables", f"{format_size(audit.table_cost)} for split leaves"

@@ -1,6 +1,7 @@
-"""What `hvo check` shows on a terminal, and a run as a sequence diagram: one lane a CPU, time downwards."""
+"""What `hvo check` shows on a terminal."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -8,18 +9,45 @@ from rich.table import Table
 from rich.text import Text
 
 from hvo.check.jobs import Result
+from hvo.check.matrix import Matrix, matrix_of
 from hvo.check.mutants import MutantRow
-from hvo.check.proposals import Row
-from hvo.check.scenario import Scenario
-from hvo.check.trace import TraceStep
 
 _PIPED_WIDTH = 180
 _STYLE = {"safe": "green", "unsafe": "bold red", "unfinished": "yellow"}
+_MUTANT_STYLE = {"noticed": "green", "redundant": "", "hole": "yellow", "unexplained": "bold red"}
 
 
 def console() -> Console:
     """Where to print: as wide as the terminal, and wide enough where there is none."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+_MARKS = {"safe": ("✓", "green"), "unsafe": ("✗", "bold red"), "unfinished": ("?", "yellow"), None: ("", "")}
+
+
+def print_matrix(results: Sequence[Result], out: Console) -> None:
+    """Protocols down, hazards across, in as many parts as the width asks for; nothing where one line says it all."""
+    matrix = matrix_of(results)
+    if len(matrix.rows) * len(matrix.columns) < 2:
+        return
+    first = max(len(f"{protocol} {machine}") for protocol, machine in matrix.rows) + 3
+    each = max(len(column) for column in matrix.columns) + 2
+    fit = max((out.width - first) // each, 1)
+    for start in range(0, len(matrix.columns), fit):
+        out.print(_part(matrix, matrix.columns[start : start + fit]))
+    out.print(Text("✓ safe  ✗ unsafe  ? unfinished", style="dim"))
+    out.print()
+
+
+def _part(matrix: Matrix, columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("protocol", "machine", *columns):
+        table.add_column(name, no_wrap=True)
+    for row in matrix.rows:
+        verdicts = [matrix.verdict(row, column) for column in columns]
+        if any(verdicts):
+            table.add_row(*row, *(Text(*_MARKS[verdict]) for verdict in verdicts))
+    return table
 
 
 def print_results(results: Sequence[Result], out: Console) -> None:
@@ -49,66 +77,17 @@ def print_violations(results: Iterable[Result], out: Console) -> None:
             out.print(f"hvo check --replay {first.token}", soft_wrap=True)
 
 
-def print_trace(scenario: Scenario, trace: Sequence[TraceStep], out: Console) -> None:
-    """A run step by step, each in the lane of its CPU, with what it changed below it."""
-    table = Table(show_lines=False, pad_edge=False)
-    table.add_column("", justify="right")
-    for number, actor in enumerate(scenario.actors):
-        table.add_column(f"CPU {number + 1}: {actor.letter} {actor.role}")
-    for number, step in enumerate(trace, 1):
-        cells = [Text() for _ in scenario.actors]
-        cells[step.cpu] = _cell(step)
-        table.add_row(str(number), *cells)
-    out.print(table)
-
-
-def _cell(step: TraceStep) -> Text:
-    text = Text(step.text, style="bold red" if step.violated else "")
-    for change in step.changes:
-        text.append(f"\n  {change}", style="dim")
-    for rule, message in step.violated:
-        text.append(f"\n! {rule}: {message}", style="bold red")
-    return text
-
-
-def mermaid(scenario: Scenario, trace: Sequence[TraceStep]) -> str:
-    """The run as a Mermaid sequence diagram."""
-    lines = ["sequenceDiagram"]
-    lines += [f"  participant C{i} as {actor.letter} {_plain(actor.role)}" for i, actor in enumerate(scenario.actors)]
-    lines.append("  participant M as memory and TLBs")
-    for step in trace:
-        lines.append(f"  C{step.cpu}->>M: {_plain(step.text)}")
-        lines += [f"  Note over M: {_plain(change)}" for change in step.changes]
-        lines += [f"  Note over C{step.cpu},M: VIOLATED {rule} - {_plain(message)}" for rule, message in step.violated]
-    return "\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    """Without what Mermaid takes for its own."""
-    return text.replace(";", ",").replace(":", " ").replace("#", " ")
-
-
-def print_proposals(rows: Sequence[Row], out: Console) -> None:
-    """The proposals for arm64, one line each."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "proposal", "verdict", "why", "needs", "invalidations", "CPU stops", "steps held", "steps broken", "fails half-way"):
-        table.add_column(name)
-    for row in rows:
-        found = [f"{v.property}: {v.message}" for _, result in row.results for v in result.violations[:1]]
-        verdict = "safe" if row.safe else "unsafe"
-        counts = [str(n) for n in (row.invalidations, row.stops, row.held, row.broken)]
-        table.add_row(
-            row.letter, row.title, Text(verdict, _STYLE[verdict]), "; ".join(found), row.needs, *counts, "yes" if row.partial else "no"
-        )
-    out.print(table)
-
-
 def print_mutants(rows: Sequence[MutantRow], out: Console) -> None:
-    """Each mutant: noticed by what, or what is believed."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("protocol", "without", "noticed", "where, or what is believed"):
-        table.add_column(name)
-    for row in rows:
-        noticed = Text(", ".join(row.noticed), style="green") if row.noticed else Text("no", style="yellow")
-        table.add_row(row.protocol, row.mutant, noticed, row.scenario or row.believed)
-    out.print(table)
+    """Each mutant: noticed by what, where and after how many steps, or what is believed; protocol by protocol."""
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        table = Table(box=None, pad_edge=False, title=protocol, title_justify="left", title_style="bold")
+        for name in ("of", "mutant", "verdict", "by", "steps", "where, or why that is believed"):
+            table.add_column(name, justify="right" if name == "steps" else "left")
+        for row in rows:
+            if row.protocol == protocol:
+                verdict = Text(row.verdict, _MUTANT_STYLE[row.verdict])
+                steps, where = "" if row.steps is None else str(row.steps), row.scenario or row.believed or ""
+                table.add_row(row.role, row.mutant, verdict, ", ".join(row.noticed), steps, where)
+        out.print(table)
+    counted = Counter(row.verdict for row in rows)
+    out.print(", ".join(f"{count} {verdict}" for verdict, count in counted.items()))

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.audit.cells import KINDS
-from hvo.audit.result import Audit, Cells
+from hvo.audit.result import Cells
 
 
 class Mark(NamedTuple):
-    """How a kind of cell is drawn: a character, its colour on a terminal and in a page."""
+    """How a kind of cell is drawn: a character, its colour on a terminal, and the class of the style sheet in a page."""
 
     name: str
     character: str
@@ -21,9 +21,9 @@ class Mark(NamedTuple):
 
 _OUTSIDE, _OWN, _SHARED, _FINDING, _HOLE = range(len(KINDS))
 MARKS = (
-    Mark("no huge page", "·", "dim", "#d5dbe3"), Mark("huge, not optimised", "█", "blue", "#2b6cb0"),
-    Mark("mixed", "▓", "cyan", "#38a3a5"), Mark("optimised", "░", "green", "#9ad0a5"), Mark("finding", "✗", "bold red", "#c53030"),
-    Mark("not mapped", " ", "default", "#ffffff"),
+    Mark("no huge page", "·", "dim", "outside"), Mark("huge, not optimised", "█", "blue", "own"),
+    Mark("mixed", "▓", "cyan", "mixed"), Mark("optimised", "░", "green", "optimised"), Mark("finding", "✗", "bold red", "finding"),
+    Mark("not mapped", " ", "default", "unmapped"),
 )  # fmt: skip
 """Kinds of cells, by the numbers that `kinds` gives."""
 ROW = 64
@@ -72,6 +72,6 @@ def _stretches(cells: Cells) -> list[tuple[int, int]]:
     return list(zip([0, *cuts], [*cuts, len(cells.start)], strict=True))
 
 
-def legend(audit: Audit) -> list[Mark]:
+def legend(cells: Cells) -> list[Mark]:
     """The marks that occur."""
-    return [MARKS[number] for number in np.unique(kinds(audit.cells)).tolist()]
+    return [MARKS[number] for number in np.unique(kinds(cells)).tolist()]
