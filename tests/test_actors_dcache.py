@@ -147,6 +147,18 @@ def test_memory_failure_marks_the_head_of_a_huge_page(variant):
     assert not m.world.locks
 
 
+@ERAS
+def test_errors_move_to_the_broken_pages_when_the_page_is_given_back(variant):
+    """The head's mark goes, and the pages that were recorded are marked themselves, on a vmemmap that is whole again."""
+    m, heads, _ = with_pages(variant)
+    broken = np.append(heads + 9, heads[1] + 400)
+    for pfn in broken.tolist():
+        m.run(memory_failure(m.world.vmemmap, pfn))
+    m.resize("2MiB", 0)
+    assert load(m, broken, "hwpoison").all()
+    assert not load(m, heads, "hwpoison").any()
+
+
 def test_memory_failure_marks_an_ordinary_page_itself():
     m = machine()
     pfn = int(m.plan.nodes[0].memory[0]) + 5

@@ -1,12 +1,19 @@
 """The command: its contract, its exit status, and the run shown again."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from hvo.check.jobs import Interrupted, asked, check_all
+from hvo.check.many import Interrupted, check_all
+from hvo.check.questions import asked
 from hvo.cli.check import command
 from hvo.errors import HvoError
 
@@ -67,10 +74,108 @@ def test_interrupted_work_shows_what_is_known():
     """Ctrl-C after the first of several jobs: its result is there, and no other is waited for."""
     cases = asked([], None, ["H12", "H10"], None)
 
-    def interrupt(done: int, jobs: int) -> None:
+    def interrupt(told: str) -> None:
         raise KeyboardInterrupt
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(Interrupted) as ended:
         check_all(cases, None, pool, interrupt)
     assert 1 <= len(ended.value.results) <= len(cases)
     assert ended.value.results[0].case == cases[0]
+
+
+def test_an_interrupted_search_shows_what_it_found():
+    """Ctrl-C within a job that is done here: its result so far, which is never `safe`."""
+    (case,) = asked(["6.2"], None, ["H17"], None)[:1]
+
+    def interrupt(told: str) -> None:
+        if int(told.split()[-2]) > 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as ended:
+        check_all([case], None, None, interrupt)
+    (result,) = ended.value.results
+    assert result.verdict == "unfinished"
+    assert "interrupted at" in result.bounds
+    assert result.states > 100
+
+
+LONG = """
+from hvo.steps.vocabulary import StorePage
+
+def _store(head):
+    for i in range(400):
+        yield StorePage(head, "dcache_clean", i % 2)
+
+def one(v, order, head):
+    yield from _store(head)
+
+def two(v, order, head):
+    yield from _store(head)
+
+def three(v, order, head):
+    yield from _store(head)
+"""
+"""64 million states."""
+
+
+@pytest.mark.parametrize("more", [["7.1"], []], ids=["processes", "here"])
+def test_ctrl_c_on_a_running_command(tmp_path: Path, more: list[str]):
+    """SIGINT to the command while it works: it ends at once with what it knows and status 130, and leaves no process behind."""
+    path = tmp_path / "long.py"
+    path.write_text(LONG)
+    script = "import sys; from hvo.cli.main import main; sys.argv[0] = 'hvo'; main()"
+    arguments = [sys.executable, "-c", script, "check", str(path), *more, "--states", "100000000"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        time.sleep(3)
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all processes
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "hvo: interrupted"
+    assert "Traceback" not in err
+    assert ("7.1" in out) == bool(more)  # the others' results
+    assert ("interrupted at" in out) == (not more)  # its own, as far as it came
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_the_matrix_is_shown():
+    """Protocols down, hazards across, with a mark for each verdict; not for a single cell."""
+    _, output = run("--hazard", "H04", "--hazard", "H05")
+    lines = output.splitlines()
+    assert lines[0].split() == ["protocol", "machine", "H04", "H05"]
+    row = next(line for line in lines if line.startswith("5.14+split-lock-read+split-recheck "))
+    assert "✓" in row
+    assert "✗" in next(line for line in lines if line.startswith("5.18 "))
+    assert "✓ safe" not in run("7.1", "--arch", "x86_64", "--hazard", "H13")[1]
+
+
+def test_a_bound_shows_in_the_matrix():
+    """A search that was stopped is neither safe nor unsafe."""
+    status, output = run("7.1", "6.2", "--arch", "x86_64", "--hazard", "H17", "--states", "50")
+    assert status == 0
+    assert "unfinished" in output
+    assert " ? " in output or output.splitlines()[1].rstrip().endswith("?")
+
+
+def test_a_run_shows_its_tables():
+    """--dump prints the tables that the run on bytes leaves; without a run to show it is a wrong use."""
+    _, output = run("5.18", "--arch", "x86_64", "--hazard", "H05", "--json")
+    token = json.loads(output)["results"][0]["trace"]["token"]
+    status, output = run("--replay", token, "--dump")
+    assert status == 1
+    assert "run again on bytes: the page tables end the same" in output
+    assert "---[ Vmemmap ]---" in output
+    assert "page   7  level" in output
+    assert len(json.loads(run("--replay", token, "--json")[1])["tables"]["entries"]) == 8
+    assert CliRunner().invoke(command, ["--dump"]).exit_code == 2
+
+
+def test_a_page_is_written(tmp_path: Path):
+    """--html writes the page beside what is printed, and is refused before the work where it cannot be written."""
+    path = tmp_path / "check.html"
+    status, output = run("--hazard", "H12", "--html", str(path))
+    assert status == 1
+    assert "unsafe" in output
+    assert path.read_text().startswith("<!doctype html>")
+    assert CliRunner().invoke(command, ["--hazard", "H12", "--html", str(tmp_path / "no/check.html")]).exit_code == 2

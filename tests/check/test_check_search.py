@@ -1,16 +1,42 @@
 """The reductions leave nothing out: the plain search finds the same properties, each in as many steps."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from hvo.check import cast as c
+from hvo.check.case import RISCV, X86, Case
+from hvo.check.exercises import PROTOCOLS, exercises
 from hvo.check.explore import Options, explore
-from hvo.check.geometry import Geometry
-from hvo.check.hazards import CASES, X86, Case
+from hvo.check.geometry import BASE, FIRST_FRAME, KERNEL_FRAME, PAGE, PMD_FRAME, STRUCTS, Geometry
+from hvo.check.hazards import CASES
 from hvo.check.jobs import check
 from hvo.check.rules import Rules
 from hvo.check.scenario import Actor, Scenario, build
+from hvo.steps.composite import CopyFrame
+from hvo.steps.vocabulary import (
+    Acquire,
+    AllocateFrame,
+    AwaitInvalidation,
+    EnterReadSection,
+    FreeFrame,
+    Invalidate,
+    InvalidateAll,
+    LeaveReadSection,
+    LoadPage,
+    Lock,
+    ReadBarrier,
+    ReadEntry,
+    ReadPointer,
+    Release,
+    Step,
+    StorePage,
+    SynchronizeReaders,
+    TestPage,
+    WriteBarrier,
+    WriteEntry,
+)
 from hvo.vmemmap.era import parse_variant
 
 PLAIN = Options(reduce=False, symmetry=False)
@@ -34,6 +60,14 @@ def test_reduction_finds_the_same(case: Case):
     if case.scenario.geometry.pages > 1:
         case = replace(case, scenario=replace(case.scenario, geometry=SMALL if case.era.layout.kept_pages == 1 else case.scenario.geometry))
     assert found(case, Options(symmetry=False)) == found(case, PLAIN)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_reduction_finds_the_same_where_memory_is_weak(protocol: str):
+    """In every exercise of one huge page: interrupts, CPUs that are stopped, loads that are reordered."""
+    for case in exercises(protocol):
+        if len(case.scenario.actors) > 1 and case.scenario.geometry.pages == 1:
+            assert found(case, Options(symmetry=False)) == found(case, PLAIN), case.scenario.name
 
 
 @pytest.mark.parametrize("rules", [X86, Rules("arm64")], ids=lambda rules: rules.name)
@@ -68,8 +102,6 @@ def test_a_bound_is_never_safe():
 
 def test_deadlock_is_found():
     """Two actors that take two locks in opposite order."""
-    from hvo.steps.vocabulary import Acquire, Lock
-
     def taking(first: Lock, second: Lock):
         def act(v, g):
             yield Acquire(first)
@@ -81,6 +113,191 @@ def test_deadlock_is_found():
     actors = (Actor("O", "one way", taking(*locks)), Actor("P", "the other way", taking(*reversed(locks))))
     case = Case("H04", "7.1", X86, Scenario("locks", actors, SMALL), "deadlock")
     assert found(case, Options()) == found(case, PLAIN) == [("deadlock", 2)]
+
+
+def alone(*steps: Step, rules: Rules = X86) -> list[tuple[str, int]]:
+    """What is violated by one actor that does `steps`."""
+
+    def act(v, g):
+        yield from steps
+
+    case = Case("H04", "7.1", rules, Scenario("alone", (Actor("O", "alone", act),), SMALL), None)
+    assert found(case, Options()) == found(case, PLAIN)
+    return found(case, Options())
+
+
+@pytest.mark.parametrize("lock", [Lock.PAGE_TABLE, Lock.HUGETLB, Lock.MMAP_WRITE])
+def test_a_lock_taken_twice_is_a_deadlock(lock: Lock):
+    """The actor waits for itself; to take a lock for reading twice is allowed."""
+    assert [rule for rule, _ in alone(Acquire(lock), Acquire(lock))] == ["deadlock"]
+    assert alone(Acquire(Lock.MMAP_READ), Acquire(Lock.MMAP_READ)) == []
+
+
+def test_waiting_for_readers_inside_a_section_is_a_deadlock():
+    """The wait is for the section that the waiting actor is in."""
+    assert [rule for rule, _ in alone(EnterReadSection(), SynchronizeReaders())] == ["deadlock"]
+    assert alone(EnterReadSection(), LeaveReadSection(), SynchronizeReaders()) == []
+
+
+def test_one_that_tries_for_ever_makes_no_progress():
+    """It waits, without a lock, for a flag that nobody sets; with somebody who sets it there is still the run in which that is late."""
+
+    def poll(v, g):
+        while not (yield TestPage(g.head(0), "dcache_clean")):
+            pass
+
+    case = Case("H04", "7.1", X86, Scenario("polls", (Actor("O", "poll", poll),), SMALL), "no-progress")
+    assert [rule for rule, _ in found(case, Options())] == ["no-progress"]
+
+
+def test_a_deadlock_counts_the_steps_before_it():
+    """What an actor did before the step that must wait is part of the run, also where nobody else could tell."""
+    lock = Lock.PAGE_TABLE
+    assert alone(ReadPointer(KERNEL_FRAME * PAGE), Acquire(lock), Acquire(lock)) == [("deadlock", 2)]
+
+
+def test_an_interrupt_cannot_come_while_it_is_masked():
+    """A lock that masks interrupts keeps them out of what it protects; without it they come in between."""
+
+    def breaking(lock: Lock):
+        def act(v, g):
+            address = int(v.address(g.head(0)))
+            location = g.first_reserved(0) * PAGE
+            entry = yield ReadEntry(location, 0)
+            yield Acquire(lock)
+            yield WriteEntry(location, 0, 0, address)
+            yield Invalidate(address, address + PAGE)
+            yield AwaitInvalidation()
+            yield WriteEntry(location, entry.value, 0, address)
+            yield Release(lock)
+
+        return act
+
+    for lock, expected in ((Lock.HUGETLB, []), (Lock.PAGE_TABLE, ["access-invalid"])):
+        actors = Actor("O", "breaks", breaking(lock)), Actor("I", "interrupt", c.read_head, interrupt=True)
+        case = Case("H04", "7.1", Rules("arm64"), Scenario("masked", actors, SMALL, split=True), None)
+        assert [rule for rule, _ in found(case, Options())] == expected
+        assert found(case, Options()) == found(case, PLAIN)
+
+
+# -- what an invalidation reaches --
+
+
+def remapping(flush: Callable[[int], list[Step]]):
+    """An actor that maps vmemmap page 1 onto the frame of page 0, does `flush` of its address, and frees the old frame."""
+
+    def act(v, g):
+        location, address = g.first_reserved(0) * PAGE + 8, int(v.address(g.head(0))) + PAGE
+        entry = yield ReadEntry(location, 0)
+        yield WriteEntry(location, v.leaf_entry(FIRST_FRAME, writable=False), 0, address)
+        yield from flush(address)
+        yield FreeFrame(int(v.pfn(entry.value)), memmap=True)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("flush", "enough"),
+    [
+        (lambda at: [Invalidate(at, at + PAGE), AwaitInvalidation()], True),
+        (lambda at: [InvalidateAll(), AwaitInvalidation()], True),
+        (lambda at: [Invalidate(at, at + PAGE, this_cpu=True), AwaitInvalidation()], False),
+        (lambda at: [InvalidateAll(this_cpu=True)], False),
+        (lambda at: [Invalidate(at + PAGE, at + 2 * PAGE), AwaitInvalidation()], False),
+        (lambda at: [Invalidate(at, at + PAGE)], False),
+    ],
+    ids=["range", "all", "range, this CPU", "all, this CPU", "another page", "not waited for"],
+)
+def test_whose_translations_an_invalidation_drops(flush: Callable[[int], list[Step]], enough: bool):
+    """Those of all CPUs once it is complete, those of one CPU at once, and never those of another page."""
+    scenario = Scenario("remap", (Actor("O", "remap", remapping(flush)),), SMALL, split=True, complete=False)
+    rules = {rule for rule, _ in found(Case("H04", "7.1", X86, scenario, None), Options())}
+    assert ("freed-while-cached" in rules) is not enough
+
+
+@pytest.mark.parametrize("rules", [X86, RISCV, Rules("arm64")], ids=lambda rules: rules.name)
+@pytest.mark.parametrize("tables", [True, False])
+def test_pointers_to_tables_outlive_a_plain_flush(rules: Rules, tables: bool):
+    """A table is freed after its pointer was cleared and flushed: but for x86-64 the flush must be one that drops pointers to tables."""
+
+    def act(v, g):
+        yield WriteEntry(PMD_FRAME * PAGE, 0, 1, int(v.address(g.head(0))))
+        yield Invalidate(BASE, BASE + v.leaf, tables=tables)
+        yield AwaitInvalidation()
+        yield FreeFrame(g.first_reserved(0))
+
+    scenario = Scenario("table", (Actor("O", "unmap", act),), SMALL, split=True, complete=False)
+    bad = {rule for rule, _ in found(Case("H04", "7.1", rules, scenario, None), Options())}
+    assert ("freed-table" in bad) is not (tables or rules.flush_drops_tables)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_who_may_still_use_what_one_cpu_dropped(own: bool):
+    """After an invalidation of its own the CPU itself does not reach the old frame any more, another one does."""
+
+    def remap(v, g):
+        yield from remapping(lambda at: [InvalidateAll(this_cpu=True)])(v, g)
+        if own:
+            yield LoadPage(g.head(0) + STRUCTS, "link")
+
+    def read(v, g):
+        if not own:
+            yield LoadPage(g.head(0) + STRUCTS, "link")
+
+    actors = Actor("O", "remap", remap), Actor("G", "read", read)
+    case = Case("H04", "7.1", X86, Scenario("local", actors, SMALL, split=True, complete=False), None)
+    assert ("access-freed" in {rule for rule, _ in found(case, Options())}) is not own
+    assert found(case, Options()) == found(case, PLAIN)
+
+
+# -- loads and stores out of order --
+
+
+@pytest.mark.parametrize(("rules", "barrier", "reordered"), [(RISCV, False, True), (RISCV, True, False), (X86, False, False)])
+def test_loads_are_reordered(rules: Rules, barrier: bool, reordered: bool):
+    """Message passing: the later load may see the old value though the earlier one saw the new, unless a barrier or x86 forbids it."""
+    data, flag = "head", "dcache_clean"
+
+    def write(v, g):
+        yield StorePage(g.head(0), data, 0)
+        yield StorePage(g.head(1), flag, 1)
+
+    def read(v, g):
+        seen = yield TestPage(g.head(1), flag)
+        if barrier:
+            yield ReadBarrier()
+        stale = yield TestPage(g.head(0), data)
+        if seen and stale:
+            yield WriteEntry(0, 0, 0, 0)  # into a frame that nobody has: noticed
+
+    actors = Actor("O", "write", write), Actor("G", "read", read)
+    case = Case("H04", "7.1", rules, Scenario("message", actors, SMALL, split=True, complete=False), None)
+    assert ("freed-table" in {rule for rule, _ in found(case, Options())}) is reordered
+    assert found(case, Options()) == found(case, PLAIN)
+
+
+BETWEEN: list[tuple[list[Step], bool]] = [
+    ([], False), ([WriteBarrier()], True), ([AwaitInvalidation()], True), ([SynchronizeReaders()], True),
+    ([Release(Lock.PAGE_TABLE)], False), ([Release(Lock.PAGE_TABLE), Acquire(Lock.PAGE_TABLE)], True),
+    ([Acquire(Lock.MMAP_READ)], False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("between", "ordered"), BETWEEN, ids=lambda value: str(len(value)) if isinstance(value, list) else value)
+@pytest.mark.parametrize("rules", [X86, RISCV, Rules("arm64")], ids=lambda rules: rules.name)
+def test_what_orders_a_copy_before_its_entry(rules: Rules, between: list[Step], ordered: bool):
+    """A barrier, a completed invalidation, a wait for readers, a lock let go and another taken; x86 needs none of them."""
+
+    def act(v, g):
+        address, location = int(v.address(g.head(0))), g.first_reserved(0) * PAGE
+        frame = yield AllocateFrame(0)
+        yield CopyFrame(address, frame, STRUCTS)
+        yield from between
+        yield WriteEntry(location, v.leaf_entry(frame, writable=True), 0, address)
+
+    scenario = Scenario("copy", (Actor("O", "copy", act),), SMALL, split=True, complete=False)
+    rules_found = {rule for rule, _ in found(Case("H04", "7.1", rules, scenario, None), Options())}
+    assert ("old-contents" in rules_found) is (rules.reorders and not ordered)
 
 
 def test_failing_allocations_are_tried_everywhere():

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from hvo.actors.memory_failure import clear_hugetlb, clear_hugetlb_and_hwpoison, folio_clear_hugetlb_hwpoison
 from hvo.steps.composite import ForEach
 from hvo.steps.folio import AllocateFolio, AllocateFolios, FreeFolio, PrepareCompound
 from hvo.steps.pool import AddSurplus, EndUse, PoolNumbers, PutFree, ReadPool, Reserve, TakeFree, TakeOut
@@ -169,7 +170,8 @@ def update_and_free_pages_bulk(v: Vmemmap, h: Hstate, heads: Heads) -> Steps:
 
 
 def _free_folios(h: Hstate, heads: Heads) -> Steps:
-    yield StorePage(heads, "hugetlb", 0)
+    yield from clear_hugetlb(heads)  # errors move later in every kernel that frees lists of pages, so that H08 is not here
+    yield ForEach(folio_clear_hugetlb_hwpoison, heads)
     yield FreeFolio(heads, h.order)
 
 
@@ -179,14 +181,16 @@ def update_and_free_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
     Without `mark-until-restored` the HugeTLB mark goes first, and comes back when the page does (H06).
     """
     if not v.era.has("mark-until-restored"):
-        yield StorePage(head, "hugetlb", 0)
+        yield from clear_hugetlb(head)
     error = yield from hugetlb_vmemmap_restore(v, h.order, head)
     if error:
         yield StorePage(head, "hugetlb", 1)
         yield PutFree(h.size, head, surplus=True)
         return error
     if v.era.has("mark-until-restored"):
-        yield StorePage(head, "hugetlb", 0)
+        yield from clear_hugetlb_and_hwpoison(v, head)
+    else:
+        yield from folio_clear_hugetlb_hwpoison(head)
     yield FreeFolio(head, h.order)
     return 0
 
@@ -268,6 +272,6 @@ def dissolve_free_hugetlb_folio(v: Vmemmap, h: Hstate, head: int, node: int) -> 
     if error:
         yield PutFree(h.size, np.array([head], np.int64))
         return error
-    yield StorePage(head, "hugetlb", 0)
+    yield from clear_hugetlb_and_hwpoison(v, head)
     yield FreeFolio(np.array([head], np.int64), h.order)
     return 0

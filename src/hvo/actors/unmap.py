@@ -90,7 +90,7 @@ def _free_empty_tables(v: Vmemmap, span: _Span) -> Steps:
         yield from _free_empty_tables(v, below)
         if (yield TableIsEmpty(below.table, below.level, v.format.table_entries(below.level))):
             yield WriteEntry(slot.location, 0, slot.level, slot.address)
-            yield Flush(np.uint64(slot.address), np.uint64(slot.address + v.page_size))  # the walkers' copy of this entry
+            yield Flush(np.uint64(slot.address), np.uint64(slot.address + v.page_size), tables=True)  # the walkers' copy of this entry
             yield FreeFrame(below.table // v.page_size)
 
 

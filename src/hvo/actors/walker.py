@@ -11,24 +11,29 @@ from numpy.typing import NDArray
 
 from hvo.kernel.vmcore import compound_head as linked_head
 from hvo.steps.references import DropReference
-from hvo.steps.vocabulary import EnterReadSection, IncrementUnlessZero, LeaveReadSection, LoadPage, Steps, TestPage, Value
+from hvo.steps.vocabulary import EnterReadSection, IncrementUnlessZero, LeaveReadSection, LoadPage, ReadBarrier, Steps, TestPage, Value
 from hvo.vmemmap.context import Vmemmap
 
 
 class Speculation(NamedTuple):
     """How a kernel guards a speculative reference: what it looks at before it writes, in that order, and whether in a read-side section."""
 
-    looks: tuple[Literal["count", "fake-head"], ...]
+    looks: tuple[Literal["count", "barrier", "fake-head"], ...]
     read_section: bool
 
 
 SPECULATIONS = {
     "5.14": Speculation((), read_section=False),
     "6.10": Speculation(("fake-head", "count"), read_section=True),
-    "6.13": Speculation(("count", "fake-head"), read_section=True),
+    "6.10-swapped": Speculation(("count", "fake-head"), read_section=True),
+    "6.13": Speculation(("count", "barrier", "fake-head"), read_section=True),
     "7.1": Speculation((), read_section=False),
 }
-"""By the first kernel that has it: 6.10 has the order of hazard H03b, 6.13 the right one; 7.1 has no fake heads to look for."""
+"""By the first kernel that has it; 7.1 has no fake heads to look for.
+
+6.10 has the order of hazard H03b. 6.13 has the right one, and keeps it: its load of the count is an acquire, the barrier here
+(`page_count_writable`). In the right order without that, a machine that reorders loads does the same as 6.10.
+"""
 
 
 def page_ref_add_unless(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
@@ -48,6 +53,8 @@ def page_count_writable(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
     for look in how.looks:
         if look == "count" and not (yield TestPage(pfn, "refcount")):
             return False
+        if look == "barrier":
+            yield ReadBarrier()
         if look == "fake-head" and int((yield from page_fixed_fake_head(v, pfn))) != pfn:
             return False
     return True

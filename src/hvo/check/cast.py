@@ -5,18 +5,20 @@ from functools import partial
 import numpy as np
 
 from hvo.actors.dcache import flush_dcache_page, sync_icache_dcache
+from hvo.actors.hotplug import Block, arch_add_memory
 from hvo.actors.hugetlb import Hstate, prep_new_huge_page, update_and_free_page, update_and_free_pages_bulk
-from hvo.actors.memory_failure import memory_failure
+from hvo.actors.memory_failure import get_huge_page_for_hwpoison, memory_failure
 from hvo.actors.ptdump import DumpLock, ptdump
 from hvo.actors.unmap import vmemmap_free
-from hvo.actors.walker import SPECULATIONS, folio_try_get, page_ref_add_unless
+from hvo.actors.walker import SPECULATIONS, compound_head, folio_try_get, page_ref_add_unless
 from hvo.check.geometry import BASE, PAGE, PUD_FRAME, STRUCTS, Geometry, SmallVmemmap
 from hvo.check.scenario import Act, Actor
-from hvo.steps.consumer import MoveErrors, RecordError, TakeFreed, WriteData
-from hvo.steps.folio import FreeFolio, LinkTail
-from hvo.steps.hotplug import RemoveMemory
+from hvo.steps.consumer import TakeFreed, WriteData
+from hvo.steps.folio import LinkTail
+from hvo.steps.hotplug import InitPages, RemoveMemory
 from hvo.steps.processors import ResumeCpus, StopCpus
-from hvo.steps.vocabulary import Acquire, FreezeCount, LoadPage, Lock, Release, Steps, StorePage, SynchronizeReaders, TestPage
+from hvo.steps.references import DropReference
+from hvo.steps.vocabulary import Acquire, FreezeCount, LoadPage, Lock, Release, Steps, StorePage, SynchronizeReaders
 from hvo.vmemmap.boot import hugetlb_vmemmap_init
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
@@ -69,9 +71,32 @@ def optimize_and_restore(v: SmallVmemmap, g: Geometry) -> Steps:
     return (yield from update_and_free_pages_bulk(v, hstate(g), heads_of(g, 0)))
 
 
+def restore_and_give_back(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Restore the first huge page, which stays in the pool, and then take it out."""
+    yield from hugetlb_vmemmap_restore_folios(v, g.order, heads_of(g, 0))
+    return (yield from update_and_free_page(v, hstate(g), g.head(0)))
+
+
+def optimize_for_use(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Optimise the first huge page, and take it into use."""
+    yield from hugetlb_vmemmap_optimize_folios(v, g.order, heads_of(g, 0))
+    yield StorePage(g.head(0), "refcount", 1)
+
+
+def end_use(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Drop the last reference to the first huge page, and take it out of the pool."""
+    yield DropReference(g.head(0))
+    return (yield from update_and_free_page(v, hstate(g), g.head(0)))
+
+
 def give_back(v: SmallVmemmap, g: Geometry) -> Steps:
     """Take the first huge page out of the pool: restore and free it."""
     return update_and_free_page(v, hstate(g), g.head(0))
+
+
+def give_back_all(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Take all huge pages out of the pool, as one list."""
+    return update_and_free_pages_bulk(v, hstate(g), heads_of(g, *range(g.pages)))
 
 
 def prepare(v: SmallVmemmap, g: Geometry) -> Steps:
@@ -105,6 +130,12 @@ def gather_waiting_first(v: SmallVmemmap, g: Geometry) -> Steps:
 def build_at_boot(v: SmallVmemmap, g: Geometry) -> Steps:
     """Build the first huge page optimised."""
     return hugetlb_vmemmap_init(v, g.order, heads_of(g, 0))
+
+
+def build_and_give_back(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Build the first huge page optimised, and give it back later."""
+    yield from hugetlb_vmemmap_init(v, g.order, heads_of(g, 0))
+    return (yield from update_and_free_page(v, hstate(g), g.head(0)))
 
 
 def refer(kernel: str) -> Act:
@@ -143,8 +174,9 @@ def fail_page_start(v: SmallVmemmap, g: Geometry) -> Steps:
 
 
 def flush_dcache(v: SmallVmemmap, g: Geometry) -> Steps:
-    """A tail of the first huge page was written to."""
-    return flush_dcache_page(v, tail(g))
+    """A tail of the first huge page was mapped executable, and is written to."""
+    yield StorePage(tail(g) if not v.era.has("dcache-head") else g.head(0), "dcache_clean", 1)
+    yield from flush_dcache_page(v, tail(g))
 
 
 def sync_caches(v: SmallVmemmap, g: Geometry) -> Steps:
@@ -157,10 +189,29 @@ def read_tail(v: SmallVmemmap, g: Geometry) -> Steps:
     return (yield LoadPage(last_page(g), "link"))
 
 
+def follow(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Read the first tail of the first huge page whose page is shared, and the head that it leads to."""
+    head = int((yield from compound_head(v, g.head(0) + v.era.layout.kept_pages * STRUCTS)))
+    return (yield LoadPage(head, "flags"))
+
+
+def mark_tail(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Leave something in a tail of the first huge page that others do not have."""
+    yield StorePage(last_page(g), "dcache_clean", 1)
+
+
 def read_twice(v: SmallVmemmap, g: Geometry) -> Steps:
     """Read tails of the first huge page in two vmemmap pages."""
     for page in range(1, g.used):
         yield LoadPage(g.head(0) + page * STRUCTS, "link")
+
+
+def lock_while_masked(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Take the page-table lock with interrupts masked, under the lock of the pools."""
+    yield Acquire(Lock.HUGETLB)
+    yield Acquire(Lock.PAGE_TABLE)
+    yield Release(Lock.PAGE_TABLE)
+    yield Release(Lock.HUGETLB)
 
 
 def read_head(v: SmallVmemmap, g: Geometry) -> Steps:
@@ -205,6 +256,16 @@ def unmap_neighbour(v: SmallVmemmap, g: Geometry) -> Steps:
     yield Release(Lock.HOTPLUG)
 
 
+def add_neighbour(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Add the memory of the second group, whose struct pages are not mapped yet."""
+    block = Block(g.head(1), g.group * STRUCTS)
+    yield Acquire(Lock.HOTPLUG)
+    error = yield from arch_add_memory(v, PUD_FRAME * PAGE, block)
+    yield Release(Lock.HOTPLUG)
+    if not error:
+        yield InitPages(block.start, block.end, block.node)
+
+
 def optimize_and_dissolve(v: SmallVmemmap, g: Geometry) -> Steps:
     """Optimise all huge pages, and restore them."""
     heads = heads_of(g, *range(g.pages))
@@ -221,31 +282,9 @@ def remove_hosting_block(v: SmallVmemmap, g: Geometry) -> Steps:
     yield Release(Lock.HOTPLUG)
 
 
-def free_with_errors(v: SmallVmemmap, g: Geometry) -> Steps:
-    """Free a huge page that may have errors: clear the mark, so that nobody adds to the record, and move that to the pages.
-
-    Without `errors-after-mark` the other way round (6.6 to 6.9, H08).
-    """
-    if not v.era.has("errors-after-mark"):
-        yield MoveErrors(g.head(0))
-    yield Acquire(Lock.HUGETLB)
-    yield StorePage(g.head(0), "hugetlb", 0)
-    yield Release(Lock.HUGETLB)
-    if v.era.has("errors-after-mark"):
-        yield MoveErrors(g.head(0))
-    return (yield _free_folio(g))
-
-
-def _free_folio(g: Geometry) -> FreeFolio:
-    return FreeFolio(g.head(0), g.order)
-
-
 def record_error(v: SmallVmemmap, g: Geometry) -> Steps:
-    """Memory failure of a HugeTLB page: under the pool's lock, add to the record if the mark is there (`__get_huge_page_for_hwpoison`)."""
-    yield Acquire(Lock.HUGETLB)
-    if (yield TestPage(g.head(0), "hugetlb")):
-        yield RecordError(g.head(0))
-    yield Release(Lock.HUGETLB)
+    """A page of the first huge page is broken while that is a HugeTLB page."""
+    return get_huge_page_for_hwpoison(v, tail(g))
 
 
 # -- who they are --

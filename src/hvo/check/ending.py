@@ -3,17 +3,14 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hvo.actors.walker import compound_head
 from hvo.check.geometry import KERNEL_FRAME, PMD_FRAME, PUD_FRAME, ROW
-from hvo.check.model import ALLOCATED, KIND, OTHER, PRIVATE, STATUS, State
+from hvo.check.model import ALLOCATED, KIND, OTHER, PRIVATE, STATUS, State, new_record
 from hvo.check.perform import NODE, PILE
 from hvo.check.search import step
 from hvo.check.tree import Forest
 from hvo.check.world import Fault, World
 from hvo.kernel.struct_page import LINK
-from hvo.vmemmap.context import ENOMEM
 
 if TYPE_CHECKING:
     from hvo.check.scenario import Scenario
@@ -31,7 +28,7 @@ def at_the_end(forest: Forest, scenario: "Scenario", state: State) -> Iterator[t
         yield from _counters(world)
         yield from _tails(world)
     yield from _heads(forest, state)
-    yield from _progress(forest, state)
+    yield from _progress(world, state)
 
 
 def mapped_frames(world: World) -> dict[int, list[tuple[int, bool]]]:
@@ -102,7 +99,7 @@ def _heads(forest: Forest, state: State) -> Iterator[tuple[str, str]]:
         for pfn in range(head, head + min(g.used * ROW // g.struct_words, 1 << g.order)):
             found = decoded(forest, state, pfn)
             if found is not None and found != head:
-                yield "wrong-head", f"pfn {pfn} leads to {found}, its head is {head}"
+                yield "wrong-head", f"pfn {pfn} leads to {'nowhere' if found < 0 else found}, its head is {head}"
                 return
 
 
@@ -130,21 +127,20 @@ def _is_compound(forest: Forest, state: State, head: int) -> bool:
 
 
 def run_alone(forest: Forest, state: State, pfn: int) -> int | None:
-    """What `compound_head` of the kernel says about `pfn` in `state`; None where the vmemmap is not there any more."""
+    """What `compound_head` of the kernel says about `pfn` in `state`: -1 where that leads nowhere, None where the vmemmap is gone."""
     model = forest.model
     root = forest.root(lambda: compound_head(model.v, pfn))
-    world = World(model, state._replace(stale=(), actors=(*state.actors, (root, 0, (), 0, 0, 0))))
+    world = World(model, state._replace(stale=(), actors=(*state.actors, new_record(root))))
     last = len(state.actors)
     try:
         while forest.nodes[world.actors[last][NODE]].operation is not None:
             step(forest, world, last)
     except Fault:
-        return None
+        return -1 if world.found[-1][0] == "wrong-head" else None
     return int(forest.nodes[world.actors[last][NODE]].returned)
 
 
-def _progress(forest: Forest, state: State) -> Iterator[tuple[str, str]]:
-    """A restore that was refused by one node while another has memory."""
-    for actor, record in enumerate(state.actors):
-        if state.extra[0] >> actor & 1 and np.any(np.equal(forest.nodes[record[NODE]].returned, ENOMEM)):
-            yield "no-progress", "restore asks one node only, which never has memory for struct pages; another node has"
+def _progress(world: World, state: State) -> Iterator[tuple[str, str]]:
+    """A page is still optimised after its restore was refused by one node while another has memory."""
+    if state.extra[0] and any(_is_optimized(world, number) for number in range(world.model.geometry.pages)):
+        yield "no-progress", "restore asks one node only, which never has memory for struct pages; another node has"

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from hvo.check.ending import at_the_end
 from hvo.check.footprint import Footprints
 from hvo.check.model import State
+from hvo.check.perform import NODE
 from hvo.check.properties import SEVERITY
 from hvo.check.run import Path, Turn, canonical
 from hvo.check.scenario import Scenario
@@ -46,13 +47,19 @@ class Options:
 
 @dataclass
 class Exploration:
-    """What a search found: the violations, the most severe first, and how much it looked at. `finished`: nothing was left out."""
+    """What a search found: the violations, the most severe first, and how much it looked at.
+
+    `finished`: nothing was left out; `interrupted`: because somebody pressed Ctrl-C. `ends` are the nodes of all actors in each state in
+    which nobody can go on.
+    """
 
     violations: list[Violation]
     states: int
     transitions: int
     seconds: float
     finished: bool
+    interrupted: bool = False
+    ends: frozenset[tuple[int, ...]] = frozenset()
 
 
 class _Best(NamedTuple):
@@ -82,15 +89,26 @@ class _Search:
     parents: list[Where] = field(default_factory=list[Where])
     layers: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     best: dict[str, _Best] = field(default_factory=dict[str, _Best])
+    announce: Callable[[int], None] | None = None
+    ends: set[tuple[int, ...]] = field(default_factory=set[tuple[int, ...]])
     transitions: int = 0
     finished: bool = True
+    interrupted: bool = False
     again: bool = False
 
     def run(self, start: State) -> None:
-        """Go through all states, by number of steps."""
+        """Go through all states, by number of steps; an interrupt ends it, and leaves what was found."""
+        try:
+            self._run(start)
+        except KeyboardInterrupt:
+            self.finished, self.interrupted = False, True
+
+    def _run(self, start: State) -> None:
         self._reach(start, 0, (-1, -1, 0, ()))
         while self.layers:
             depth = min(self.layers)
+            if self.announce is not None:
+                self.announce(len(self.states))
             for number in self.layers.pop(depth):
                 if self.depths[number] == depth:
                     self._expand(number, depth)
@@ -120,6 +138,7 @@ class _Search:
                     new = canonical(self.scenario, move.state)[0] if self.options.symmetry else move.state
                     self._reach(new, depth + move.steps, (number, actor, move.steps, move.choices))
         if not went:
+            self.ends.add(tuple(record[NODE] for record in state.actors))
             for rule, message in at_the_end(self.forest, self.scenario, state):
                 self._note(rule, message, depth, (number, -1, 0, ()))
 
@@ -159,14 +178,12 @@ def explore(
     while True:
         if footprints is not None:
             footprints.grown = False
-        search = _Search(forest, scenario, options, footprints, begun + options.seconds, learning)
+        search = _Search(forest, scenario, options, footprints, begun + options.seconds, learning, announce=announce)
         search.run(start)
-        if announce is not None:
-            announce(len(search.states))
         if not search.again:
             break
         learning = 2 * len(search.states)
     violations = [Violation(rule, best.message, best.depth, search.path(best.where)) for rule, best in search.best.items()]
     violations.sort(key=lambda violation: SEVERITY[violation.property])
     states, seconds = len(search.states), time.monotonic() - begun
-    return Exploration(violations, states, search.transitions, seconds, search.finished)
+    return Exploration(violations, states, search.transitions, seconds, search.finished, search.interrupted, frozenset(search.ends))

@@ -3,46 +3,21 @@
 Each row is data: variant of the protocol, machine, scenario, and what must come out: the most severe property that is violated, or None.
 """
 
-from dataclasses import dataclass
-
 from hvo.actors.ptdump import DumpLock
 from hvo.check import cast as c
+from hvo.check.case import ARM, ARM2, ARM3, ONE, RISCV, X86, Case
 from hvo.check.cast import O2, A, G, M, O, R
 from hvo.check.geometry import Geometry
-from hvo.check.proposals import LETTERS, PROPOSED_FOR, act_of, half_way, rules_for, scenarios
+from hvo.check.proposals import LETTERS, act_of, half_way, rules_for, scenarios
 from hvo.check.rules import Rules
 from hvo.check.scenario import Actor, Scenario
-from hvo.vmemmap.era import Era, parse_variant
+from hvo.vmemmap.era import Era
 
-
-@dataclass(frozen=True)
-class Case:
-    """One job: a protocol on a machine in a scenario.
-
-    `expected` is the most severe property to come out, None when all is well; `also` are others that must be among those violated.
-    """
-
-    hazard: str
-    protocol: str
-    rules: Rules
-    scenario: Scenario
-    expected: str | None
-    also: tuple[str, ...] = ()
-
-    @property
-    def era(self) -> Era:
-        """The protocol variant; a proposal for arm64 says itself what it does, and takes the rest from the era that it is made for."""
-        return parse_variant(PROPOSED_FOR if self.protocol.startswith("proposal-") else self.protocol)
-
-
-X86, ARM, ARM2, ARM3 = Rules("x86_64"), Rules("arm64"), Rules("arm64", 2, noabort=True), Rules("arm64", 3)
-ONE = Geometry(pages=1, group=4, leaf=4)
-"""One huge page of three vmemmap pages, alone under its leaf."""
 SPLIT_ALREADY = Scenario("one page, leaf split before", (O,), geometry=ONE, split=True)
 ALONE = Scenario("one page", (O,), geometry=ONE)
 TWO = Scenario("two optimisers, one leaf", (O, O2))
 TWO_ORDINARY = Geometry(pages=1, used=2, group=2, leaf=2)
-_W = {kernel: Actor("W", f"walker as in {kernel}", c.refer(kernel)) for kernel in ("5.14", "6.10", "6.13")}
+_W = {kernel: Actor("W", f"walker as in {kernel}", c.refer(kernel)) for kernel in ("5.14", "6.10", "6.10-swapped", "6.13")}
 _HEAD_WALKER = Actor("W", "walker as in 7.1", c.refer_to_head("7.1"))
 _GATHER = Actor("O", "gather and optimise", c.gather)
 
@@ -52,6 +27,7 @@ def _with(name: str, *actors: Actor, **more: object) -> Scenario:
 
 
 _DUMPED = [(lock, Actor("D", f"dump, lock {lock}", c.dump(lock))) for lock in ("none", "read", "write")]
+_MASKED = Actor("L", "page-table lock, interrupts masked", c.lock_while_masked)
 _UNMAP = Actor("H", "hot-remove", c.unmap_block)
 
 
@@ -71,7 +47,7 @@ def _has_masks(era: Era) -> bool:
     return era.layout.shares == "zone-tail"
 
 
-_GUARDS = {"5.14": _has_no_section, "6.10": _has_sections, "6.13": _has_sections}
+_GUARDS = {"5.14": _has_no_section} | dict.fromkeys(("6.10", "6.10-swapped", "6.13"), _has_sections)
 _WAITED = _with(
     "wait, then freeze, against a walker as in 6.13",
     Actor("O", "wait, gather and optimise", c.gather_waiting_first), _W["6.13"], geometry=TWO_ORDINARY, ordinary=True, fits=_has_sections,
@@ -95,7 +71,10 @@ def _bbm() -> list[Case]:
 
 def _dcache() -> list[Case]:
     scenario = _with("optimise against cache flushing", O, Actor("F", "sync caches", c.sync_caches), split=True)
+    flush = _with("optimise against a cache flush", O, Actor("F", "flush caches", c.flush_dcache), split=True)
     return [
+        Case("H02", "5.18+split-lock-read-dcache-head", X86, flush, "write-read-only"),
+        Case("H02", "5.18+split-lock-read", X86, flush, None),
         Case("H02", "5.18+split-lock-read-dcache-head", ARM, scenario, "write-read-only", ("break-before-make",)),
         Case("H02", "5.18+split-lock-read-dcache-head", X86, scenario, "write-read-only"),
         Case("H02", "5.18+split-lock-read", X86, scenario, None),
@@ -117,7 +96,11 @@ def _walkers() -> list[Case]:
         Case("H03a", "6.2", X86, _WALKED["6.13"], None),
         Case("H03a", "6.2-wait-for-readers", X86, _WAITED, "write-read-only"),
         Case("H03b", "6.2", X86, _WALKED["6.10"], "write-read-only"),
+        Case("H03b", "6.2", RISCV, _WALKED["6.10"], "write-read-only"),
+        Case("H03b", "6.2", RISCV, _WALKED["6.10-swapped"], "write-read-only"),
+        Case("H03b", "6.2", X86, _WALKED["6.10-swapped"], None),
         Case("H03b", "6.2", X86, _WALKED["6.13"], None),
+        Case("H03b", "6.2", RISCV, _WALKED["6.13"], None),
         Case(
             "H03c",
             "7.1",
@@ -141,13 +124,18 @@ def _splits() -> list[Case]:
 def _marks() -> list[Case]:
     leaving = _with("give back against memory failure", R, M, before=c.optimize(0))
     new = Actor("O", "new page", c.prepare)
+    flags = _with("optimise against caches synchronised", O, Actor("F", "sync caches", c.sync_caches))
     coming = _with("new page against memory failure", new, Actor("M", "memory failure, not interrupted", c.fail_at_once), marked=False)
     halting = _with("new page against memory failure that is interrupted", new, M, marked=False)
     half = _with(
         "give back against memory failure at the start of a page", R, Actor("M", "memory failure", c.fail_page_start), before=c.optimize(0)
     )
-    broken = _with("free against memory failure", Actor("R", "free", c.free_with_errors), Actor("M", "memory failure", c.record_error))
+    broken = _with("free against memory failure", R, Actor("M", "memory failure", c.record_error))
+    masked = _with("optimise against a lock taken with interrupts masked", O, _MASKED)
     return [
+        Case("more", "5.18+split-lock-read", X86, masked, "deadlock"),
+        Case("more", "5.18+split-lock-read", RISCV, masked, None),
+        Case("more", "7.1", X86, masked, None),
         Case("H06", "5.14", X86, leaving, "write-read-only"),
         Case("H06", "5.18+split-lock-read", X86, leaving, "write-read-only"),
         Case("H06", "5.18+split-lock-read+mark-until-restored", X86, leaving, None),
@@ -156,6 +144,7 @@ def _marks() -> list[Case]:
         Case("H07", "5.18+split-lock-read+mark-first", X86, coming, None),
         Case("more", "5.18+split-lock-read+mark-first", X86, halting, "write-read-only"),
         Case("more", "5.18+split-lock-read+mark-until-restored", X86, half, "write-read-only"),
+        *[Case("more", era, X86, lost, "lost-update") for era in ("6.2", "7.1") for lost in (coming, flags)],
         Case("H08", "6.2-errors-after-mark", X86, broken, "poison-freed"),
         Case("H08", "6.2", X86, broken, None),
     ]
@@ -168,6 +157,10 @@ def _memory() -> list[Case]:
     odd = _with("struct pages of 7 words", O, geometry=Geometry(pages=1, group=4, leaf=4, struct_words=7))
     reader = _with("optimise, frame taken, read", O, A, G)
     refused = _with("give back, own node empty", R, before=c.optimize(0), empty_nodes=frozenset({0}))
+    both_refused = Scenario(
+        "give a list of two back, own node empty", (Actor("R", "give both back", c.give_back_all),),
+        before=c.optimize(0, 1), empty_nodes=frozenset({0}),
+    )  # fmt: skip
     return [
         Case("H09", "6.2-refuse-self-hosted", X86, hosting, "access-freed"),
         Case("H09", "6.2", X86, hosting, None),
@@ -177,6 +170,8 @@ def _memory() -> list[Case]:
         Case("H11", "6.2", X86, reader, None),
         Case("H12", "5.18+split-lock-read", X86, refused, "no-progress"),
         Case("H12", "5.18+split-lock-read+node-fallback", X86, refused, None),
+        Case("H12", "6.2-node-fallback", X86, both_refused, "no-progress"),
+        Case("H12", "6.2", X86, both_refused, None),
     ]
 
 
@@ -257,6 +252,8 @@ def _proposals() -> list[Case]:
             expected = "access-invalid" if letter == "A" and "interrupted" in scenario.name else None
             cases.append(Case("H01", f"proposal-{letter}", rules_for(letter), scenario, expected))
     plain = Rules("arm64", 2, noabort=True)
+    masked = _with("D: optimise against a lock taken with interrupts masked", Actor("O", "optimise as D", act_of("D")), _MASKED)
+    cases.append(Case("more", "proposal-D", ARM, masked, "deadlock"))
     cases.append(Case("H01", "proposal-C", Rules("arm64", 2), scenarios("C")[0], "access-invalid"))
     cases.append(Case("H01", "proposal-E", plain, scenarios("E")[0], "access-invalid"))
     cases += [

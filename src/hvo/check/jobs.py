@@ -1,25 +1,22 @@
 """Jobs: one protocol in one scenario on one machine, from the question to the verdict; many of them on any executor."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
 
-from hvo.check import cast as c
+from hvo.check.ending import at_the_end
 from hvo.check.explore import Exploration, Options, explore
-from hvo.check.hazards import CASES, Case
-from hvo.check.proposals import LETTERS
-from hvo.check.rules import Rules, parse_rules
-from hvo.check.scenario import Actor, build
-from hvo.check.trace import Token, TraceStep, decode, replay
-from hvo.errors import HvoError
-from hvo.vmemmap.era import parse_variant
+from hvo.check.hazards import Case
+from hvo.check.model import State
+from hvo.check.own import Own, missteps
+from hvo.check.questions import case_of, token_name
+from hvo.check.replay import Done, replay
+from hvo.check.scenario import build
+from hvo.check.search import moves
+from hvo.check.trace import Token, TraceStep, decode, told
+from hvo.check.tree import Forest
 
-PROPOSED = tuple(f"proposal-{letter}" for letter in LETTERS)
-"""The proposals for arm64, as protocols."""
 Verdict = Literal["safe", "unsafe", "unfinished"]
-_READER = Actor("G", "reader", c.read_head)
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a job; `findings` has every property violated, the most severe first, and `trace` the shortest run to that."""
+    """What came out of a job; `findings` has every property violated, the most severe first, and `trace` the shortest run to that.
+
+    `interrupted`: the user ended it before it was done.
+    """
 
     case: Case
     verdict: Verdict
@@ -45,6 +45,7 @@ class Result:
     transitions: int
     seconds: float
     bounds: str
+    interrupted: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The contract of `hvo check --json` for one result."""
@@ -58,81 +59,33 @@ class Result:
         }  # fmt: skip
 
 
-class Interrupted(Exception):
-    """Somebody did not want to wait for all jobs; `results` are those that were done."""
+def check(case: Case, options: Options | None = None, announce: Callable[[int], None] | None = None) -> Result:
+    """Search one case; `announce` hears how many states were looked at, now and then.
 
-    def __init__(self, results: list[Result]) -> None:
-        super().__init__(f"interrupted after {len(results)} jobs")
-        self.results = results
-
-
-def with_cpus(case: Case, cpus: int | None) -> Case | None:
-    """The case on a machine of `cpus` CPUs: those that nobody uses read the first huge page; None when there are too few."""
-    scenario = case.scenario
-    more = 0 if cpus is None else cpus - len(scenario.actors)
-    if more < 0:
-        return None
-    readers = (_READER,) * (more if scenario.live and scenario.complete else 0)
-    return replace(case, scenario=replace(scenario, actors=scenario.actors + readers))
-
-
-def asked(protocols: Iterable[str], arch: Rules | None, hazards: Iterable[str], cpus: int | None) -> list[Case]:
-    """The jobs that were asked for: the benchmark's own, or each of `protocols` in every scenario.
-
-    `arch` (None: all) picks machines of the benchmark, and is the machine that given protocols run on. Raises HvoError for an unknown
-    hazard, or when nothing is left.
+    Raises HvoError for what goes wrong in a protocol of the user's own.
     """
-    hazards = tuple(hazards)
-    known = dict.fromkeys(case.hazard for case in CASES)
-    for hazard in hazards:
-        if not any(name.startswith(hazard) for name in known):
-            raise HvoError(f"unknown hazard {hazard!r}: there are {', '.join(known)}")
-    chosen = [case for case in CASES if not hazards or any(case.hazard.startswith(hazard) for hazard in hazards)]
-    names = [name if name in PROPOSED else parse_variant(name).variant for name in protocols]
-    if names:
-        chosen = list(_everywhere(names, chosen, arch))
-    elif arch is not None:
-        chosen = [case for case in chosen if case.rules == arch]
-    found = [case for case in (with_cpus(case, cpus) for case in chosen) if case is not None]
-    if not found:
-        raise HvoError("nothing to check: no scenario has that hazard on that machine with so few CPUs")
-    return found
+    own: Own | None = getattr(case, "own", None)
+    if own is None:
+        return _check(case, options or Options(), announce)
+    with missteps(own):
+        return _check(case, options or Options(), announce)
 
 
-def _everywhere(protocols: list[str], chosen: list[Case], arch: Rules | None) -> Iterator[Case]:
-    """Each protocol in each scenario of `chosen` that is about its time, once; a proposal in the scenarios made for it."""
-    seen: set[tuple[str, str, str, str]] = set()
-    for protocol in protocols:
-        for case in chosen:
-            rules = arch or case.rules
-            key = (protocol, rules.name, case.hazard, case.scenario.name)
-            if key not in seen and _is_about(case, protocol) and (arch or rules.flush_all):
-                seen.add(key)
-                yield replace(case, protocol=protocol, rules=rules, expected=None, also=())
-
-
-def _is_about(case: Case, protocol: str) -> bool:
-    if protocol in PROPOSED or case.protocol in PROPOSED:
-        return case.protocol == protocol
-    return case.scenario.fits is None or case.scenario.fits(parse_variant(protocol))
-
-
-def check(case: Case, options: Options | None = None) -> Result:
-    """Search one case."""
-    options = options or Options()
+def _check(case: Case, options: Options, announce: Callable[[int], None] | None) -> Result:
     forest, start = build(case.scenario, case.era, case.rules)
-    found = explore(forest, start, case.scenario, options)
+    found = explore(forest, start, case.scenario, options, announce)
     findings: list[Finding] = []
     traces: list[tuple[TraceStep, ...]] = []
     for violation in found.violations:
-        trace = tuple(replay(forest, case.scenario, start, violation.path, symmetry=options.symmetry))
+        trace = told(forest, replay(forest, case.scenario, start, violation.path, symmetry=options.symmetry))
         cpus = len(case.scenario.actors)
-        token = Token(case.protocol, case.rules.name, case.hazard, case.scenario.name, cpus, options.symmetry, violation.path)
+        token = Token(token_name(case), case.rules.name, case.hazard, case.scenario.name, cpus, options.symmetry, violation.path)
         findings.append(Finding(violation.property, violation.message, violation.steps, _turns(trace), token.encode()))
         traces.append(trace)
     verdict = "unsafe" if findings else "safe" if found.finished else "unfinished"
     shown = traces[0] if traces else ()
-    return Result(case, verdict, tuple(findings), shown, found.states, found.transitions, found.seconds, _bounds(case, options, found))
+    counts = (found.states, found.transitions, found.seconds)
+    return Result(case, verdict, tuple(findings), shown, *counts, _bounds(case, options, found), found.interrupted)
 
 
 def _turns(trace: tuple[TraceStep, ...]) -> int:
@@ -144,42 +97,48 @@ def _bounds(case: Case, options: Options, found: Exploration) -> str:
     scenario = case.scenario
     parts = [str(scenario.geometry), f"{len(scenario.actors)} CPUs", f"{scenario.failures} refused allocations"]
     parts.append("freed frames are handed out again only to the allocator actor")
-    if not found.finished:
+    if found.interrupted:
+        parts.append(f"interrupted at {found.states} states")
+    elif not found.finished:
         parts.append(f"stopped at {found.states} states of at most {options.most_states}, {options.seconds:g} s")
     return ", ".join(parts)
 
 
-def check_all(
-    cases: list[Case], options: Options | None = None, executor: Executor | None = None, announce: Callable[[int, int], None] | None = None
-) -> list[Result]:
-    """Search all cases on `executor` (processes, by default) -> results in the order of the cases; `announce` hears (done, all).
+class Rerun(NamedTuple):
+    """A run that was done again: its case, the actors' trees, the state it began in, and its steps."""
 
-    Raises Interrupted, with what is known, when the user ends it.
-    """
-    if executor is None:
-        with ProcessPoolExecutor() as pool:
-            return check_all(cases, options, pool, announce)
-    futures = [executor.submit(partial(check, case, options)) for case in cases]
-    try:
-        for done, _ in enumerate(as_completed(futures)):
-            if announce is not None:
-                announce(done + 1, len(cases))
-    except KeyboardInterrupt:
-        for future in futures:
-            future.cancel()
-        known = [future for future in futures if future.done() and not future.cancelled()]
-        raise Interrupted([future.result() for future in known if future.exception() is None]) from None
-    return [future.result() for future in futures]
+    case: Case
+    forest: Forest
+    start: State
+    steps: tuple[Done, ...]
+
+    @property
+    def trace(self) -> tuple[TraceStep, ...]:
+        """The steps in words."""
+        return told(self.forest, self.steps)
+
+    @property
+    def end(self) -> State:
+        """The state behind the last step."""
+        return self.steps[-1].after if self.steps else self.start
+
+    @property
+    def ending(self) -> tuple[tuple[str, str], ...]:
+        """What is violated in the end, when nobody can go on there: (property, how)."""
+        if any(moves(self.forest, self.end, actor, None) for actor in range(len(self.end.actors))):
+            return ()
+        return tuple(at_the_end(self.forest, self.case.scenario, self.end))
 
 
-def replayed(token: str) -> tuple[Case, list[TraceStep]]:
-    """The case and the steps of the run that `token` says; raises HvoError when there is none such."""
+def rerun(token: str) -> Rerun:
+    """The run that `token` says, done again; raises HvoError when there is none such."""
     said = decode(token)
-    rules = parse_rules(said.rules)
-    for case in CASES:
-        if case.hazard == said.hazard and case.scenario.name == said.scenario and rules is not None:
-            found = with_cpus(replace(case, protocol=said.protocol, rules=rules), said.cpus)
-            if found is not None:
-                forest, start = build(found.scenario, found.era, rules)
-                return found, replay(forest, found.scenario, start, said.path, symmetry=said.symmetry)
-    raise HvoError(f"the run is about scenario {said.scenario!r} of {said.hazard}, which this version does not have")
+    case = case_of(said)
+    forest, start = build(case.scenario, case.era, case.rules)
+    return Rerun(case, forest, start, tuple(replay(forest, case.scenario, start, said.path, symmetry=said.symmetry)))
+
+
+def replayed(token: str) -> tuple[Case, tuple[TraceStep, ...]]:
+    """The case and the steps of the run that `token` says; raises HvoError when there is none such."""
+    again = rerun(token)
+    return again.case, again.trace

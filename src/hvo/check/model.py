@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cached_property
+from typing import NamedTuple, TypeAlias
 
 from hvo.check.geometry import FIRST_FRAME, KERNEL_FRAME, PAGE, PMD_FRAME, PUD_FRAME, Geometry, SmallVmemmap, StructPages
 from hvo.check.rules import Rules, is_cacheable
@@ -14,6 +15,11 @@ UNKNOWN, STRUCT, TABLE, OTHER = 0, 8, 16, 24
 """What a frame holds, in the same byte: nothing yet, struct pages, page-table entries, somebody's data."""
 KIND = 24
 EMPTY: tuple[int, ...] = (0,) * 32
+
+Record: TypeAlias = tuple[int, int, tuple[int, ...], int, int, int, tuple[int, ...]]
+"""What is known of an actor; `hvo.check.perform` names its items."""
+HOLDERS = 16
+"""How far the bits of the CPUs that may hold a stale translation are shifted, beside the bits of those whose flush will drop it."""
 
 LEVEL1 = 1 << 16
 """Added to the number of a PMD slot: the key of its cached blocks and table pointers; without it, a key is a vmemmap page."""
@@ -32,8 +38,9 @@ class State(NamedTuple):
     """All that can change: compared and hashed, never changed.
 
     `contents` numbers what each frame holds; `stale` are translations that are no longer in the tables but may still be in a TLB, as
-    (key, entry, bits of the actors whose flush will drop it); `copies` are struct pages copied but not yet in force, as (vmemmap page,
-    frame, copy, index, changed since); `failures` is how many allocations may still fail; `actors` holds one record an actor.
+    (key, entry, bits): the actors whose flush will drop it and, above, the CPUs that may have it; `copies` are struct pages copied but not
+    yet in force, as (vmemmap page, frame, copy, index, changed since); `failures` is how many allocations may still fail; `actors` holds
+    one record an actor.
     """
 
     contents: tuple[int, ...]
@@ -43,7 +50,7 @@ class State(NamedTuple):
     copies: tuple[tuple[int, int, int, int, int], ...]
     failures: int
     extra: tuple[int, ...]
-    actors: tuple[tuple[int, int, tuple[int, ...], int, int, int], ...]
+    actors: tuple[Record, ...]
 
 
 @dataclass
@@ -52,7 +59,7 @@ class Model:
 
     `empty_nodes` are NUMA nodes without memory that struct pages could be in, `hosted` says that the struct pages are in frames of their
     own block, `live` that CPUs use the vmemmap already (at boot they do not, and no TLB holds any of it),
-    `interrupts` are the actors that run on the CPU of another one, and so cannot wait for it.
+    `interrupts` are the actors that run on the CPU of the first one, and so cannot wait for it; `roots` are the nodes all begin at.
     """
 
     v: SmallVmemmap
@@ -63,9 +70,24 @@ class Model:
     hosted: bool = False
     live: bool = True
     interrupts: frozenset[int] = frozenset()
+    roots: tuple[int, ...] = ()
     meanings: tuple[dict[int, Meaning], dict[int, Meaning]] = field(default_factory=lambda: ({}, {}))
     rows: list[tuple[int, ...]] = field(default_factory=lambda: [EMPTY])
     numbers: dict[tuple[int, ...], int] = field(default_factory=lambda: {EMPTY: 0})
+
+    def cpu(self, actor: int) -> int:
+        """The bit of the CPU that an actor runs on: an interrupt's is the first one's."""
+        return 1 << (HOLDERS if actor in self.interrupts else HOLDERS + actor)
+
+    @property
+    def every_cpu(self) -> int:
+        """The bits of all CPUs, with one for those that no actor runs on."""
+        return (2 << len(self.roots)) - 1 << HOLDERS
+
+    @cached_property
+    def garbage(self) -> tuple[int, ...]:
+        """What a frame holds that comes from the page allocator: taken for a table, entries that lead to a frame nobody has."""
+        return (int(self.v.format.make_leaf(0, 0)),) * len(EMPTY)
 
     def number(self, row: tuple[int, ...]) -> int:
         """A small number for what a frame holds; equal contents have equal numbers."""
@@ -91,11 +113,17 @@ class Model:
 
     def start(self, contents: dict[int, tuple[int, ...]], kinds: dict[int, int], actors: Iterable[int], failures: int) -> State:
         """The state in which frames hold `contents` and are in use as `kinds`; `actors` are the nodes that they begin at."""
-        records = tuple((node, 0, (), 0, 0, 0) for node in actors)
+        records = tuple(new_record(node) for node in actors)
+        self.roots = tuple(record[0] for record in records)
         frames = self.geometry.frames(len(records))
         rows = tuple(self.number(contents.get(frame, EMPTY)) for frame in range(frames))
         status = bytes(ALLOCATED | kinds[frame] if frame in kinds else FREE for frame in range(frames))
-        return State(rows, status, (), (0, 0, 0), (), failures, (0, 0, 0, 0), records)
+        return State(rows, status, (), (0, 0, 0), (), failures, (0, 0, 0, 0, 0), records)
+
+
+def new_record(node: int) -> Record:
+    """An actor that is about to do what is at `node`, and has nothing yet."""
+    return node, 0, (), 0, 0, 0, ()
 
 
 def mapped_tables(model: Model, *, split: bool) -> tuple[dict[int, tuple[int, ...]], dict[int, int]]:

@@ -1,161 +1,140 @@
-"""Protocols with one thing left out: does the checker notice?
+"""Mutants of protocols: something left out or swapped, for one kind of actor. Does the checker notice?
 
-A mutant that nobody notices is either redundant or a hole in the model; `unnoticed` says which is believed, and why.
+Each is tried in every exercise of its protocol (`hvo.check.exercises`). One that nobody notices is either redundant or a hole in the model;
+`hvo.check.beliefs` says which is believed, and why.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from hvo.check.beliefs import belief
+from hvo.check.case import Case
+from hvo.check.exercises import FIXED, PROTOCOLS, exercises
 from hvo.check.explore import Options, explore
 from hvo.check.geometry import Geometry, SmallVmemmap
-from hvo.check.hazards import CASES, Case
-from hvo.check.perform import NODE
-from hvo.check.scenario import Act, Scenario, build
-from hvo.check.search import step
+from hvo.check.mutant_table import MUTANTS
+from hvo.check.mutations import Mutation, Trigger, watched
+from hvo.check.scenario import Act, Actor, Scenario, build
 from hvo.check.tree import single
-from hvo.check.world import Fault, World
 from hvo.errors import HvoError
-from hvo.steps import vocabulary as s
-from hvo.steps.vocabulary import Lock, Step, Steps
+from hvo.steps.vocabulary import Step, Steps
+from hvo.vmemmap.era import parse_variant
 
-
-@dataclass(frozen=True)
-class Mutant:
-    """A thing to leave out: its name, which steps it is, and what is believed when nobody notices."""
-
-    name: str
-    left_out: Callable[[Step], bool]
-    unnoticed: str
-
-
-def _lock(lock: Lock) -> Callable[[Step], bool]:
-    return lambda step: isinstance(step, s.Acquire | s.Release) and step.lock is lock
-
-
-def _field(name: str) -> Callable[[Step], bool]:
-    return lambda step: isinstance(step, s.StorePage) and step.field == name
-
-
-MUTANTS = {
-    mutant.name: mutant
-    for mutant in (
-        Mutant(
-            "flush",
-            lambda step: isinstance(step, s.Invalidate | s.InvalidateAll | s.AwaitInvalidation),
-            "redundant here: the protocol frees nothing that was mapped",
-        ),
-        Mutant(
-            "flush-wait", lambda step: isinstance(step, s.AwaitInvalidation), "redundant here: the protocol frees nothing that was mapped"
-        ),
-        Mutant(
-            "readers-wait", lambda step: isinstance(step, s.SynchronizeReaders), "redundant here: the protocol does not wait for readers"
-        ),
-        Mutant(
-            "page-table-lock",
-            _lock(Lock.PAGE_TABLE),
-            "a hole if two split one leaf here, else redundant: nobody else takes the lock",
-        ),
-        Mutant(
-            "mmap-lock",
-            _lock(Lock.MMAP_READ),
-            "redundant: optimise and restore only read-lock it, and free no table; the page-table lock orders the splits",
-        ),
-        Mutant(
-            "hotplug-lock",
-            lambda step: _lock(Lock.HOTPLUG)(step) or _lock(Lock.HOTPLUG_READ)(step),
-            "redundant here: nobody removes memory",
-        ),
-        Mutant("barrier", lambda step: isinstance(step, s.WriteBarrier), "a hole: the model does every CPU's stores in their order"),
-        Mutant("flag", _field("vmemmap_optimized"), "redundant here: nobody restores, and the flag is what restore asks"),
-        Mutant("key", lambda step: isinstance(step, s.Count), "a hole: counters are compared at the end, and nothing was counted here"),
-    )
-}
-"""Everything that can be left out, by its name."""
-MUTATED_LETTERS = ("O", "P", "R", "H", "D")
-
-
-def mutated(act: Act, name: str) -> Act:
-    """`act` without what the mutant `name` leaves out."""
-    return partial(_mutated, act=act, name=name)
-
-
-def _mutated(v: SmallVmemmap, g: Geometry, act: Act, name: str) -> Steps:
-    walk = single(act(v, g))
-    left_out = MUTANTS[name].left_out
-    wanted = next(walk)
-    while True:
-        result = None if left_out(wanted) else (yield wanted)
-        try:
-            wanted = walk.send(result)
-        except StopIteration as stop:
-            return stop.value
-
-
-def mutant_cases(protocols: tuple[str, ...], name: str) -> list[Case]:
-    """Every scenario in which one of `protocols` is well, with the mutant `name` of it."""
-    well = [case for case in CASES if case.expected is None and case.protocol in protocols]
-    return [replace(case, scenario=_mutate(case, name)) for case in well]
-
-
-def _mutate(case: Case, name: str) -> Scenario:
-    actors = tuple(
-        replace(actor, act=mutated(actor.act, name)) if actor.letter in MUTATED_LETTERS else actor for actor in case.scenario.actors
-    )
-    return replace(case.scenario, actors=actors, name=f"{case.scenario.name}, without {name}")
-
-
-MUTATED_PROTOCOLS = tuple(
-    dict.fromkeys(case.protocol for case in CASES if case.expected is None and not case.protocol.startswith("proposal-"))
-)
-"""The protocols that are well somewhere in the benchmark."""
+ROLES = {"O": "optimise", "P": "optimise", "R": "restore", "H": "hotplug", "D": "dump", "W": "walker", "M": "memory failure", "F": "caches"}
+"""What the actors with these letters do, and are mutated together for."""
 
 
 class MutantRow(NamedTuple):
-    """A mutant of a protocol: the properties by which it was noticed, and in which scenario; else what is believed about it."""
+    """A mutant of the actors of one role in a protocol, and what came of it.
+
+    `verdict`: "noticed" (then by which properties, in which scenario, and after how many steps), else what is `believed`: "redundant" or
+    "hole", and why; "unexplained" when nothing is.
+    """
 
     protocol: str
+    role: str
     mutant: str
+    verdict: Literal["noticed", "redundant", "hole", "unexplained"]
     noticed: tuple[str, ...]
     scenario: str | None
+    steps: int | None
     believed: str | None
 
 
-def compare_mutants(protocols: tuple[str, ...], options: Options) -> list[MutantRow]:
-    """Whether each mutant of `protocols` (none given: all that are well somewhere) is noticed; one that changes no step is left out."""
-    for protocol in protocols:
-        if protocol not in MUTATED_PROTOCOLS:
-            raise HvoError(f"no scenario in which {protocol!r} is well: mutants are made of {', '.join(MUTATED_PROTOCOLS)}")
-    return [row for protocol in protocols or MUTATED_PROTOCOLS for name in MUTANTS if (row := _row(protocol, name, options)) is not None]
+def compare_mutants(protocols: tuple[str, ...], options: Options, executor: Executor | None = None) -> list[MutantRow]:
+    """Whether each mutant of `protocols` (none given: all) is noticed, tried on `executor` (processes, by default).
+
+    A mutant that changes nothing is left out.
+    """
+    asked = [exercised(protocol) for protocol in protocols or PROTOCOLS]
+    if executor is None:
+        with ProcessPoolExecutor() as pool:
+            return compare_mutants(protocols, options, pool)
+    futures = [executor.submit(_part, protocol, part, options) for protocol in asked for part in ("fix", *sorted(set(ROLES.values())))]
+    return [row for future in futures for row in future.result()]
 
 
-def _row(protocol: str, name: str, options: Options) -> MutantRow | None:
-    leaves_out = False
-    for case in mutant_cases((protocol,), name):
-        forest, start = build(case.scenario, case.era, case.rules)
-        found = explore(forest, start, case.scenario, options).violations
-        leaves_out = leaves_out or _has(case, name)
+def _part(protocol: str, part: str, options: Options) -> list[MutantRow]:
+    """The rows of one role, or of the fixes."""
+    return list(without_fixes(protocol, options) if part == "fix" else mutants_of(protocol, options, roles=(part,)))
+
+
+def exercised(protocol: str) -> str:
+    """The protocol that is exercised under the name `protocol`, an era's or a proposal's; raises HvoError when there is none."""
+    found = FIXED.get(protocol, protocol)
+    if found not in PROTOCOLS:
+        raise HvoError(f"mutants are made of {', '.join((*FIXED, *PROTOCOLS[len(FIXED):]))}, not of {protocol!r}")
+    return found
+
+
+def mutants_of(
+    protocol: str, options: Options, names: Iterable[str] = tuple(MUTANTS), roles: Iterable[str] = tuple(ROLES.values())
+) -> Iterator[MutantRow]:
+    """The rows of one protocol, for the mutants `names` of those of `roles` that it has."""
+    names = tuple(names)
+    for role in sorted(set(roles)):
+        cases = [case for case in exercises(protocol) if any(ROLES.get(actor.letter) == role for actor in case.scenario.actors)]
+        steps = [_steps_of(case, role, options) for case in cases]
+        for name in names:
+            mutant = MUTANTS[name]
+            about = [case for case, seen in zip(cases, steps, strict=True) if any(mutant.mutation.about(step) for step in seen)]
+            if about and (mutant.roles is None or role in mutant.roles):
+                row = _row(protocol, role, name, options, [(case, mutant.mutation) for case in about])
+                if row is not None:
+                    yield row
+
+
+def without_fixes(protocol: str, options: Options) -> Iterator[MutantRow]:
+    """The rows of one era without each of its fixes."""
+    if protocol.startswith("proposal-"):
+        return
+    for fix in sorted(parse_variant(protocol).fixes):
+        cases = [(replace(case, protocol=f"{protocol}-{fix}"), None) for case in exercises(protocol)]
+        row = _row(protocol, "fix", f"-{fix}", options, cases)
+        if row is not None:
+            yield row
+
+
+def _steps_of(case: Case, role: str, options: Options) -> list[Step]:
+    """Every step that the actors of `role` do in any run of the unchanged case."""
+    seen: list[Step] = []
+    scenario = _mutated(case.scenario, role, watched(seen), Trigger())
+    forest, start = build(scenario, case.era, case.rules)
+    explore(forest, start, scenario, options)
+    return seen
+
+
+def _row(protocol: str, role: str, name: str, options: Options, cases: Sequence[tuple[Case, Mutation | None]]) -> MutantRow | None:
+    trigger = Trigger(role == "fix")
+    for case, mutation in cases:
+        scenario = case.scenario if mutation is None else _mutated(case.scenario, role, mutation, trigger)
+        forest, start = build(scenario, case.era, case.rules)
+        found = [bad for bad in explore(forest, start, scenario, options).violations if bad.property != case.expected]
         if found:
-            return MutantRow(protocol, name, tuple(violation.property for violation in found), case.scenario.name, None)
-    return MutantRow(protocol, name, (), None, MUTANTS[name].unnoticed) if leaves_out else None
+            noticed = tuple(violation.property for violation in found)
+            return MutantRow(protocol, role, name, "noticed", noticed, case.scenario.name, found[0].steps, None)
+    if not trigger.pulled:
+        return None
+    believed = belief(protocol, role, name)
+    if believed is None:
+        return MutantRow(protocol, role, name, "unexplained", (), None, None, None)
+    return MutantRow(protocol, role, name, believed.verdict, (), None, None, believed.why)
 
 
-def _has(case: Case, name: str) -> bool:
-    """Whether some actor of the unchanged scenario does what the mutant leaves out, when it runs alone."""
-    left_out = MUTANTS[name].left_out
-    whole = next(
-        other for other in CASES if other.protocol == case.protocol and case.scenario.name == f"{other.scenario.name}, without {name}"
-    )
-    forest, start = build(whole.scenario, whole.era, whole.rules)
-    for actor in range(len(whole.scenario.actors)):
-        world = World(forest.model, start)
-        try:
-            while (operation := forest.nodes[world.actors[actor][NODE]].operation) is not None:
-                if left_out(operation.step):
-                    return True
-                if not step(forest, world, actor):
-                    break
-        except Fault:
-            continue
-    return False
+def _mutated(scenario: Scenario, role: str, mutation: Mutation, trigger: Trigger) -> Scenario:
+    acts: dict[int, Act] = {}
+
+    def changed(actor: Actor) -> Actor:
+        if ROLES.get(actor.letter) != role:
+            return actor
+        act = acts.setdefault(id(actor.act), partial(_act, act=actor.act, mutation=mutation, trigger=trigger))
+        return replace(actor, act=act)
+
+    return replace(scenario, actors=tuple(changed(actor) for actor in scenario.actors))
+
+
+def _act(v: SmallVmemmap, g: Geometry, act: Act, mutation: Mutation, trigger: Trigger) -> Steps:
+    return mutation.change(single(act(v, g)), trigger)

@@ -4,7 +4,10 @@ from hvo.check.footprint import ALLOCATOR, FRAME, LOCK, PHYSICAL, STRUCT_PAGE, T
 from hvo.check.geometry import FIRST_FRAME, PAGE, STRUCTS
 from hvo.check.model import ALLOCATED, EMPTY, GIVEN, OTHER, STATUS, VANISHED, Model
 from hvo.check.operations import WAIT, Operation, Result, place_of, ready
-from hvo.check.perform import HELD, LOCKS, SECTION, STOPPED, change
+from hvo.check.order_steps import SECTIONS
+from hvo.check.ordering import order
+from hvo.check.perform import HELD, LOCKS, MASKED, OPEN, SECTION, STOPPED, change
+from hvo.check.struct_steps import decode, field_of
 from hvo.check.world import World
 from hvo.kernel.struct_page import LINK, WORDS
 from hvo.steps import consumer as k
@@ -12,12 +15,15 @@ from hvo.steps import folio as f
 from hvo.steps import hotplug as h
 from hvo.steps import pool as p
 from hvo.steps import processors as x
+from hvo.steps import raw_errors as e
 from hvo.steps.vocabulary import Lock
 
 _SPINNING = 1 << LOCKS.index(Lock.PAGE_TABLE) | 1 << LOCKS.index(Lock.HUGETLB)
+_LOOKED_AT = (LOCKS.index(Lock.PAGE_TABLE), LOCKS.index(Lock.HUGETLB), SECTIONS)
+"""What stopping CPUs looks at."""
 _ERRORS = 98
-FAULTS, RELEASED, ERRORS = 2, 1, 3
-"""Places in a state's `extra`: whether accesses may wait, huge pages released, HugeTLB pages whose record has errors."""
+FAULTS, RELEASED, ERRORS, BROKEN = 2, 1, 3, 4
+"""Places in a state's `extra`: whether accesses may wait, huge pages released, pfns that a record of errors has, and all that broke."""
 
 
 def _extra(world: World, place: int, value: int) -> None:
@@ -33,7 +39,7 @@ def _ready_put_free(model: Model, step: p.PutFree) -> Operation:
 
 
 def _nothing(world: World, actor: int, phase: int) -> Result:
-    """The free list is nobody else's business here."""
+    """Nothing that anybody here could see."""
     return None
 
 
@@ -52,8 +58,12 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
     model = world.model
     number = head // (1 << model.geometry.order)
     world.touched.append((LOCK, _ERRORS, 1))
-    if world.extra[ERRORS] >> number & 1:
-        world.note("poison-freed", f"the page at pfn {head} is freed while its record has an error that no page is marked for")
+    first, end = _pages_of(model, head)
+    if any(world.extra[BROKEN] >> pfn & 1 and not _holds(world, pfn, "hwpoison") for pfn in range(first, end)):
+        world.note("poison-freed", f"the huge page at pfn {head} is freed with an error that no page is marked for")
+    if _holds(world, head, "hugetlb"):
+        world.note("leak", f"the allocator refuses the huge page at pfn {head}: it still has the HugeTLB mark (Bad page state)")
+        return 0
     for pfn in range(head + 1, head + model.geometry.used * STRUCTS):
         place = place_of(model, pfn, LINK)
         for frame in world.frames_of(place.page, write=True, what="the allocator, which takes the tails apart,"):
@@ -63,6 +73,12 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
                 return 0
     _extra(world, RELEASED, world.extra[RELEASED] | 1 << number)
     return 1
+
+
+def _holds(world: World, pfn: int, name: str) -> bool:
+    """Whether `field` of the struct page of `pfn` is set, wherever a translation leads."""
+    place, field = field_of(world.model, pfn, name)
+    return any(decode(field, world.contents[frame][place.at]) for frame in world.frames_of(place.page, write=False, what="the allocator"))
 
 
 # -- whoever gets the frames --
@@ -113,6 +129,17 @@ def _remove(world: World, actor: int, phase: int) -> Result:
     return None
 
 
+@ready(h.AddMemory)
+def _ready_add(model: Model, step: h.AddMemory) -> Operation:
+    return Operation(step, _nothing, ())
+
+
+@ready(h.AllocateBlock)
+def _ready_allocate_block(model: Model, step: h.AllocateBlock) -> Operation:
+    """No block of frames is free here: what can be mapped by pages then is."""
+    return Operation(step, _nothing, ())
+
+
 @ready(h.FreeBlock)
 def _ready_free_block(model: Model, step: h.FreeBlock) -> Operation:
     return Operation(step, _free_block, (int(step.pfn), 1 << step.order))
@@ -121,6 +148,7 @@ def _ready_free_block(model: Model, step: h.FreeBlock) -> Operation:
 def _free_block(world: World, actor: int, phase: int, first: int, count: int) -> Result:
     for frame in range(first, first + count):
         world.free(frame)
+    world.counters = (world.counters[0], world.counters[1] - count, *world.counters[2:])
     return None
 
 
@@ -129,15 +157,19 @@ def _free_block(world: World, actor: int, phase: int, first: int, count: int) ->
 
 @ready(x.StopCpus)
 def _ready_stop(model: Model, step: x.StopCpus) -> Operation:
-    return Operation(step, _stop, (step.preemptible,))
+    return Operation(step, _stop, (step.preemptible, STOPPED | OPEN * step.interrupts))
 
 
-def _stop(world: World, actor: int, phase: int, preemptible: bool) -> Result:
-    world.touched.append((WHOLE, 0, 1))
+def _stop(world: World, actor: int, phase: int, preemptible: bool, bits: int) -> Result:
+    """Once every other CPU takes the interrupt, and, where it must be preemptible, holds no spin lock and is in no read-side section."""
+    world.touched += [(WHOLE, 0, 1), *((LOCK, what, 0) for what in _LOOKED_AT)]
+    order(world, actor)
     others = [record for other, record in enumerate(world.actors) if other != actor]
+    if any(record[HELD] & MASKED for record in others):
+        return WAIT
     if preemptible and any(record[HELD] & _SPINNING or record[SECTION] for record in others):
         return WAIT
-    change(world, actor, HELD, world.actors[actor][HELD] | STOPPED)
+    change(world, actor, HELD, world.actors[actor][HELD] | bits)
     return None
 
 
@@ -148,7 +180,8 @@ def _ready_resume(model: Model, step: x.ResumeCpus) -> Operation:
 
 def _resume(world: World, actor: int, phase: int) -> Result:
     world.touched.append((WHOLE, 0, 1))
-    change(world, actor, HELD, world.actors[actor][HELD] & ~STOPPED)
+    change(world, actor, HELD, world.actors[actor][HELD] & ~(STOPPED | OPEN))
+    order(world, actor)
     return None
 
 
@@ -158,9 +191,14 @@ def _ready_exchange(model: Model, step: x.CompareExchangeEntry) -> Operation:
 
 
 def _exchange(world: World, actor: int, phase: int, location: int, expected: int, value: int, level: int) -> Result:
+    """Compare and swap; a walker may have set a clear access flag meanwhile, with no access (FEAT_HAFDBS lets it do so on a guess)."""
     world.touched.append((PHYSICAL, location, 1))
-    if world.contents[location // PAGE][location % PAGE // 8] != expected:
+    frame, index = location // PAGE, location % PAGE // 8
+    if world.is_flag_for_walkers(frame, index, level) and world.choose(2):
+        world.set_access_flag(frame, index)
+    if world.contents[frame][index] != expected:
         return 0
+    order(world, actor)
     world.write_entry(location, value, level)
     return 1
 
@@ -179,13 +217,29 @@ def _allow(world: World, actor: int, phase: int, allowed: int) -> Result:
 # -- errors on HugeTLB pages --
 
 
-@ready(k.RecordError, k.MoveErrors)
-def _ready_errors(model: Model, step: k.RecordError | k.MoveErrors) -> Operation:
-    number = step.head // (1 << model.geometry.order)
-    return Operation(step, _errors, (number, int(isinstance(step, k.RecordError))))
+@ready(e.AddRawError)
+def _ready_add_error(model: Model, step: e.AddRawError) -> Operation:
+    return Operation(step, _add_error, (step.pfn,))
 
 
-def _errors(world: World, actor: int, phase: int, number: int, on: int) -> Result:
+def _add_error(world: World, actor: int, phase: int, pfn: int) -> Result:
     world.touched.append((LOCK, _ERRORS, 1))
-    _extra(world, ERRORS, world.extra[ERRORS] & ~(1 << number) | on << number)
+    _extra(world, ERRORS, world.extra[ERRORS] | 1 << pfn)
+    _extra(world, BROKEN, world.extra[BROKEN] | 1 << pfn)
     return None
+
+
+@ready(e.TakeRawErrors)
+def _ready_take_errors(model: Model, step: e.TakeRawErrors) -> Operation:
+    return Operation(step, _take_errors, _pages_of(model, step.head))
+
+
+def _pages_of(model: Model, head: int) -> tuple[int, int]:
+    return head, head + (1 << model.geometry.order)
+
+
+def _take_errors(world: World, actor: int, phase: int, first: int, end: int) -> Result:
+    world.touched.append((LOCK, _ERRORS, 1))
+    found = tuple(pfn for pfn in range(first, end) if world.extra[ERRORS] >> pfn & 1)
+    _extra(world, ERRORS, world.extra[ERRORS] & ~sum(1 << pfn for pfn in found))
+    return found

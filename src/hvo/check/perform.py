@@ -1,14 +1,15 @@
-"""Steps on page tables, frames, locks and the actor's own list, one at a time."""
+"""Steps on page tables, frames and the actor's own list, one at a time."""
 
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from hvo.check.footprint import ALLOCATOR, FRAME, LOCK, PHYSICAL
+from hvo.check.footprint import ALLOCATOR, FRAME, PHYSICAL
 from hvo.check.geometry import BASE, PAGE, PMD_FRAME
 from hvo.check.model import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, TABLE, Model
-from hvo.check.operations import WAIT, Again, Operation, Outcome, Result, as_word, page_range, ready
+from hvo.check.operations import Operation, Outcome, Result, as_word, ready
+from hvo.check.ordering import order, publish, store
 from hvo.check.world import World
 from hvo.errors import HvoError
 from hvo.steps import vocabulary as s
@@ -17,20 +18,18 @@ from hvo.steps.vocabulary import Counter, Entry, EntryKind, Lock
 LOCKS = tuple(Lock)
 STOPPED = 1 << len(LOCKS)
 """Beside the locks that an actor holds: it has stopped all other CPUs."""
-_EXCLUDES = {
-    Lock.PAGE_TABLE: (Lock.PAGE_TABLE,), Lock.HUGETLB: (Lock.HUGETLB,), Lock.MMAP_READ: (Lock.MMAP_WRITE,),
-    Lock.MMAP_WRITE: (Lock.MMAP_READ, Lock.MMAP_WRITE), Lock.HOTPLUG: (Lock.HOTPLUG, Lock.HOTPLUG_READ), Lock.HOTPLUG_READ: (Lock.HOTPLUG,),
-}  # fmt: skip
-_FAMILY = {Lock.MMAP_READ: Lock.MMAP_WRITE, Lock.HOTPLUG_READ: Lock.HOTPLUG}
-_SHARED = (Lock.MMAP_READ, Lock.HOTPLUG_READ)
-_SECTIONS = 99
+MASKED = STOPPED << 1
+"""Beside them: it has masked interrupts on its CPU, to hold a lock that interrupts take or to wait for one."""
+OPEN = STOPPED << 2
+"""Beside `STOPPED`: it still takes interrupts itself."""
 NODE: Final = 0
 PHASE: Final = 1
 PILE: Final = 2
 HELD: Final = 3
 SECTION: Final = 4
 PENDING: Final = 5
-"""What an actor's record holds: its node, how far its step is, its list, its locks, its read-side section and who waits, its flush."""
+"""What an actor's record holds: its node, how far its step is, its list, its locks, its read-side section and who waits, its flush; then
+`hvo.check.ordering.STORES`."""
 
 
 def change(world: World, actor: int, item: int, value: Any) -> None:  # noqa: ANN401
@@ -93,6 +92,7 @@ def _ready_store_entry(model: Model, step: s.StoreTableEntry) -> Operation:
 def _store_entry(world: World, actor: int, phase: int, table: int, index: int, value: int) -> Result:
     world.status[table] = world.status[table] & STATUS | TABLE
     world.write_entry(table * PAGE + 8 * index, value, 0)
+    store(world, actor, table)
     return None
 
 
@@ -118,6 +118,9 @@ def _write_pointer(world: World, actor: int, phase: int, location: int, value: i
     world.touched += [(PHYSICAL, location, 1), (FRAME, value, 0)]
     if swap and found is not None:
         return found
+    if swap:
+        order(world, actor)
+    publish(world, value)
     if found is not None:
         world.note("leak", f"the shared tail in frame {found} is forgotten for another in frame {value}")
     world.put(location // PAGE, location % PAGE // 8, value + 1)
@@ -148,6 +151,7 @@ def _allocate(world: World, actor: int, phase: int, node: int, only: bool, memma
     for frame in range(first, first + world.model.geometry.reserve):
         if not world.status[frame] & STATUS:
             world.status[frame] = PRIVATE | (STRUCT if memmap else 0)
+            world.fill(frame, world.model.garbage)
             _count(world, actor, 0, 1, int(memmap))
             return frame
     raise HvoError(f"actor {actor + 1} needs more than {world.model.geometry.reserve} frames: give the geometry a larger reserve")
@@ -172,102 +176,6 @@ def _ready_count(model: Model, step: s.Count) -> Operation:
 def _count(world: World, actor: int, phase: int, which: int, delta: int) -> Result:
     counters = world.counters
     world.counters = (*counters[:which], counters[which] + delta, *counters[which + 1 :])
-    return None
-
-
-# -- locks, sections, flushes --
-
-
-@ready(s.Acquire, s.Release)
-def _ready_lock(model: Model, step: s.Acquire | s.Release) -> Operation:
-    bit = 1 << LOCKS.index(step.lock)
-    excludes = sum(1 << LOCKS.index(lock) for lock in _EXCLUDES[step.lock])
-    touch = (LOCK, LOCKS.index(_FAMILY.get(step.lock, step.lock)), 2 if step.lock in _SHARED else 1)
-    return Operation(step, _acquire if isinstance(step, s.Acquire) else _release, (bit, excludes, touch))
-
-
-def _acquire(world: World, actor: int, phase: int, bit: int, excludes: int, touch: tuple[int, int, int]) -> Result:
-    world.touched.append(touch)
-    if (
-        any(record[HELD] & excludes for other, record in enumerate(world.actors) if other != actor)
-        or world.actors[actor][HELD] & bit & excludes
-    ):
-        return WAIT
-    change(world, actor, HELD, world.actors[actor][HELD] | bit)
-    return None
-
-
-def _release(world: World, actor: int, phase: int, bit: int, excludes: int, touch: tuple[int, int, int]) -> Result:
-    world.touched.append(touch)
-    change(world, actor, HELD, world.actors[actor][HELD] & ~bit)
-    return None
-
-
-@ready(s.EnterReadSection, s.LeaveReadSection)
-def _ready_section(model: Model, step: s.Step) -> Operation:
-    return Operation(step, _section, (int(isinstance(step, s.EnterReadSection)),))
-
-
-def _section(world: World, actor: int, phase: int, value: int) -> Result:
-    """Bit 0 says that the actor is in a section, the others who waits for it to end."""
-    world.touched.append((LOCK, _SECTIONS, 2))
-    change(world, actor, SECTION, value)
-    return None
-
-
-@ready(s.SynchronizeReaders)
-def _ready_synchronize(model: Model, step: s.SynchronizeReaders) -> Operation:
-    return Operation(step, _synchronize, ())
-
-
-def _synchronize(world: World, actor: int, phase: int) -> Result:
-    world.touched.append((LOCK, _SECTIONS, 1))
-    bit = 2 << actor
-    if not phase:
-        for other, record in enumerate(world.actors):
-            if record[SECTION] and other != actor:
-                change(world, other, SECTION, record[SECTION] | bit)
-        return Again(1)
-    return WAIT if any(record[SECTION] & bit for record in world.actors) else None
-
-
-@ready(s.Invalidate, s.InvalidateAll)
-def _ready_invalidate(model: Model, step: s.Invalidate | s.InvalidateAll) -> Operation:
-    if isinstance(step, s.Invalidate):
-        return Operation(step, _invalidate, page_range(model, int(step.start), int(step.end)))
-    return Operation(
-        step, _invalidate if model.rules.flush_all else _nothing, (0, model.geometry.vmemmap_pages - 1) if model.rules.flush_all else ()
-    )
-
-
-def _invalidate(world: World, actor: int, phase: int, first: int, last: int) -> Result:
-    world.request(actor, first, last)
-    pending = world.actors[actor][PENDING]
-    if pending:
-        first, last = min(first, pending >> 8), max(last, (pending & 255) - 1)
-    change(world, actor, PENDING, first << 8 | last + 1)
-    return None
-
-
-@ready(s.AwaitInvalidation)
-def _ready_await(model: Model, step: s.AwaitInvalidation) -> Operation:
-    return Operation(step, _await, ())
-
-
-def _await(world: World, actor: int, phase: int) -> Result:
-    pending = world.actors[actor][PENDING]
-    if pending:
-        world.complete(actor, pending >> 8, (pending & 255) - 1)
-        change(world, actor, PENDING, 0)
-    return None
-
-
-@ready(s.WriteBarrier)
-def _ready_barrier(model: Model, step: s.WriteBarrier) -> Operation:
-    return Operation(step, _nothing, ())
-
-
-def _nothing(world: World, actor: int, phase: int) -> Result:
     return None
 
 

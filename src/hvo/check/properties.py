@@ -43,6 +43,10 @@ PROPERTIES = (
         "the frame of a table, just installed by another CPU, is taken for the leaf's", "leaf and frame are read together under the lock",
     ),
     Property(
+        "old-contents", "Nothing leads to a frame before what was stored in it is visible to all CPUs.",
+        "an entry is pointed at a copy with no barrier between", "copy, write barrier, entry",
+    ),
+    Property(
         "lost-update", "A struct page that was copied is not changed in the old place before the copy takes over.",
         "a flag is set in the head's old frame after it was copied", "the flag is set before the copy",
     ),

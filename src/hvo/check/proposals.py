@@ -1,62 +1,30 @@
-"""The proposals for arm64, compared: what each violates against readers, writers and refused allocations, and what it costs."""
+"""The proposals for arm64 as actors, and what each of them has to stand; `hvo.check.comparison` compares them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TypeAlias
 
+from hvo.actors.memory_failure import clear_hugetlb
 from hvo.check import cast as c
-from hvo.check.explore import Exploration, Options, explore
 from hvo.check.geometry import Geometry, SmallVmemmap
-from hvo.check.perform import NODE
 from hvo.check.rules import Rules
-from hvo.check.scenario import Act, Actor, Scenario, build
-from hvo.check.search import step
-from hvo.check.world import World
+from hvo.check.scenario import Act, Actor, Scenario
 from hvo.steps.folio import FreeFolio
-from hvo.steps.processors import ResumeCpus, StopCpus
-from hvo.steps.vocabulary import Invalidate, Steps, WriteEntry
-from hvo.vmemmap.era import parse_variant
+from hvo.steps.vocabulary import LoadPage, Steps
 from hvo.vmemmap.proposals import PROPOSALS, Proposal, optimize, restore
+from hvo.vmemmap.proposals import TRIES as KERNEL_TRIES
+from hvo.vmemmap.proposals_batched import optimize_folios, restore_folios
 
 PROPOSED_FOR = "7.1"
 """The era whose other parts the proposals use: one shared frame of tails per zone."""
 LETTERS = ("A", "B", "C", "D", "E", "F")
 _ONE = Geometry(pages=1, group=4, leaf=4)
+TWO = Geometry(pages=2, used=2, group=2, leaf=4)
+"""Two huge pages of two vmemmap pages under one leaf."""
 _HARDWARE = {"C": Rules("arm64", 2, noabort=True), "E": Rules("arm64", 2, noabort=True, hardware_access_flag=True)}
 TRIES = 2
-"""How often proposal E tries an entry here; the kernel's 16 would only be more of the same."""
-
-
-class Row(NamedTuple):
-    """What is known about one proposal: the searches by scenario, and counts for one huge page of the small machine.
-
-    `invalidations`: requests; `stops`: how often all other CPUs are held; `held`: steps in the longest of these; `broken`: steps for which
-    the longest-broken entry is broken. `partial`: whether an update can fail half-way, so that a page is optimised in part.
-    """
-
-    letter: str
-    title: str
-    needs: str
-    results: tuple[tuple[Scenario, Exploration], ...]
-    invalidations: int
-    stops: int
-    held: int
-    broken: int
-    partial: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """The row of `hvo check --arm64-proposals --json`."""
-        found = [
-            {"scenario": scenario.name, "property": v.property, "message": v.message} for scenario, e in self.results for v in e.violations
-        ]
-        counts = {"invalidations": self.invalidations, "stops": self.stops, "steps_held": self.held, "steps_broken": self.broken}
-        head = {"proposal": self.letter, "title": self.title, "needs": self.needs, "verdict": "safe" if self.safe else "unsafe"}
-        return head | counts | {"partial": self.partial, "violations": found}
-
-    @property
-    def safe(self) -> bool:
-        """Whether nothing was found in any scenario."""
-        return not any(result.violations for _, result in self.results)
+"""How often proposal E tries an entry, where the kernel's 16 times would only be more of the same."""
 
 
 def rules_for(letter: str) -> Rules:
@@ -84,12 +52,31 @@ def _restore(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps:
     return restore(v, proposal, g.order, g.head(0))
 
 
+def act_on_list(letter: str, pages: int) -> Act:
+    """Optimise the first `pages` huge pages as the proposal does with a list."""
+    return partial(_work_on_list, proposal=replace(PROPOSALS[letter], tries=TRIES), pages=pages, work=optimize_folios)
+
+
+def undo_list(letter: str, pages: int) -> Act:
+    """Restore them."""
+    return partial(_work_on_list, proposal=replace(PROPOSALS[letter], tries=TRIES), pages=pages, work=restore_folios)
+
+
+def _work_on_list(v: SmallVmemmap, g: Geometry, proposal: Proposal, pages: int, work: "_OnList") -> Steps:
+    return work(v, proposal, g.order, [g.head(number) for number in range(pages)])
+
+
+_OnList: TypeAlias = Callable[[SmallVmemmap, Proposal, int, list[int]], Steps]
+
+
 def scenarios(letter: str) -> list[Scenario]:
     """What a proposal has to stand: readers of tails, writers of the head, an interrupt that reads, refusals, and the way back."""
     o = Actor("O", f"optimise as {letter}", act_of(letter))
     if letter == "F":
         return [Scenario(f"{letter}: built at boot", (o,), _ONE, live=False)]
     r = Actor("R", f"restore as {letter}", undo_of(letter))
+    undo_both = Actor("R", f"restore two as {letter}, as a list", undo_list(letter, 2))
+    both = Actor("O", f"optimise two as {letter}, as a list", act_on_list(letter, 2))
     g, w = Actor("G", "reader", c.read_tail), Actor("W", "writer of the head", c.write_head)
     i = Actor("I", "interrupt that reads", c.read_tail, interrupt=True)
     return [
@@ -99,7 +86,24 @@ def scenarios(letter: str) -> list[Scenario]:
         Scenario(f"{letter}: optimise, allocations refused", (o,), _ONE, failures=2),
         Scenario(f"{letter}: restore against a reader", (r, g), _ONE, before=act_of(letter)),
         Scenario(f"{letter}: restore, allocations refused", (r,), _ONE, before=act_of(letter), failures=2),
-    ]
+        Scenario(f"{letter}: optimise a list against a reader", (both, g), TWO),
+        Scenario(f"{letter}: optimise a list, allocations refused", (both,), TWO, failures=2),
+        Scenario(f"{letter}: restore a list against a reader", (undo_both, g), TWO, before=act_on_list(letter, 2)),
+        Scenario(f"{letter}: restore a list, allocations refused", (undo_both,), TWO, before=act_on_list(letter, 2), failures=2),
+    ] + ([_never_still()] if letter == "E" else [])
+
+
+def _never_still() -> Scenario:
+    """E with the kernel's number of tries against a reader that spoils every one of them: it gives up with -EAGAIN."""
+    o, g = Actor("O", f"optimise as E, {KERNEL_TRIES} tries", act_of("E", tries=KERNEL_TRIES)), Actor("G", "reader", read_for_long)
+    small = Geometry(pages=1, used=2, group=2, leaf=2)
+    return Scenario(f"E: optimise, {KERNEL_TRIES} tries, against a reader that spoils all", (o, g), small, split=True)
+
+
+def read_for_long(v: SmallVmemmap, g: Geometry) -> Steps:
+    """Read the last page of the first huge page as often as E tries an entry."""
+    for _ in range(KERNEL_TRIES):
+        yield LoadPage(c.last_page(g), "link")
 
 
 def half_way(*, marked: bool) -> Scenario:
@@ -115,46 +119,5 @@ def half_way(*, marked: bool) -> Scenario:
 def _give_up(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps:
     yield from optimize(v, proposal, g.order, g.head(0))
     if not (yield from restore(v, proposal, g.order, g.head(0))):
+        yield from clear_hugetlb(g.head(0))
         yield FreeFolio(g.head(0), g.order)
-
-
-def compare(letter: str, options: Options) -> Row:
-    """Search all scenarios of one proposal, and count what it does when nobody disturbs it."""
-    era, rules = parse_variant(PROPOSED_FOR), rules_for(letter)
-    results: list[tuple[Scenario, Exploration]] = []
-    for scenario in scenarios(letter):
-        forest, start = build(scenario, era, rules)
-        results.append((scenario, explore(forest, start, scenario, options)))
-    title, needs = (
-        (PROPOSALS[letter].title, PROPOSALS[letter].needs)
-        if letter in PROPOSALS
-        else ("built optimised at boot", "memory reserved at boot")
-    )
-    return Row(letter, title, needs, tuple(results), *_costs(letter), letter == "E")
-
-
-def _costs(letter: str) -> tuple[int, int, int, int]:
-    """Invalidations, stops, steps of the longest stop, and steps of the longest time that an entry is broken."""
-    scenario = Scenario(f"{letter}: alone", (Actor("O", "optimise", act_of(letter)),), _ONE, live=letter != "F")
-    forest, state = build(scenario, parse_variant(PROPOSED_FOR), rules_for(letter))
-    world = World(forest.model, state)
-    invalidations = stops = held = broken = at = stopped_at = 0
-    broken_at: dict[int, int] = {}
-    while (operation := forest.nodes[world.actors[0][NODE]].operation) is not None:
-        at += 1
-        match operation.step:
-            case Invalidate():
-                invalidations += 1
-            case StopCpus():
-                stops, stopped_at = stops + 1, at
-            case ResumeCpus():
-                held = max(held, at - stopped_at)
-            case WriteEntry(location, value):
-                if value == 0:
-                    broken_at[int(location)] = at
-                elif int(location) in broken_at:
-                    broken = max(broken, at - broken_at.pop(int(location)))
-            case _:
-                pass
-        step(forest, world, 0)
-    return invalidations, stops, held, broken

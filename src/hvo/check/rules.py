@@ -1,4 +1,7 @@
-"""What the hardware allows: the architecture, FEAT_BBM, and arm64's break-before-make rule (Arm ARM D8.16; Linux' reading of it)."""
+"""What the hardware allows: the architecture, FEAT_BBM, and arm64's break-before-make rule (Arm ARM D8.16; Linux' reading of it).
+
+riscv64 stands for an architecture that may exchange live entries, as x86-64 may, and orders neither stores nor loads, as arm64 does not.
+"""
 
 from dataclasses import dataclass
 
@@ -25,6 +28,21 @@ class Rules:
         return self.arch == "arm64"
 
     @property
+    def reorders(self) -> bool:
+        """Whether others may see stores, and a CPU may do loads, in another order than the program's (x86-64 allows neither)."""
+        return self.arch != "x86_64"
+
+    @property
+    def flush_drops_tables(self) -> bool:
+        """Whether a plain flush drops copies of pointers to tables: INVLPG does, arm64's VAALE1IS and SFENCE.VMA of an address do not."""
+        return self.arch == "x86_64"
+
+    @property
+    def flush_interrupts(self) -> bool:
+        """Whether CPUs drop translations in an interrupt, and so not while they mask it; arm64's DSB and riscv64's firmware ask nobody."""
+        return self.arch == "x86_64"
+
+    @property
     def name(self) -> str:
         """The architecture with what differs from its plainest form."""
         level = f"+bbm{self.bbm_level}" if self.bbm_level else ""
@@ -32,11 +50,14 @@ class Rules:
         return self.arch + level + "".join(f"+{name}" for name, on in extras if on)
 
 
+ARCHITECTURES = ("arm64", "x86_64", "riscv64")
+
+
 def parse_rules(text: str) -> Rules | None:
     """The machine that `Rules.name` calls `text`, None when it is none: `x86_64`, `arm64+bbm2+noabort`."""
     arch, *extras = text.split("+")
     known = {"noabort", "haf", "dead-flush-all", "bbm1", "bbm2", "bbm3"}
-    if arch not in ("arm64", "x86_64") or not set(extras) <= known:
+    if arch not in ARCHITECTURES or not set(extras) <= known:
         return None
     level = max((int(extra[3]) for extra in extras if extra.startswith("bbm")), default=0)
     return Rules(arch, level, "noabort" in extras, "haf" in extras, "dead-flush-all" not in extras)
@@ -55,14 +76,21 @@ def attributes_differ(old: int, new: int) -> bool:
     return (old ^ new) & _ATTRIBUTES != 0
 
 
-def needs_break(format: Format, old: int, new: int, *, same_output: bool, same_contents: bool) -> bool:
+def may_write(format: Format, entry: int, *, hardware_dirty: bool) -> bool:
+    """Whether a CPU may write through the leaf: it is writable, or becomes so where the hardware manages the dirty state (arm64's DBM)."""
+    return bool(format.is_writable(entry)) or (hardware_dirty and entry & format.dirty_modifier != 0)
+
+
+def needs_break(
+    format: Format, old: int, new: int, *, same_output: bool, same_contents: bool, hardware_dirty: bool = False
+) -> bool:  # fmt: skip
     """Whether exchanging the cacheable leaf `old` for the cacheable leaf `new` of the same size needs break-before-make.
 
     It does when the attributes differ, or when they lead to different places and one of them is writable or the places differ in contents.
     """
     if attributes_differ(old, new):
         return True
-    writable = bool(format.is_writable(old)) or bool(format.is_writable(new))
+    writable = any(may_write(format, entry, hardware_dirty=hardware_dirty) for entry in (old, new))
     return not same_output and (writable or not same_contents)
 
 

@@ -6,9 +6,9 @@ from functools import cached_property
 from types import ModuleType
 from typing import TypeAlias
 
-from hvo.check import other_steps, struct_steps
+from hvo.check import order_steps, other_steps, struct_steps
 from hvo.check.geometry import FIRST_FRAME, ROW, Geometry, SmallVmemmap, small_vmemmap, struct_pages
-from hvo.check.model import Model, State, mapped_tables, padded
+from hvo.check.model import Model, State, mapped_tables, new_record, padded
 from hvo.check.perform import NODE
 from hvo.check.rules import Rules
 from hvo.check.search import step
@@ -18,7 +18,7 @@ from hvo.errors import HvoError
 from hvo.steps.vocabulary import Steps
 from hvo.vmemmap.era import Era
 
-KNOWN: tuple[ModuleType, ...] = (other_steps, struct_steps)
+KNOWN: tuple[ModuleType, ...] = (order_steps, other_steps, struct_steps)
 """Modules that make steps known by being imported."""
 
 Act: TypeAlias = Callable[[SmallVmemmap, Geometry], Steps]
@@ -29,7 +29,7 @@ Act: TypeAlias = Callable[[SmallVmemmap, Geometry], Steps]
 class Actor:
     """Somebody who acts: a letter, who that is, and what it does. Actors with the same `act` are interchangeable.
 
-    An `interrupt` runs on the CPU of another actor, and cannot wait for it.
+    An `interrupt` runs on the CPU of the first actor, which stands still meanwhile, and so cannot wait for it.
     """
 
     letter: str
@@ -107,7 +107,7 @@ def _struct_pages(model: Model, scenario: Scenario) -> dict[int, tuple[int, ...]
 def _settled(forest: Forest, state: State, act: Act) -> State:
     """The state after `act` ran alone, before everything else; as the first actor, whose frames it takes."""
     root = forest.root(_bound(act, forest.model))
-    world = World(forest.model, state._replace(actors=((root, 0, (), 0, 0, 0), *state.actors[1:]), failures=0))
+    world = World(forest.model, state._replace(actors=(new_record(root), *state.actors[1:]), failures=0))
     while forest.nodes[world.actors[0][NODE]].operation is not None:
         if not step(forest, world, 0):
             raise HvoError("the prologue of a scenario waits for somebody")

@@ -6,15 +6,18 @@ from hvo.check.footprint import STRUCT_PAGE
 from hvo.check.geometry import BASE, PAGE, STRUCTS
 from hvo.check.model import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, Model
 from hvo.check.operations import Again, Operation, Place, Result, as_word, place_of, ready
+from hvo.check.ordering import order, store
 from hvo.check.world import World
 from hvo.kernel.struct_page import LINK, MAPPING, WORDS, Field
 from hvo.mmu.shape import WORD
 from hvo.steps import folio as f
+from hvo.steps import hotplug as h
 from hvo.steps import references as r
 from hvo.steps import vocabulary as s
 
 
-def _field(model: Model, pfn: Any, name: str) -> tuple[Place, Field]:  # noqa: ANN401
+def field_of(model: Model, pfn: Any, name: str) -> tuple[Place, Field]:  # noqa: ANN401
+    """Where the field `name` of the struct page of `pfn` is: its word, and its bits there."""
     field = model.pages.field(name)
     return place_of(model, int(pfn) + field.page, field.word), field
 
@@ -39,7 +42,7 @@ def _ready_load(model: Model, step: s.TestPage | s.LoadPage) -> Operation:
     test = isinstance(step, s.TestPage)
     if step.field == "self_hosted":  # a flag of the frames that hold the struct pages; the struct pages of those are elsewhere
         return Operation(step, _self_hosted, (), bool)
-    place, field = _field(model, step.pfn, step.field)
+    place, field = field_of(model, step.pfn, step.field)
     return Operation(step, _load, (place, field, test, f"a read of {step.field} of pfn {int(step.pfn)}"), bool if test else as_word)
 
 
@@ -63,7 +66,7 @@ def _load(world: World, actor: int, phase: int, place: Place, field: Field, test
 
 @ready(s.StorePage)
 def _ready_store(model: Model, step: s.StorePage) -> Operation:
-    place, field = _field(model, step.pfn, step.field)
+    place, field = field_of(model, step.pfn, step.field)
     return Operation(step, _store, (place, field, int(step.value), f"a write of {step.field} of pfn {int(step.pfn)}"))
 
 
@@ -89,7 +92,7 @@ def _put(world: World, place: Place, frame: int, value: int) -> None:
     copies: list[tuple[int, int, int, int, int]] = []
     for copy in world.copies:
         if copy[:2] == (place.page, frame) and copy[3] == place.at // WORDS:
-            if any(meaning.frame == copy[2] for meaning in world.translations(place.page)):
+            if any(meaning.frame == copy[2] for meaning in world.translations(place.page, world.model.every_cpu)):
                 world.note(
                     "lost-update", f"a write to vmemmap page {place.page} reaches frame {frame}, which was copied to frame {copy[2]} before"
                 )
@@ -103,10 +106,16 @@ def _put(world: World, place: Place, frame: int, value: int) -> None:
 def _ready_link(model: Model, step: f.LinkTail) -> Operation:
     row = model.pages.tail(step.head)
     words = tuple((place_of(model, step.pfn, word), row[word]) for word in (LINK, MAPPING))
-    return Operation(step, _link, (words, f"the link of pfn {step.pfn}"))
+    return Operation(step, _store_words, (words, f"the link of pfn {step.pfn}"))
 
 
-def _link(world: World, actor: int, phase: int, words: tuple[tuple[Place, int], ...], what: str) -> Result:
+@ready(h.InitPage)
+def _ready_init(model: Model, step: h.InitPage) -> Operation:
+    words = tuple((place_of(model, step.pfn, word), value) for word, value in enumerate(model.pages.ordinary()))
+    return Operation(step, _store_words, (words, f"the struct page of pfn {step.pfn}"))
+
+
+def _store_words(world: World, actor: int, phase: int, words: tuple[tuple[Place, int], ...], what: str) -> Result:
     for place, value in words:
         _put(world, place, _written(world, place, what), value)
     return None
@@ -117,7 +126,7 @@ def _link(world: World, actor: int, phase: int, words: tuple[tuple[Place, int], 
 
 @ready(s.IncrementUnlessZero)
 def _ready_increment(model: Model, step: s.IncrementUnlessZero) -> Operation:
-    place, field = _field(model, step.pfn, step.field)
+    place, field = field_of(model, step.pfn, step.field)
     return Operation(step, _increment, (place, field, f"a reference to pfn {int(step.pfn)}"), bool)
 
 
@@ -132,12 +141,13 @@ def _increment(world: World, actor: int, phase: int, place: Place, field: Field,
     if now != phase:
         return Again(now) if now else 0
     _put(world, place, frame, encode(field, world.contents[frame][place.at], now + 1))
+    order(world, actor)
     return 1
 
 
 @ready(s.FreezeCount)
 def _ready_freeze(model: Model, step: s.FreezeCount) -> Operation:
-    place, field = _field(model, step.pfn, "refcount")
+    place, field = field_of(model, step.pfn, "refcount")
     return Operation(step, _freeze, (place, field, step.expected, f"the freeze of pfn {int(step.pfn)}"), bool)
 
 
@@ -147,18 +157,20 @@ def _freeze(world: World, actor: int, phase: int, place: Place, field: Field, ex
     if decode(field, world.contents[frame][place.at]) != expected:
         return 0
     _put(world, place, frame, encode(field, word, 0))
+    order(world, actor)
     return 1
 
 
 @ready(r.DropReference)
 def _ready_drop(model: Model, step: r.DropReference) -> Operation:
-    return Operation(step, _drop, (*_field(model, step.pfn, "refcount"), f"a reference to pfn {int(step.pfn)}"))
+    return Operation(step, _drop, (*field_of(model, step.pfn, "refcount"), f"a reference to pfn {int(step.pfn)}"))
 
 
 def _drop(world: World, actor: int, phase: int, place: Place, field: Field, what: str) -> Result:
     frame = _written(world, place, what)
     left = decode(field, world.contents[frame][place.at]) - 1
     _put(world, place, frame, encode(field, world.contents[frame][place.at], left))
+    order(world, actor)
     return left
 
 
@@ -190,6 +202,7 @@ def _fill(world: World, target: int, index: int, words: tuple[int, ...]) -> None
     world.touched.append((STRUCT_PAGE, target * STRUCTS + index, 1))
     row = world.contents[target]
     world.fill(target, (*row[: index * WORDS], *words, *row[(index + 1) * WORDS :]))
+    store(world, world.actor, target)
 
 
 @ready(s.CopyTailWords)

@@ -12,20 +12,24 @@ import numpy as np
 from hvo.check.model import Model
 from hvo.check.operations import Operation, Outcome, operation
 from hvo.steps.composite import primitives
-from hvo.steps.vocabulary import Steps, StorePage
+from hvo.steps.vocabulary import Steps, StorePage, TestPage
 
 Maker: TypeAlias = Callable[[], Steps]
 
 
 class Node:
-    """One place in an actor's tree: `operation` is what it does there, None at its end, where `returned` is what it gave."""
+    """One place in an actor's tree: `operation` is what it does there, None at its end, where `returned` is what it gave.
 
-    __slots__ = ("children", "history", "maker", "number", "operation", "returned", "walk")
+    `passable`: it is a test, and the machine may do loads behind it first.
+    """
+
+    __slots__ = ("children", "history", "maker", "number", "operation", "passable", "returned", "walk")
 
     def __init__(self, number: int, maker: Maker, history: tuple[Any, ...], walk: Steps | None) -> None:
         self.number, self.maker, self.history, self.walk = number, maker, history, walk
         self.children: dict[Outcome, Node] = {}
         self.operation: Operation | None = None
+        self.passable = False
         self.returned: Any = None
 
 
@@ -66,6 +70,8 @@ class Forest:
             node.operation = operation(self.model, walk.send(sent))
         except StopIteration as stop:
             node.walk, node.returned = None, stop.value
+        else:
+            node.passable = self.model.rules.reorders and isinstance(node.operation.step, TestPage)
         return node
 
 

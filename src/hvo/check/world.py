@@ -1,12 +1,16 @@
 """One state, unpacked so that steps can be done on it: memory, what TLBs may hold, frames. `perform` in `hvo.check.perform` does the steps.
 
-A TLB is a may-set, the same for all CPUs since a walker may fill any of them at any time: the entries in the tables, plus those in `stale`.
+A TLB is a may-set: the entries in the tables, which a walker may fill on any CPU at any time, plus those in `stale`, each with the CPUs
+that have not dropped it.
 """
 
-from hvo.check.footprint import ALLOCATOR, FRAME, PHYSICAL, STRUCT_PAGE, TRANSLATION, Touched
-from hvo.check.geometry import PAGE, PMD_FRAME, STRUCTS
+from hvo.check.breaking import check_pmd, check_pte
+from hvo.check.footprint import ALLOCATOR, FRAME, PHYSICAL, TRANSLATION, Touched
+from hvo.check.geometry import PAGE, PMD_FRAME
+from hvo.check.invalidation import keep
 from hvo.check.model import ALLOCATED, EMPTY, FREE, GIVEN, KIND, LEVEL1, PRIVATE, STATUS, STRUCT, TABLE, VANISHED, Meaning, Model, State
-from hvo.check.rules import needs_break, size_change_allowed
+from hvo.check.ordering import forget_stores, publish
+from hvo.steps.vocabulary import Step
 
 
 class Fault(Exception):
@@ -20,13 +24,13 @@ class Waits(Exception):
 class World:
     """A state in the making.
 
-    `found` collects what was violated in which step, `done` counts steps, `urgent` says that the actor may not wait, `touched` what the
-    last step read and changed.
+    `actor` is whose step it is, and `early` the load behind it that was done instead; `found` collects what was violated in which step,
+    `done` counts steps, `urgent` says that the actor may not wait, `touched` what the last step read and changed.
     """
 
     __slots__ = (
-        "actors", "choices", "contents", "copies", "counters", "dirty", "done", "extra", "failures", "found", "leaf", "model", "numbers",
-        "stale", "status", "taken", "touched", "urgent",
+        "actor", "actors", "choices", "contents", "copies", "counters", "dirty", "done", "early", "extra", "failures", "found", "leaf",
+        "model", "numbers", "stale", "status", "taken", "touched", "urgent",
     )  # fmt: skip
 
     def __init__(self, model: Model, state: State, choices: tuple[int, ...] = ()) -> None:
@@ -43,6 +47,8 @@ class World:
         self.failures = state.failures
         self.extra = state.extra
         self.actors = list(state.actors)
+        self.actor = 0
+        self.early: Step | None = None
         self.found: list[tuple[str, str, int]] = []
         self.done = 0
         self.urgent = False
@@ -91,14 +97,16 @@ class World:
 
     # -- translations --
 
-    def translations(self, page: int) -> list[Meaning]:
-        """Everything that any CPU may use for the vmemmap page `page`: leaves of pages, or "none" where the walk may end in a fault."""
+    def translations(self, page: int, cpus: int) -> list[Meaning]:
+        """Everything that one of `cpus` (bits) may use for vmemmap page `page`: leaves of pages, "none" where a walk may end in a fault."""
         slot, index = divmod(page, self.leaf)
         model = self.model
         out: list[Meaning] = []
         self.touched.append((TRANSLATION, page, 0))
         pmds = [self.contents[PMD_FRAME][slot]]
-        for key, entry, _ in self.stale:
+        for key, entry, mask in self.stale:
+            if not mask & cpus:
+                continue
             if key == page:
                 out.append(model.meaning(entry, 0))
             elif key == LEVEL1 + slot:
@@ -122,9 +130,11 @@ class World:
 
     def frames_of(self, page: int, *, write: bool, what: str) -> list[int]:
         """The frames that an access to the vmemmap page `page` may reach; notes what must not happen on the way."""
+        if not 0 <= page < self.model.geometry.vmemmap_pages:
+            raise self.fault("wrong-head", f"{what} leaves the vmemmap: a link leads nowhere")
         usable: list[int] = []
         before, waits = len(self.found), False
-        for meaning in self.translations(page):
+        for meaning in self.translations(page, self.model.cpu(self.actor)):
             if meaning.kind != "leaf":
                 waits = self._meet_invalid(page, what) or waits
             elif not meaning.cacheable and not self._set_access_flag(page):
@@ -157,9 +167,19 @@ class World:
         table = self.model.meaning(self.contents[PMD_FRAME][slot], 1)
         if not self.model.rules.hardware_access_flag or table.kind != "table":
             return False
-        self.touched += [(PHYSICAL, table.frame * PAGE + 8 * index, 1), (TRANSLATION, page, 1)]
-        self.put(table.frame, index, self.contents[table.frame][index] | self.model.v.format.accessed)
+        self.set_access_flag(table.frame, index)
         return True
+
+    def is_flag_for_walkers(self, table: int, index: int, level: int) -> bool:
+        """Whether the entry is a leaf whose access flag is clear, on a machine whose walkers set it."""
+        meaning = self.model.meaning(self.contents[table][index], 0)
+        return level == 0 and self.model.rules.hardware_access_flag and meaning.kind == "leaf" and not meaning.cacheable
+
+    def set_access_flag(self, table: int, index: int) -> None:
+        """The hardware sets the access flag of a page's entry."""
+        pages = [slot * self.leaf + index for slot in self.slots_of(table)]
+        self.touched += [(PHYSICAL, table * PAGE + 8 * index, 1), *((TRANSLATION, page, 1) for page in pages)]
+        self.put(table, index, self.contents[table][index] | self.model.v.format.accessed)
 
     def _conflict_abort(self, page: int, what: str) -> None:
         """With FEAT_BBM level 2 a block beside its table may make the TLB abort, except on cores known not to."""
@@ -190,13 +210,13 @@ class World:
         new = self.model.meaning(value, 1)
         for page in range(slot * self.leaf, (slot + 1) * self.leaf):
             self.touched.append((TRANSLATION, page, 1))
-        self._check_pmd(slot, old, value)
+        check_pmd(self, slot, old, value)
         before = self.model.meaning(old, 1)
         if old != value and before.kind == "table":
             for index in range(self.leaf):
-                self._keep(slot * self.leaf + index, self.contents[before.frame][index], 0, -1)
+                keep(self, slot * self.leaf + index, self.contents[before.frame][index], 0, -1)
         if old != value:
-            self._keep(LEVEL1 + slot, old, 1, value)
+            keep(self, LEVEL1 + slot, old, 1, value)
         if new.kind == "table":
             self._publish_table(new.frame, slot)
 
@@ -205,6 +225,7 @@ class World:
         if state & STATUS not in (ALLOCATED, PRIVATE):
             self.note("freed-table", f"the table in frame {table} is installed, and is free")
         else:
+            publish(self, table)
             self.status[table] = ALLOCATED | TABLE
         self.touched.append((FRAME, table, 1))
         for index in range(self.leaf):
@@ -215,15 +236,15 @@ class World:
     def _write_pte(self, frame: int, index: int, value: int) -> None:
         old = self.contents[frame][index]
         meaning = self.model.meaning(value, 0)
-        if meaning.kind == "leaf":
+        if value:
             self.check_kind(meaning.frame)
         self.touched.append((FRAME, frame, 0))
         for slot in self.slots_of(frame):
             page = slot * self.leaf + index
             self.touched.append((TRANSLATION, page, 1))
-            self._check_pte(slot, page, old, value)
+            check_pte(self, slot, page, old, value)
             if old != value:
-                self._keep(page, old, 0, value)
+                keep(self, page, old, 0, value)
             if meaning.kind == "leaf":
                 self._reachable(meaning.frame, page)
 
@@ -248,98 +269,13 @@ class World:
         self.touched.append((FRAME, frame, 0))
         if frame >= len(self.status) or not self.is_live(frame):
             self.note("access-freed", f"vmemmap page {page} is mapped to frame {frame}, which is not the vmemmap's any more")
-        elif self.status[frame] & STATUS == PRIVATE:
+            return
+        publish(self, frame)
+        if self.status[frame] & STATUS == PRIVATE:
             self.status[frame] = ALLOCATED | self.status[frame] & KIND
         for of, source, target, index, changed in self.copies:
             if of == page and target == frame and changed:
                 self.note("lost-update", f"struct page {index} of frame {source} was changed after it was copied to frame {target}")
-
-    def _keep(self, key: int, old: int, level: int, now: int) -> None:
-        """A TLB may hold `old`, which leaves the tables; the entry there is `now`, and was read from memory afresh."""
-        if not self.model.live:
-            return
-        if self.model.meaning(old, level).cacheable or now >= 0:
-            kept = {(k, e): mask for k, e, mask in self.stale if (k, e) != (key, now)}
-            if self.model.meaning(old, level).cacheable:
-                kept[key, old] = 0
-            self.stale = tuple(sorted((k, e, mask) for (k, e), mask in kept.items()))
-
-    # -- break-before-make --
-
-    def _check_pmd(self, slot: int, old: int, value: int) -> None:
-        if not self.model.rules.breaks_before_make or not self.model.live:
-            return
-        new = self.model.meaning(value, 1)
-        if not new.cacheable:
-            return
-        for entry in [old] + [e for key, e, _ in self.stale if key == LEVEL1 + slot]:
-            held = self.model.meaning(entry, 1)
-            if entry != value and held.cacheable:
-                self._check_pmd_pair(slot, entry, value)
-
-    def _check_pmd_pair(self, slot: int, old: int, value: int) -> None:
-        held, new = self.model.meaning(old, 1), self.model.meaning(value, 1)
-        if held.kind != new.kind and not size_change_allowed(self.model.rules, contiguous_only=False):
-            self.note("break-before-make", f"a live {_NAMES[held.kind]} is replaced by a {_NAMES[new.kind]}")
-            return
-        for index in range(self.leaf):
-            a, b = self._page_entry(old, index), self._page_entry(value, index)
-            if a is not None and b is not None and self._conflict(*a, *b):
-                self.note("break-before-make", f"vmemmap page {slot * self.leaf + index} changes under a live PMD entry")
-                return
-
-    def _page_entry(self, pmd: int, index: int) -> tuple[int, int] | None:
-        """(entry, frame) of page `index` under a PMD entry; None where there is nothing a TLB may hold."""
-        meaning = self.model.meaning(pmd, 1)
-        if meaning.kind == "leaf":
-            return pmd, meaning.frame + index
-        entry = self.contents[meaning.frame][index]
-        page = self.model.meaning(entry, 0)
-        return (entry, page.frame) if page.cacheable else None
-
-    def _check_pte(self, slot: int, page: int, old: int, value: int) -> None:
-        if not self.model.rules.breaks_before_make or not self.model.live or not self.model.meaning(value, 0).cacheable:
-            return
-        frame = self.model.meaning(value, 0).frame
-        held = [old] + [entry for key, entry, _ in self.stale if key == page]
-        pairs = [(entry, self.model.meaning(entry, 0).frame) for entry in held if entry != value and self.model.meaning(entry, 0).cacheable]
-        for key, entry, _ in self.stale:
-            block = self.model.meaning(entry, 1) if key == LEVEL1 + slot else None
-            if block is not None and block.kind == "leaf":
-                pairs.append((entry, block.frame + page % self.leaf))
-        for entry, where in pairs:
-            if self._conflict(entry, where, value, frame):
-                why = "while a TLB may hold the old one"
-                self.note("break-before-make", f"the entry of vmemmap page {page} goes from frame {where} to frame {frame} {why}")
-                return
-
-    def _conflict(self, old: int, old_frame: int, new: int, new_frame: int) -> bool:
-        for frame in (old_frame, new_frame):
-            self.touched += [(STRUCT_PAGE, frame * STRUCTS + index, 0) for index in range(STRUCTS)]
-        same = old_frame == new_frame or self.contents[old_frame] == self.contents[new_frame]
-        return needs_break(self.model.v.format, old, new, same_output=old_frame == new_frame, same_contents=same)
-
-    # -- invalidation --
-
-    def request(self, actor: int, first: int, last: int) -> None:
-        """`actor` asks all CPUs to drop what translates the vmemmap pages `first` to `last`, and may wait for it later."""
-        bit = 1 << actor
-        for page in range(first, last + 1):
-            self.touched.append((TRANSLATION, page, 2))
-        self.stale = tuple([(key, entry, mask | bit if self._covers(key, first, last) else mask) for key, entry, mask in self.stale])
-
-    def _covers(self, key: int, first: int, last: int) -> bool:
-        if key < LEVEL1:
-            return first <= key <= last
-        slot = key - LEVEL1
-        return first // self.leaf <= slot <= last // self.leaf
-
-    def complete(self, actor: int, first: int, last: int) -> None:
-        """Every CPU has done what `actor` asked for, which was about the vmemmap pages `first` to `last`."""
-        bit = 1 << actor
-        for page in range(first, last + 1):
-            self.touched.append((TRANSLATION, page, 2))
-        self.stale = tuple([held for held in self.stale if not held[2] & bit])
 
     # -- frames --
 
@@ -354,6 +290,7 @@ class World:
             self._check_unused(frame)
         self.status[frame] = FREE if state & STATUS == PRIVATE else GIVEN
         self.fill(frame, EMPTY)
+        forget_stores(self, frame)
         self.copies = tuple([copy for copy in self.copies if frame not in (copy[1], copy[2])])
 
     def _check_unused(self, frame: int) -> None:
@@ -363,10 +300,7 @@ class World:
             self.note("freed-table", f"the table in frame {frame} is freed while a CPU may walk it")
         for page in range(self.model.geometry.vmemmap_pages):
             self.touched = []  # a page that cannot lead there now can only by a step that touches the frame
-            if any(meaning.kind == "leaf" and meaning.frame == frame for meaning in self.translations(page)):
+            if any(meaning.kind == "leaf" and meaning.frame == frame for meaning in self.translations(page, self.model.every_cpu)):
                 self.note("freed-while-cached", f"frame {frame} is freed while a CPU may hold a translation of vmemmap page {page} to it")
                 touched.append((TRANSLATION, page, 0))
         self.touched = touched
-
-
-_NAMES = {"leaf": "block", "table": "table"}

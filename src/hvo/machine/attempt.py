@@ -30,6 +30,7 @@ from hvo.memory.interface import Words
 from hvo.steps import composite as c
 from hvo.steps import folio as f
 from hvo.steps import pool as p
+from hvo.steps import raw_errors as e
 from hvo.steps import vocabulary as s
 from hvo.steps.vocabulary import Entry
 
@@ -79,7 +80,7 @@ class Attempt:
             f.FreeFolio: self._later.free_folio, p.PutFree: self._later.put_free, s.Count: self._later.count,
             s.Invalidate: self._later.flush, s.InvalidateAll: self._later.flush, c.Flush: self._later.flush, c.FlushAll: self._later.flush,
             s.SynchronizeReaders: self._later.synchronize, s.Acquire: self._skip, s.Release: self._skip, s.PileIsEmpty: self._cannot,
-            s.TakePiled: self._cannot, c.ForEach: self._cannot,
+            s.TakePiled: self._cannot, c.ForEach: self._cannot, e.TakeRawErrors: self._cannot,
         }  # fmt: skip
 
     def run(self) -> NDArray[np.int64]:

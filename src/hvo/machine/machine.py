@@ -17,6 +17,7 @@ from hvo.machine.build import Plan, boot, plan
 from hvo.machine.executor import ArrayExecutor, PlainExecutor
 from hvo.machine.hotplug import Hotplug
 from hvo.machine.pools import Pools
+from hvo.machine.raw_errors import teach_raw_errors
 from hvo.machine.references import teach_references
 from hvo.machine.tables import teach_tables
 from hvo.machine.world import World
@@ -59,6 +60,7 @@ class Machine:
         Hotplug(world)
         teach_tables(world)
         teach_references(world)
+        teach_raw_errors(world)
         self.executor: ArrayExecutor | PlainExecutor = ArrayExecutor(world)
         self.default_size = next(huge.size for huge in what.geometry.hugepages if huge.kind == "pmd")
         """Size of the default pool, in bytes: what a PMD maps, unless `default_hugepagesz=` says otherwise."""

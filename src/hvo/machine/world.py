@@ -69,6 +69,7 @@ class World:
             s.FillTail: self._fill_tail, s.StoreTableEntry: self._store_table_entry, s.TestPage: self._test_page,
             s.LoadPage: self._load_page, s.StorePage: self._store_page, s.IncrementUnlessZero: self._increment_unless_zero,
             s.FreezeCount: self._freeze_count, s.Acquire: self._acquire, s.Release: self._release, s.WriteBarrier: _nothing,
+            s.ReadBarrier: _nothing,
             s.Invalidate: self._invalidate, s.InvalidateAll: self._invalidate, s.AwaitInvalidation: _nothing,
             s.SynchronizeReaders: self._synchronize, s.EnterReadSection: _nothing, s.LeaveReadSection: _nothing, s.Count: self._count,
             s.PileFrames: self._pile_frames, s.PileIsEmpty: self._pile_is_empty, s.TakePiled: self._take_piled,

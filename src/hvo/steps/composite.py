@@ -165,14 +165,18 @@ class FillTails(Composite):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flush(Composite):
-    """Drop the translations of [`start`, `end`) everywhere, and wait (`flush_tlb_kernel_range`) -> None."""
+    """Drop the translations of [`start`, `end`) everywhere, and wait (`flush_tlb_kernel_range`) -> None.
+
+    With `tables` copies of pointers to tables as well, where the architecture's plain flush leaves them.
+    """
 
     start: Value
     end: Value
+    tables: bool = False
 
     def parts(self) -> Steps:
         """The request, then the wait."""
-        yield Invalidate(self.start, self.end)
+        yield Invalidate(self.start, self.end, self.tables)
         yield AwaitInvalidation()
 
 

@@ -10,10 +10,11 @@ class StopCpus(Step):
     """Stop all other CPUs -> None, once they have stopped.
 
     With `preemptible` only where they hold no spin lock and are in no read-side section, as `stop_machine` does; else wherever an interrupt
-    finds them.
+    finds them: not where they have masked interrupts. `interrupts`: the stopping CPU itself still takes them.
     """
 
     preemptible: bool
+    interrupts: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

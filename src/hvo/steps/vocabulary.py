@@ -259,16 +259,30 @@ class WriteBarrier(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ReadBarrier(Step):
+    """Take no later load before an earlier one (`smp_rmb`, or the load before is an acquire) -> None."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Invalidate(Step):
-    """Ask all CPUs to drop translations of [`start`, `end`) (TLBI, or the interrupt of x86) -> None."""
+    """Ask all CPUs to drop translations of [`start`, `end`) (TLBI, or the interrupt of x86) -> None.
+
+    With `tables` copies of pointers to tables as well (`__flush_tlb_kernel_pgtable`, arch/arm64/include/asm/tlbflush.h): without, an
+    architecture may drop the last level only (arm64's VAALE1IS; SFENCE.VMA of an address). With `this_cpu` only the asking CPU does it,
+    at once (`flush_tlb_one_kernel` of x86).
+    """
 
     start: Value
     end: Value
+    tables: bool = False
+    this_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InvalidateAll(Step):
-    """Ask all CPUs to drop every translation -> None."""
+    """Ask all CPUs to drop every translation, pointers to tables too; with `this_cpu` only the asking one does -> None."""
+
+    this_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

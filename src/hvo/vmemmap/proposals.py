@@ -78,7 +78,8 @@ Exchange = Callable[[Vmemmap, Proposal, list[Change]], Steps]
 # -- exchanging entries --
 
 
-def _span(v: Vmemmap, changes: list[Change]) -> Flush:
+def span(v: Vmemmap, changes: list[Change]) -> Flush:
+    """The flush of everything from the first of what `changes` translate to the last."""
     last = max(changes, key=lambda change: change.address)
     return Flush(min(change.address for change in changes), last.address + v.format.span(last.level))
 
@@ -88,9 +89,10 @@ def _write(changes: list[Change], *, new: bool) -> Steps:
         yield WriteEntry(change.location, change.new if new else 0, change.level, change.address)
 
 
-def _break_and_make(v: Vmemmap, changes: list[Change]) -> Steps:
+def break_and_make(v: Vmemmap, changes: list[Change]) -> Steps:
+    """Write invalid entries, flush, write the new ones -> how many."""
     yield from _write(changes, new=False)
-    yield _span(v, changes)
+    yield span(v, changes)
     yield from _write(changes, new=True)
     return len(changes)
 
@@ -100,7 +102,7 @@ def handle_faults(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Step
     yield AllowFaults(True)
     for change in changes:
         yield Acquire(Lock.PAGE_TABLE)
-        yield from _break_and_make(v, [change])
+        yield from break_and_make(v, [change])
         yield Release(Lock.PAGE_TABLE)
     return len(changes)
 
@@ -108,7 +110,7 @@ def handle_faults(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Step
 def stop_machine(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
     """B: break and make while `stop_machine` holds all other CPUs, where they hold no spin lock."""
     yield StopCpus(preemptible=True)
-    done = yield from _break_and_make(v, changes)
+    done = yield from break_and_make(v, changes)
     yield ResumeCpus()
     return done
 
@@ -117,7 +119,7 @@ def pause_cpus(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
     """D: break and make while an interrupt holds all other CPUs, wherever they are; the lock comes first, or its owner could be held."""
     yield Acquire(Lock.PAGE_TABLE)
     yield StopCpus(preemptible=False)
-    done = yield from _break_and_make(v, changes)
+    done = yield from break_and_make(v, changes)
     yield ResumeCpus()
     yield Release(Lock.PAGE_TABLE)
     return done
@@ -126,7 +128,7 @@ def pause_cpus(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
 def write_directly(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
     """Write over the live entry, as x86-64 may, and arm64 with FEAT_BBM level 2 for a block that becomes a table."""
     yield from _write(changes, new=True)
-    yield _span(v, changes)
+    yield span(v, changes)
     return len(changes)
 
 
@@ -158,7 +160,7 @@ def _swap(v: Vmemmap, change: Change, tries: int) -> Steps:
         now = yield ReadEntry(change.location, change.level)
         if not (yield CompareExchangeEntry(change.location, int(now.value), cleared, change.level, change.address)):
             continue
-        yield _span(v, [change])
+        yield span(v, [change])
         if (yield CompareExchangeEntry(change.location, cleared, change.new, change.level, change.address)):
             return True
     yield WriteEntry(change.location, change.old, change.level, change.address)
@@ -196,11 +198,10 @@ def _optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
     if shared is False:
         return ENOMEM
     entry = int(v.leaf_entry(shared, writable=False))
-    changes = yield from _changes(v, order, head)
+    changes = yield from changes_of(v, order, head)
     changes = [change._replace(new=entry) for change in changes]
     yield StorePage(head, "vmemmap_optimized", 1)
     done = yield from proposal.exchange(v, proposal, changes)
-    yield Flush(int(v.address(head)), int(v.address(head)) + v.vmemmap_pages(order) * v.page_size)
     for change in changes[:done]:
         yield FreeFrame(int(v.pfn(change.old)), memmap=True)
     if done:
@@ -228,7 +229,7 @@ def _split(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
     return 0
 
 
-def _changes(v: Vmemmap, order: int, head: int) -> Steps:
+def changes_of(v: Vmemmap, order: int, head: int) -> Steps:
     """The entries of the tails, as they are -> list of Change that change nothing yet."""
     found: list[Change] = []
     for first, pages in v.pieces(order, 1):
@@ -245,7 +246,7 @@ def restore(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
     if not (yield TestPage(head, "vmemmap_optimized")):
         return 0
     shared = yield from shared_tail(v, order, head)
-    every: list[Change] = yield from _changes(v, order, head)
+    every: list[Change] = yield from changes_of(v, order, head)
     changes = [change for change in every if not v.format.is_writable(change.old)]
     frames = yield AllocateFrames(len(changes), v.node_of(head), memmap=True)
     if frames is None or shared is False:
@@ -254,8 +255,8 @@ def restore(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
         yield CopyFrame(change.address, frame, v.structs_per_page)
     entries = [int(v.leaf_entry(frame, writable=True)) for frame in frames.tolist()]
     yield Acquire(Lock.MMAP_WRITE)
-    done = yield from proposal.exchange(v, proposal, [change._replace(new=entry) for change, entry in zip(changes, entries, strict=True)])
-    yield Flush(int(v.address(head)), int(v.address(head)) + v.vmemmap_pages(order) * v.page_size)
+    wanted = [change._replace(new=entry) for change, entry in zip(changes, entries, strict=True)]
+    done = (yield from proposal.exchange(v, proposal, wanted)) if wanted else 0
     yield Release(Lock.MMAP_WRITE)
     for frame in frames.tolist()[done:]:
         yield FreeFrame(frame, memmap=True)

@@ -1,0 +1,2 @@
+hvo 1; pool 120; snap grown
+pool 70; snap shrunk

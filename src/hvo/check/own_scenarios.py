@@ -1,0 +1,125 @@
+"""What a protocol of the user's own has to stand: the others that broke the kernels' protocols, and actors of its file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from hvo.actors.memory_failure import clear_hugetlb
+from hvo.check import cast as c
+from hvo.check.geometry import STRUCTS, Geometry, SmallVmemmap
+from hvo.check.hazards import Case
+from hvo.check.own import Own, actors_of, run_own
+from hvo.check.rules import Rules
+from hvo.check.scenario import Act, Actor, Scenario
+from hvo.errors import HvoError
+from hvo.steps.folio import FreeFolio, LinkTail
+from hvo.steps.vocabulary import FreezeCount, Steps, StorePage
+from hvo.vmemmap.era import Era
+
+_ONE = Geometry(pages=1, group=4, leaf=4)
+
+
+@dataclass(frozen=True)
+class OwnCase(Case):
+    """A job with a protocol of the user's own, whose `protocol` is the path of its file."""
+
+    own: Own = field(kw_only=True)
+
+    @property
+    def era(self) -> Era:
+        """The kernel around it."""
+        return self.own.era
+
+
+def act(own: Own, name: str = "optimize", number: int = 0) -> Act:
+    """The actor `name` of the file on huge page `number`."""
+    return partial(run_own, own=own, name=name, number=number)
+
+
+def own_cases(own: Own, rules: Rules | None, hazards: tuple[str, ...]) -> list[OwnCase]:
+    """The jobs of a file, those of `hazards` (none given: all); raises HvoError for a hazard that has no scenario here."""
+    machine = rules or own.rules
+    cases = [OwnCase(hazard, own.path, machine, scenario, None, own=own) for hazard, scenario in _scenarios(own)]
+    known = dict.fromkeys(case.hazard for case in cases)
+    for hazard in hazards:
+        if not any(name.startswith(hazard) for name in known):
+            raise HvoError(f"no scenario of hazard {hazard!r} for {own.path}: there are {', '.join(known)}")
+    return [case for case in cases if not hazards or any(case.hazard.startswith(hazard) for hazard in hazards)]
+
+
+def _scenarios(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """(hazard, scenario) of everything that fits what the file has."""
+    found = actors_of(own)
+    others = [name for name in found if name not in ("optimize", "restore")]
+    if "optimize" not in found:
+        geometry = own.geometry or _ONE
+        yield "own", Scenario(" against ".join(found), _letters(own, list(found)), geometry, split=True, complete=False)
+        return
+    yield from _against_others(own)
+    yield from _twice(own)
+    if "restore" in found:
+        yield from _way_back(own)
+    for name in others:
+        yield "own", Scenario(f"optimize against {name}", _letters(own, ["optimize", name]), own.geometry or _ONE)
+
+
+def _letters(own: Own, names: list[str]) -> tuple[Actor, ...]:
+    return tuple(Actor(chr(ord("O") + i), name, act(own, name)) for i, name in enumerate(names))
+
+
+def _against_others(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """One optimiser against each of those who broke kernels."""
+    o, geometry = Actor("O", "optimize", act(own)), own.geometry or _ONE
+    g, w = Actor("G", "reader", c.read_tail), Actor("W", "writer of the head", c.write_head)
+    dump = Actor("D", "dump, lock read", c.dump("read"))
+    yield "H01", Scenario("alone", (o,), geometry)
+    yield "H01", Scenario("alone, leaf split before", (o,), geometry, split=True)
+    yield "H01", Scenario("against a reader", (o, g), geometry)
+    yield "H01", Scenario("against a writer of the head", (o, w), geometry)
+    yield "H02", Scenario("against cache flushing", (o, Actor("F", "sync caches", c.sync_caches)), geometry, split=True)
+    if own.era.layout.shares != "zone-tail":  # 7.1's walkers take a reference without anything that a protocol could wait for (H03c)
+        walker = Actor("W", "walker as in 6.13", c.refer("6.13"))
+        gathering = Actor("O", "gather and optimize", partial(_gather, own=own))
+        yield "H03", Scenario("against a walker as in 6.13", (gathering, walker), geometry, ordinary=True)
+    yield "H11", Scenario("frames taken, and read", (o, c.A, c.G), geometry)
+    yield "H16", Scenario("against a page-table dump", (o, dump), geometry)
+    yield "H18", Scenario("allocations refused", (o,), geometry, failures=2)
+
+
+def _twice(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """Two optimisers of neighbouring huge pages; a file whose machine has one page gets the usual machine for that."""
+    geometry = own.geometry if own.geometry and own.geometry.pages > 1 else Geometry()
+    both = (Actor("O", "optimize", act(own)), Actor("P", "optimize another page", act(own, number=1)))
+    yield "H04", Scenario("two optimisers, one leaf", both, geometry)
+    yield "H14", Scenario("two optimisers, leaf split before", both, geometry, split=True)
+
+
+def _way_back(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """Restore, and what comes before and behind it."""
+    geometry = own.geometry or _ONE
+    r, g = Actor("R", "restore", act(own, "restore")), Actor("G", "reader", c.read_tail)
+    yield "H12", Scenario("restore, allocations refused", (r,), geometry, before=act(own), failures=2)
+    yield "H12", Scenario("restore against a reader", (r, g), geometry, before=act(own))
+    yield "H19", Scenario("optimize, restore, free", (Actor("O", "there and back", partial(_there_and_back, own=own)),), geometry)
+
+
+def _there_and_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+    """Optimise, restore, and free the page unless restore says that it could not (anything but None or 0)."""
+    yield from run_own(v, g, own, "optimize", 0)
+    if not (yield from run_own(v, g, own, "restore", 0)):
+        yield from clear_hugetlb(g.head(0))
+        yield FreeFolio(g.head(0), g.order)
+
+
+def _gather(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+    """Make pages that others may hold references to a huge page, as `cast.gather` does, and optimise it as the file says."""
+    first, last = g.head(0), g.head(0) + g.used * STRUCTS
+    for pfn in range(first, last):
+        if not (yield FreezeCount(pfn, 1)):
+            return
+    for pfn in range(first + 1, last):
+        yield LinkTail(pfn, first, g.order)
+    for name, value in (("head", 1), ("order", g.order), ("hugetlb", 1)):
+        yield StorePage(first, name, value)
+    yield from run_own(v, g, own, "optimize", 0)
+    yield StorePage(first, "refcount", 1)

@@ -1,0 +1,273 @@
+"""What each kind of step does to the bytes of the small machine: entries and struct pages at their physical addresses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from hvo.check.geometry import BASE, KERNEL_FRAME, PAGE, PUD_FRAME, ROW
+from hvo.check.model import KIND, STRUCT, TABLE, Model, State
+from hvo.check.replay import Done
+from hvo.check.struct_steps import decode, encode
+from hvo.kernel.struct_page import LINK, MAPPING, WORDS
+from hvo.memory.interface import Words
+from hvo.memory.simulated import SimulatedMemory
+from hvo.mmu.format import Format
+from hvo.mmu.walk import path
+from hvo.steps import folio as f
+from hvo.steps import hotplug as h
+from hvo.steps import processors as x
+from hvo.steps import references as r
+from hvo.steps import vocabulary as s
+
+_SPACING = PAGE // ROW
+"""Bytes from one word of a small struct page to the next: a word stands for this many."""
+
+
+class TOLD(Enum):
+    """`NOTHING`: memory does not tell the result of a step."""
+
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unknown(s.Step):
+    """What an actor does that is done."""
+
+
+class ByteMemory:
+    """Simulated memory with the tables and struct pages of a small machine, reached as its format says."""
+
+    def __init__(self, model: Model, start: State) -> None:
+        self.model = model
+        self.memory = SimulatedMemory(PAGE, [(0, len(start.status) * PAGE)])
+        self.root = PUD_FRAME * PAGE
+        for frame, number in enumerate(start.contents):
+            table = start.status[frame] & KIND != STRUCT and frame != KERNEL_FRAME
+            self._store(frame, model.rows[number], table=table)
+        tail = model.rows[start.contents[KERNEL_FRAME]][0]
+        self.put(KERNEL_FRAME * PAGE, max(tail - 1, 0))
+
+    @property
+    def format(self) -> Format:
+        """How the entries are to be read."""
+        return self.model.v.format
+
+    def _store(self, frame: int, row: tuple[int, ...], *, table: bool) -> None:
+        self.memory.write_words(self._places(frame, len(row), table=table), np.array(row, np.uint64))
+
+    def _places(self, frame: int, count: int, *, table: bool) -> Words:
+        return s.strided(frame * PAGE, count, 8 if table else _SPACING)
+
+    def words(self, frame: int, count: int, *, table: bool) -> Words:
+        """The first `count` entries of a table, or words of struct pages."""
+        return self.memory.read_words(self._places(frame, count, table=table))
+
+    def get(self, location: int) -> int:
+        """The word at a physical address."""
+        return int(self.memory.read_words(np.array([location], np.uint64))[0])
+
+    def put(self, location: int, value: int) -> None:
+        """Store the word at a physical address."""
+        self.memory.write_words(np.array([location], np.uint64), value)
+
+    def frame_of(self, page: int) -> int | None:
+        """The frame that the tables in memory map the vmemmap page `page` to now; the walker sets an access flag that it finds clear."""
+        format = self.model.v.format
+        found = path(self.memory, format, self.root, BASE + page * PAGE)[-1]
+        if not format.is_leaf(found.entry, found.level):
+            return None
+        if self.model.rules.hardware_access_flag:
+            self.put(found.location, found.entry | format.accessed)
+        return int(format.translate(found.entry, found.level, BASE + page * PAGE)) // PAGE
+
+    def place(self, pfn: int, word: int, done: Done) -> int | None:
+        """The physical address of `word` of the struct page of `pfn`, as mapped now.
+
+        A write that came by an older translation lands in the frame that the checker says: the only one of the vmemmap that changed.
+        """
+        page, at = self.model.geometry.place(pfn, word)
+        frame = self.frame_of(page)
+        changed = [i for i, (a, b) in enumerate(zip(done.before.contents, done.after.contents, strict=True)) if a != b]
+        changed = [i for i in changed if done.after.status[i] & KIND != TABLE]
+        if changed and frame not in changed:
+            frame = changed[0]
+        return None if frame is None else frame * PAGE + at * _SPACING
+
+    def may_be_stale(self, step: s.Step, done: Done) -> bool:
+        """Whether what a step read may have come by a translation that memory does not show."""
+        return isinstance(step, _THROUGH_THE_MAPPING) and bool(done.before.stale)
+
+
+_THROUGH_THE_MAPPING = (s.TestPage, s.LoadPage, s.IncrementUnlessZero, s.FreezeCount, r.DropReference, s.CopyWords)
+Effect: TypeAlias = Callable[[ByteMemory, Any, Done], Any]
+EFFECTS: dict[type, Effect] = {}
+"""What each kind of step does to memory -> its result, `TOLD.NOTHING` where memory does not tell it; others do nothing."""
+
+
+def _does(*kinds: type) -> Callable[[Effect], Effect]:
+    def register(effect: Effect) -> Effect:
+        EFFECTS.update(dict.fromkeys(kinds, effect))
+        return effect
+
+    return register
+
+
+# -- entries and variables --
+
+
+@_does(s.ReadEntry)
+def _read_entry(memory: ByteMemory, step: s.ReadEntry, done: Done) -> s.Entry:
+    value, format = memory.get(int(step.location)), memory.model.v.format
+    leaf, table = format.is_leaf(value, step.level), format.is_table(value, step.level)
+    return s.Entry(s.EntryKind.TABLE if table else s.EntryKind.LEAF if leaf else s.EntryKind.NONE, value)
+
+
+@_does(s.WriteEntry)
+def _write_entry(memory: ByteMemory, step: s.WriteEntry, done: Done) -> None:
+    memory.put(int(step.location), int(step.value))
+
+
+@_does(s.StoreTableEntry)
+def _store_entry(memory: ByteMemory, step: s.StoreTableEntry, done: Done) -> None:
+    memory.put(int(step.table) * PAGE + 8 * step.index, int(step.value))
+
+
+@_does(x.CompareExchangeEntry)
+def _exchange(memory: ByteMemory, step: x.CompareExchangeEntry, done: Done) -> bool:
+    frame, index = int(step.location) // PAGE, int(step.location) % PAGE // 8
+    now = memory.model.rows[done.after.contents[frame]][index]
+    if now == int(step.expected) | memory.format.accessed and now != int(step.value):
+        memory.put(int(step.location), now)  # a walker had set the flag meanwhile
+    if memory.get(int(step.location)) != int(step.expected):
+        return False
+    memory.put(int(step.location), int(step.value))
+    return True
+
+
+@_does(s.ReadPointer)
+def _read_pointer(memory: ByteMemory, step: s.ReadPointer, done: Done) -> int | None:
+    return memory.get(int(step.location)) or None
+
+
+@_does(s.WritePointer)
+def _write_pointer(memory: ByteMemory, step: s.WritePointer, done: Done) -> None:
+    memory.put(int(step.location), int(step.value))
+
+
+@_does(s.PublishPointer)
+def _publish(memory: ByteMemory, step: s.PublishPointer, done: Done) -> int | None:
+    found = memory.get(int(step.location)) or None
+    if found is None:
+        memory.put(int(step.location), int(step.value))
+    return found
+
+
+@_does(s.AllocateFrame)
+def _allocate(memory: ByteMemory, step: s.AllocateFrame, done: Done) -> TOLD:
+    """Which frame it is the checker tells; it comes with what somebody left in there."""
+    changed = zip(done.before.contents, done.after.contents, strict=True)
+    for frame in [frame for frame, (old, new) in enumerate(changed) if old != new]:
+        for spacing in (8, _SPACING):
+            memory.memory.write_words(s.strided(frame * PAGE, ROW, spacing), memory.model.garbage[0])
+    return TOLD.NOTHING
+
+
+@_does(s.FreeFrame, h.FreeBlock)
+def _free(memory: ByteMemory, step: s.FreeFrame | h.FreeBlock, done: Done) -> None:
+    count = 1 << step.order if isinstance(step, h.FreeBlock) else 1
+    frames = np.arange(int(step.pfn), int(step.pfn) + count)
+    memory.memory.forget(frames[frames < len(done.after.status)])
+
+
+# -- struct pages, through the mapping --
+
+
+@_does(s.TestPage, s.LoadPage)
+def _load(memory: ByteMemory, step: s.TestPage | s.LoadPage, done: Done) -> Any:  # noqa: ANN401
+    if step.field == "self_hosted":
+        return TOLD.NOTHING
+    field = memory.model.pages.field(step.field)
+    place = memory.place(int(step.pfn) + field.page, field.word, done)
+    if place is None:
+        return TOLD.NOTHING
+    value = decode(field, memory.get(place))
+    return value != 0 if isinstance(step, s.TestPage) else value
+
+
+def _change(memory: ByteMemory, pfn: int, name: str, done: Done, change: Callable[[int], int | None]) -> int | None:
+    """Replace the value of a field by what `change` makes of it (None: nothing) -> the new value."""
+    field = memory.model.pages.field(name)
+    place = memory.place(pfn + field.page, field.word, done)
+    if place is None:
+        return None
+    word = memory.get(place)
+    value = change(decode(field, word))
+    if value is not None:
+        memory.put(place, encode(field, word, value))
+    return value
+
+
+@_does(s.StorePage)
+def _store_page(memory: ByteMemory, step: s.StorePage, done: Done) -> None:
+    _change(memory, int(step.pfn), step.field, done, lambda _: int(step.value))
+
+
+@_does(s.FreezeCount)
+def _freeze(memory: ByteMemory, step: s.FreezeCount, done: Done) -> bool:
+    return _change(memory, int(step.pfn), "refcount", done, lambda count: 0 if count == step.expected else None) is not None
+
+
+@_does(r.DropReference)
+def _drop(memory: ByteMemory, step: r.DropReference, done: Done) -> int | None:
+    return _change(memory, int(step.pfn), "refcount", done, lambda count: count - 1)
+
+
+@_does(s.IncrementUnlessZero)
+def _increment(memory: ByteMemory, step: s.IncrementUnlessZero, done: Done) -> Any:  # noqa: ANN401
+    """The compare-and-swap only: what is read before it changes nothing, and is the checker's to tell."""
+    if done.before.contents == done.after.contents:
+        return TOLD.NOTHING
+    return _change(memory, int(step.pfn), step.field, done, lambda count: count + 1 if count else None) is not None
+
+
+@_does(f.LinkTail)
+def _link(memory: ByteMemory, step: f.LinkTail, done: Done) -> None:
+    row = memory.model.pages.tail(step.head)
+    for word in (LINK, MAPPING):
+        place = memory.place(step.pfn, word, done)
+        if place is not None:
+            memory.put(place, row[word])
+
+
+# -- copies, into frames that nobody reads yet --
+
+
+def _fill(memory: ByteMemory, target: int, index: int, words: Words) -> None:
+    memory.memory.write_words(s.strided(target * PAGE + index * WORDS * _SPACING, WORDS, _SPACING), words)
+
+
+@_does(s.CopyWords)
+def _copy(memory: ByteMemory, step: s.CopyWords, done: Done) -> Any:  # noqa: ANN401
+    """Through the mapping; where a TLB may still hold another translation, what the checker copied."""
+    target, index = int(step.target), step.index
+    frame = memory.frame_of((int(step.source) - BASE) // PAGE)
+    if frame is not None:
+        _fill(memory, target, index, memory.words(frame, (index + 1) * WORDS, table=False)[index * WORDS :])
+    if done.before.stale or frame is None:
+        row = memory.model.rows[done.after.contents[target]]
+        _fill(memory, target, index, np.array(row[index * WORDS : (index + 1) * WORDS], np.uint64))
+    return None
+
+
+@_does(s.CopyTailWords)
+def _copy_tail(memory: ByteMemory, step: s.CopyTailWords, done: Done) -> None:
+    words = memory.words(int(step.target), (step.source + 1) * WORDS, table=False)[step.source * WORDS :]
+    _fill(memory, int(step.target), step.index, words)
+
+
+@_does(s.FillTail)
+def _fill_tail(memory: ByteMemory, step: s.FillTail, done: Done) -> None:
+    _fill(memory, int(step.target), step.index, np.array(memory.model.pages.tail(int(step.head)), np.uint64))

@@ -1,0 +1,22 @@
+"""What the steps on the records of broken pages do to a machine."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from hvo.machine.world import World
+from hvo.steps.raw_errors import AddRawError, TakeRawErrors
+
+
+def teach_raw_errors(world: World) -> None:
+    """Teach `world` the steps on the records of broken pages, which it keeps by the heads of HugeTLB pages."""
+    records: defaultdict[int, list[int]] = defaultdict(list)
+
+    def add(step: AddRawError) -> None:
+        records[step.head].append(step.pfn)
+
+    def take(step: TakeRawErrors) -> tuple[int, ...]:
+        return tuple(records.pop(int(np.asarray(step.head).item()), ()))
+
+    world.teach(AddRawError, add)
+    world.teach(TakeRawErrors, take)

@@ -1,0 +1,198 @@
+"""The proposals for arm64 on a list of huge pages: what they exchange is put together, so that a flush or a stop serves many entries.
+
+All leaves are split first, then all tails are exchanged. A breaks no more than one huge page at a time, since whoever meets a broken entry
+waits; B and D hold the other CPUs once, for the whole list; C writes and flushes the whole list at once; E goes through the whole list in
+rounds, and an entry that is lost in one is tried again in the next.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+
+from hvo.steps.composite import AllocateFrames, CopyFrame, FillTable
+from hvo.steps.processors import AllowFaults, CompareExchangeEntry
+from hvo.steps.vocabulary import (
+    Acquire,
+    AllocateFrame,
+    Count,
+    Counter,
+    EntryKind,
+    FreeFrame,
+    Locate,
+    Lock,
+    ReadEntry,
+    Release,
+    Steps,
+    StorePage,
+    TestPage,
+    WriteBarrier,
+    WriteEntry,
+)
+from hvo.vmemmap.context import ENOMEM, Vmemmap
+from hvo.vmemmap.optimize import shared_tail
+from hvo.vmemmap.proposals import EAGAIN, Change, Proposal, break_and_make, changes_of, span
+from hvo.vmemmap.split import table_of_leaf
+
+
+def optimize_folios(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps:
+    """Optimise a list of huge pages -> for each 0, ENOMEM (nothing changed) or EAGAIN (some tails are shared, and it is marked)."""
+    yield Acquire(Lock.MMAP_WRITE)
+    results = yield from _optimize(v, proposal, order, heads)
+    yield Release(Lock.MMAP_WRITE)
+    return results
+
+
+def _optimize(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps:
+    split = yield from _split(v, proposal, order, heads)
+    shared = (yield from shared_tail(v, order, heads[0])) if split else False
+    if shared is False:
+        return [ENOMEM] * len(heads)
+    entry = int(v.leaf_entry(shared, writable=False))
+    changes: list[Change] = []
+    for head in heads[:split]:
+        found: list[Change] = yield from changes_of(v, order, head)
+        changes += [change._replace(new=entry) for change in found]
+        yield StorePage(head, "vmemmap_optimized", 1)
+    done: list[Change] = yield from exchange(v, proposal, changes)
+    for change in done:
+        yield FreeFrame(int(v.pfn(change.old)), memmap=True)
+    results: list[int] = []
+    for head in heads[:split]:
+        results.append((yield from _mark(proposal, head, _of(done, head), _of(changes, head))))
+    return results + [ENOMEM] * (len(heads) - split)
+
+
+def _of(changes: list[Change], head: int) -> int:
+    return sum(change.head == head for change in changes)
+
+
+def _mark(proposal: Proposal, head: int, done: int, wanted: int) -> Steps:
+    """Count a page that is optimised, take the mark from one that is not -> 0 or EAGAIN."""
+    if done:
+        yield Count(Counter.OPTIMIZED_KEY, 1)
+    if not done or (done < wanted and not proposal.marks_partial):
+        yield StorePage(head, "vmemmap_optimized", 0)
+    return 0 if done == wanted else EAGAIN
+
+
+def _split(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps:
+    """Replace the leaves under all pages -> how many pages, from the first, have tables now."""
+    changes: dict[int, Change] = {}
+    for number, head in enumerate(heads):
+        for first, _ in v.pieces(order, 0):
+            if not (yield from _prepare_split(v, order, head, int(v.address(head)) + first * v.page_size, changes)):
+                yield from _split_now(v, proposal, list(changes.values()))
+                return number
+    yield from _split_now(v, proposal, list(changes.values()))
+    return len(heads)
+
+
+def _prepare_split(v: Vmemmap, order: int, head: int, address: int, changes: dict[int, Change]) -> Steps:
+    """Add the exchange of the leaf at `address`, if it is one and not among `changes` yet -> False when no table could be had."""
+    pmd = int((yield Locate(address, 1)))
+    entry = yield ReadEntry(pmd, 1)
+    if pmd in changes or entry.kind is not EntryKind.LEAF:
+        return True
+    table = yield AllocateFrame(v.node_of(head))
+    if table is None:
+        return False
+    yield FillTable(table, table_of_leaf(v, entry.value))
+    new = int(v.format.make_table(table * v.page_size))
+    changes[pmd] = Change(pmd, int(entry.value), new, 1, address & -v.leaf, head, order)
+    return True
+
+
+def _split_now(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+    if changes:
+        yield WriteBarrier()
+        yield from (proposal.split or proposal.exchange)(v, proposal, changes)
+
+
+def exchange(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+    """Make the changes of many pages -> list of those that were made."""
+    if not changes:
+        return []
+    if proposal.letter == "A":
+        return (yield from _page_by_page(v, changes))
+    if proposal.letter == "E":
+        return (yield from _in_rounds(v, proposal, changes))
+    yield from proposal.exchange(v, proposal, changes)
+    return changes
+
+
+def _page_by_page(v: Vmemmap, changes: list[Change]) -> Steps:
+    """A: all entries of one huge page are broken together, and whoever meets one waits."""
+    yield AllowFaults(True)
+    for _, page in groupby(changes, lambda change: change.head):
+        yield Acquire(Lock.PAGE_TABLE)
+        yield from break_and_make(v, list(page))
+        yield Release(Lock.PAGE_TABLE)
+    return changes
+
+
+def _in_rounds(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+    """E: clear every access flag, flush once, compare and swap every entry; again for those that were lost."""
+    left = changes
+    for _ in range(proposal.tries):
+        cleared: list[Change] = []
+        for change in left:
+            now = yield ReadEntry(change.location, change.level)
+            if (yield CompareExchangeEntry(change.location, int(now.value), _cleared(v, change), change.level, change.address)):
+                cleared.append(change)
+        if cleared:
+            yield span(v, cleared)
+        made: list[Change] = []
+        for change in cleared:
+            if (yield CompareExchangeEntry(change.location, _cleared(v, change), change.new, change.level, change.address)):
+                made.append(change)
+        left = [change for change in left if change not in made]
+        if not left:
+            break
+    for change in left:
+        yield WriteEntry(change.location, change.old, change.level, change.address)
+    return [change for change in changes if change not in left]
+
+
+def _cleared(v: Vmemmap, change: Change) -> int:
+    return int(v.format.access_flag_cleared(change.old))
+
+
+def restore_folios(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps:
+    """Give the tails of a list of pages frames of their own again -> for each 0, ENOMEM (nothing changed) or EAGAIN (some are shared)."""
+    yield Acquire(Lock.MMAP_WRITE)
+    wanted: list[Change] = []
+    results: list[int] = []
+    for head in heads:
+        found = yield from _with_frames(v, order, head)
+        results.append(ENOMEM if found is None else 0)
+        wanted += found or []
+    done: list[Change] = yield from exchange(v, proposal, wanted)
+    yield Release(Lock.MMAP_WRITE)
+    for change in wanted:
+        if change not in done:
+            yield FreeFrame(int(v.pfn(change.new)), memmap=True)
+    for number, head in enumerate(heads):
+        if _of(done, head) < _of(wanted, head):
+            results[number] = EAGAIN
+        elif _of(wanted, head):
+            yield StorePage(head, "vmemmap_optimized", 0)
+            yield Count(Counter.OPTIMIZED_KEY, -1)
+    return results
+
+
+def _with_frames(v: Vmemmap, order: int, head: int) -> Steps:
+    """The changes that give one page's shared tails new frames, with copies of what they show -> None when there is no memory."""
+    if not (yield TestPage(head, "vmemmap_optimized")):
+        return []
+    every: list[Change] = yield from changes_of(v, order, head)
+    changes = [change for change in every if not v.format.is_writable(change.old)]
+    frames = yield AllocateFrames(len(changes), v.node_of(head), memmap=True)
+    if frames is None:
+        return None
+    for change, frame in zip(changes, np.asarray(frames).tolist(), strict=True):
+        yield CopyFrame(change.address, frame, v.structs_per_page)
+    yield WriteBarrier()
+    return [
+        change._replace(new=int(v.leaf_entry(frame, writable=True))) for change, frame in zip(changes, frames.tolist(), strict=True)
+    ]
