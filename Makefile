@@ -9,7 +9,7 @@ ARGS ?=
 # pyright runs on the node of the lock file, whatever the machine has.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: run test lint bench tools lock clean
+.PHONY: run test lint bench tools lock dist reference clean
 
 run: $(READY)
 	$(BIN)/hvo run $(ARGS)
@@ -43,6 +43,14 @@ lock:
 	tools/lock.sh $(PYTHON) hatchling editables . > build/requirements.lock
 	tools/lock.sh $(PYTHON) '.[dev]' > build/requirements-dev.lock
 	mv build/requirements.lock build/requirements-dev.lock .
+
+# Reference pages, JSON schemas, manual pages and completions, which are kept in the project.
+reference: $(DEV)
+	$(BIN)/python tools/reference.py
+
+# Wheel and sdist, each installed into an empty environment and tried there.
+dist: $(DEV)
+	$(BIN)/python tools/dist.py
 
 clean:
 	rm -rf $(VENV) build dist
