@@ -1,4 +1,4 @@
-# Real kernels: Debian's for x86-64, booted under QEMU by tests/kernels, and arm64 ones that are built here.
+# Real kernels: Debian's, booted under QEMU by tests/kernels, and arm64 ones with the optimisation, which are built here.
 KERNELS := build/kernels
 
 .PHONY: kernels test-kernels kernel-arm64
@@ -6,6 +6,7 @@ KERNELS := build/kernels
 # Never fails: where QEMU or the kernels cannot be installed, the tests are skipped and say so.
 kernels:
 	@tools/install_kernels.sh $(KERNELS) || echo "the tests of real kernels will be skipped"
+	@tools/install_arm64_kernel.sh $(KERNELS) || echo "the tests of Debian's kernels for arm64 will be skipped"
 
 test: kernels
 

@@ -28,7 +28,7 @@ def audit(core: Path) -> Captured:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode not in (0, 1):
         raise RuntimeError(ended.stderr)
-    return Captured(ended.stdout, ended.returncode)
+    return Captured(ended.stdout, ended.stderr, ended.returncode)
 
 
 def page_counts(counters: Counters) -> dict[int, int]:

@@ -1,17 +1,18 @@
 """Guests that have run, each once for all tests that ask about it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from kernels.agreement import Ended
-from kernels.guest import Guest
-from kernels.image import build_image
-from kernels.installed import Kernel, built_kernel, debian_kernel, tool
-from kernels.scenarios import SCENARIOS
+from kernels.guest import Guest, GuestRun
+from kernels.image import build_foreign_image, build_image
+from kernels.installed import KERNELS, Kernel, arm64_userland, built_kernel, debian_arm64_kernel, debian_kernel, tool
+from kernels.scenarios import HOST, HOST_WITHOUT, SCENARIOS
 
 DEBIAN = [("6.1", "on"), ("6.1", "mixed"), ("6.12", "off"), ("6.12", "mixed"), ("6.12", "gigantic"), ("6.12-oldest", "mixed")]
 BUILT = [("arm64-4k", "on"), ("arm64-4k", "mixed"), ("arm64-4k", "sizes"), ("arm64-64k", "few")]
@@ -49,3 +50,23 @@ def image() -> Iterator[Path]:
     busybox = Path(tool("busybox"))
     with TemporaryDirectory() as directory:
         yield build_image(Path(directory) / "image", busybox)
+
+
+@pytest.fixture(scope="session")
+def arm64_image() -> Iterator[Path]:
+    """A disk for arm64 with Debian's Python, this project, and the build options of the kernels."""
+    with TemporaryDirectory() as directory:
+        options = sorted(KERNELS.glob("arm64-debian/*/boot/config-*"))
+        yield build_foreign_image(Path(directory) / "image", arm64_userland(), options)
+
+
+@pytest.fixture(scope="session")
+def host(image: Path) -> Callable[[str], GuestRun]:
+    """Run this project's commands on a host with that kernel of Debian, once."""
+    return cache(lambda name: Guest(debian_kernel(name), 768, HOST, image).run(limit=600))
+
+
+@pytest.fixture(scope="session")
+def arm64_host(arm64_image: Path) -> Callable[[str], GuestRun]:
+    """The same on arm64, where Debian's kernels cannot optimise."""
+    return cache(lambda series: Guest(debian_arm64_kernel(series), 768, HOST_WITHOUT, arm64_image).run(limit=600))

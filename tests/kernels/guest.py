@@ -23,9 +23,10 @@ _COUNTER = re.compile(r"(\w+(?:\(\w+\))?):?\s+(\d+)(?: kB)?")
 
 
 class Captured(NamedTuple):
-    """What a command printed on standard output in the guest, and its exit status."""
+    """What a command printed in the guest on standard output and on standard error, and its exit status."""
 
     text: str
+    errors: str
     status: int
 
 
@@ -92,13 +93,18 @@ def _save(work: Path, core: Path) -> None:
 
 
 def _parse(report: str, console: str, seconds: float) -> GuestRun:
-    """Take the guest's blocks apart; a capture is followed by its status."""
+    """Take the guest's blocks apart; a capture is followed by its errors and its status."""
     blocks = [(*head.split(" ", 1), body) for head, body in re.findall(r"^@@ (\w+ .*)\n((?:(?!@@ ).*\n)*)", report, re.MULTILINE)]
+    errors = iter(body for word, _, body in blocks if word == "errors")
     statuses = iter(int(name) for word, name, _ in blocks if word == "status")
     return GuestRun(
         release=next(name for word, name, _ in blocks if word == "kernel"),
         snapshots={name: counters(body) for word, name, body in blocks if word == "snapshot"},
-        captured={name: Captured(body.rstrip("\n"), next(statuses)) for word, name, body in blocks if word == "capture"},
+        captured={
+            name: Captured(body.rstrip("\n"), next(errors).rstrip("\n"), next(statuses))
+            for word, name, body in blocks
+            if word == "capture"
+        },
         console=console,
         seconds=seconds,
     )

@@ -46,3 +46,19 @@ def built_kernel(name: str) -> Kernel:
     if not image.exists():
         pytest.skip(f"no kernel in build/kernels/{name}: `make kernel-arm64` builds it")
     return Kernel(name, "arm64", image, None, KERNELS / "arm64-busybox/bin/busybox")
+
+
+def debian_arm64_kernel(series: str) -> Kernel:
+    """Debian's own kernel for arm64 that `tools/install_arm64_kernel.sh` downloaded."""
+    images = sorted((KERNELS / "arm64-debian" / series / "boot").glob("vmlinuz-*"))
+    if not images:
+        pytest.skip(f"no kernel in build/kernels/arm64-debian/{series}: `make kernels` says why")
+    return Kernel(series, "arm64", images[-1], KERNELS / "arm64-debian" / series / "lib/modules", arm64_userland() / "bin/busybox")
+
+
+def arm64_userland() -> Path:
+    """The tree of Debian's files for arm64 with busybox and Python, from the same script."""
+    userland = KERNELS / "arm64-debian/userland"
+    if not userland.exists():
+        pytest.skip("no userland in build/kernels/arm64-debian: `make kernels` says why")
+    return userland

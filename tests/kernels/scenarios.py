@@ -38,3 +38,38 @@ SCENARIOS = {
     "few": Scenario("hvo 1; pool 4; snap four; pool 3", {_512M: 3}, {_512M: 4}, 4096, page_size=65536),
 }
 """Names to scenarios; the last two need arm64, with 4K and with 64K pages."""
+
+HOST_USED = 10
+"""Pages that a file keeps in use all day."""
+HOST = f"""
+pool 40
+ask status-off status --json
+$bb mount -t hugetlbfs none /huge; $bb fallocate -l {HOST_USED * _2M} /huge/f
+ask enable enable --json
+ask enable-again enable --json
+ask grow resize 2MiB=100 --json
+ask status-mixed status --json
+ask audit-mixed status --audit live --json
+ask dry-run convert --batch 32 --dry-run --json
+ask convert convert --batch 32 --json
+ask status-converted status --json
+ask audit-converted status --audit live --json
+ask memory-converted audit live --json
+ask bench bench-host --pages 16 --rounds 1 --json
+ask shrink resize 2MiB=90 --json
+ask force-shrink resize 2MiB=50 --force --json
+ask disable disable --json
+ask status-end status --json
+"""
+"""A day of a host with 2 MiB pages: 40 from before the switch was on, 10 of them in use, 60 more with it on, converted, measured, and
+shrunk, at last by force: that tells which kernel loses the pages that are given back. All with the command itself.
+"""
+HOST_WITHOUT = """
+pool 4
+ask status status --json
+ask enable enable
+ask convert convert --json
+$bb mount -t tmpfs tmpfs /image/boot
+ask status-without-options status --json
+"""
+"""A host whose kernel cannot optimise; at the end without the kernel's build options."""

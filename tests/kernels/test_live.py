@@ -19,5 +19,5 @@ def test_running_kernel_says_what_its_counters_say(name: str, image: Path):
     words = f"{scenario.words}\ncapture live in_image /bin/hvo audit live --json"
     run = Guest(debian_kernel(name), scenario.memory_mib, words, image).run()
     live = run.captured["live"]
-    assert live.text, run.console
+    assert live.text, live.errors
     assert_as_counted(live, Ended(scenario, run, Path("/proc/kcore")))
