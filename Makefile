@@ -9,7 +9,7 @@ ARGS ?=
 # pyright runs on the node of the lock file, whatever the machine has.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: run test lint bench tools lock dist reference clean
+.PHONY: run test lint bench tools lock dist reference docs clean
 
 run: $(READY)
 	$(BIN)/hvo run $(ARGS)
@@ -47,6 +47,15 @@ lock:
 # Reference pages, JSON schemas, manual pages and completions, which are kept in the project.
 reference: $(DEV)
 	$(BIN)/python tools/reference.py
+
+# The documentation site in build/site, with pictures of what commands print now, and pages made of the code; needs no network.
+docs: reference
+	$(BIN)/python -m hvo.audit.findings_page > docs/findings.md
+	$(BIN)/python -m hvo.check.properties_page > docs/properties.md
+	$(BIN)/python -m hvo.host.metrics_page > docs/metrics.md
+	$(BIN)/python -m hvo.report.check_pages docs/arm64.md docs/h19.md
+	$(BIN)/python tools/pictures.py docs/pictures
+	$(BIN)/mkdocs build --strict --quiet
 
 # Wheel and sdist, each installed into an empty environment and tried there.
 dist: $(DEV)

@@ -65,7 +65,7 @@ def _everything(terminal: int) -> str:
 def draw(name: str, directory: Path, target: Path) -> None:
     """Make one picture."""
     command, columns, lines = PICTURES[name]
-    before = f"{_BEFORE[name]}; " if name in _BEFORE else ""
+    before = f"{{ {_BEFORE[name]}; }} 2> /dev/null; " if name in _BEFORE else ""
     text = shown(f"{before}{{ {command}; }} 2> /dev/null", directory, columns, lines)  # progress is on standard error
     text = text.replace("\r\n", "\n").rstrip("\n")
     console = Console(record=True, width=columns, file=open(os.devnull, "w"), highlight=False)  # noqa: SIM115

@@ -1,8 +1,8 @@
 """The commands in the documentation, run: what stands below a command is what it prints.
 
-A block of the language `console` has lines that begin with `$ ` (a command, for sh; `> ` goes on with it) and below each what it prints on
-both streams. A line `...` stands for any lines, `...` within a line for any text. A command that ends with `# exits 1` does. All blocks of a
-page run in one directory, which has the examples of the documentation in it.
+A block of the language `console` has lines that begin with `$ ` (a command, for sh; `> ` goes on with it) and below each what it prints
+on both streams. A line `...` stands for any lines, `...` within a line for any text. A command that ends with `# exits 1` does. All blocks
+of a page run in one directory, which has the examples of the documentation in it.
 
 `python tests/docs/console.py PAGE...` writes what the commands print now into the pages, where it differs.
 """
@@ -65,7 +65,8 @@ def run(words: str, directory: Path) -> tuple[str, int]:
     """What a command prints, and its status."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {"PATH": path, "HOME": str(directory), "LC_ALL": "C.UTF-8", "COLUMNS": "120"}
-    done = subprocess.run(["sh", "-c", words], cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    command = ["sh", "-c", words]
+    done = subprocess.run(command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
     return done.stdout.decode(), done.returncode
 
 

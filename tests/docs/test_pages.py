@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hvo.check.properties_page import properties_page
+
 sys.path.append(str(Path(__file__).resolve().parent))
 
 from console import ROOT, commands, differences, matches, prepared
@@ -50,3 +52,8 @@ def test_wildcards():
     assert not matches("a\n...\nz\n", "a\nb\n")
     assert not matches("a\n", "a\nb\n")
     assert not matches("a.c\n", "abc\n")
+
+
+def test_properties_page_is_up_to_date():
+    """`make docs` makes it of the properties."""
+    assert (ROOT / "docs/properties.md").read_text() == properties_page()

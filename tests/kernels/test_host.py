@@ -23,7 +23,7 @@ PAGE, SIZE = 4096, 2 << 20
 TAILS = 7
 """Vmemmap pages that one optimised page of 2 MiB gives back."""
 STATUSES = ["status-off", "status-mixed", "audit-mixed", "status-converted", "audit-converted", "status-end"]
-LOSSLESS = ["dry-run", "convert", "bench", "shrink"]
+GIVING_BACK = ["dry-run", "convert", "bench", "shrink"]
 """Commands that give pages back, or would."""
 
 
@@ -194,7 +194,8 @@ def test_bench_measures_and_puts_everything_back(clean: GuestRun):
     """A time for taking and giving back with the switch on and off; pools, switch and memory map as before."""
     found = said(clean, "bench")
     assert (found["pages"], found["rounds"]) == (16, 1)
-    assert all(len(found[what][on]["rounds_ns"]) == 1 and found[what][on]["median_ns"] > 0 for what in ("allocate", "free") for on in ("off", "on"))
+    times = [found[what][switch] for what in ("allocate", "free") for switch in ("off", "on")]
+    assert all(len(time["rounds_ns"]) == 1 and time["median_ns"] > 0 for time in times)
     old, new = (lasting(counters) for counters in (before(clean, "bench"), clean.snapshots["bench"]))
     assert memmap(new) == memmap(old)
     moved = {"MemTotal", "nr_memmap_pages", "nr_memmap_boot_pages"}  # pages that were optimised for the first time
@@ -209,7 +210,7 @@ def test_defect_is_announced_where_it_is_measured(run: GuestRun):
         assert any("H19" in advice["text"] for advice in status["advice"]) is loses(run)
 
 
-@pytest.mark.parametrize("name", LOSSLESS)
+@pytest.mark.parametrize("name", GIVING_BACK)
 def test_defective_kernel_is_refused_what_would_lose_pages(defective: GuestRun, name: str):
     """One line that names the defect, and nothing changed."""
     refused = defective.captured[name]

@@ -11,7 +11,7 @@ from hvo.check.geometry import Geometry, SmallVmemmap
 from hvo.check.rules import Rules
 from hvo.check.scenario import Act, Actor, Scenario
 from hvo.steps.folio import FreeFolio
-from hvo.steps.vocabulary import LoadPage, Steps
+from hvo.steps.vocabulary import Steps
 from hvo.vmemmap.proposals import PROPOSALS, Proposal, optimize, restore
 from hvo.vmemmap.proposals import TRIES as KERNEL_TRIES
 from hvo.vmemmap.proposals_batched import optimize_folios, restore_folios
@@ -94,16 +94,9 @@ def scenarios(letter: str) -> list[Scenario]:
 
 
 def _never_still() -> Scenario:
-    """E with the kernel's number of tries against a reader that spoils every one of them: it gives up with -EAGAIN."""
-    o, g = Actor("O", f"optimise as E, {KERNEL_TRIES} tries", act_of("E", tries=KERNEL_TRIES)), Actor("G", "reader", read_for_long)
-    small = Geometry(pages=1, used=2, group=2, leaf=2)
-    return Scenario(f"E: optimise, {KERNEL_TRIES} tries, against a reader that spoils all", (o, g), small, split=True)
-
-
-def read_for_long(v: SmallVmemmap, g: Geometry) -> Steps:
-    """Read the last page of the first huge page as often as E tries an entry."""
-    for _ in range(KERNEL_TRIES):
-        yield LoadPage(c.last_page(g), "link")
+    """E with the kernel's number of tries: walkers may spoil every one of them, and it gives up with -EAGAIN."""
+    o, g = Actor("O", f"optimise as E, {KERNEL_TRIES} tries", act_of("E", tries=KERNEL_TRIES)), Actor("G", "reader", c.read_tail)
+    return Scenario(f"E: optimise, {KERNEL_TRIES} tries, against a reader", (o, g), _ONE, split=True)
 
 
 def half_way(*, marked: bool) -> Scenario:

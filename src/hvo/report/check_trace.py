@@ -108,13 +108,8 @@ def run_json(run: Rerun, replica: Replica, different: Sequence[str]) -> dict[str
     """The run for `hvo check --replay --json`: its steps, and the page tables in the end, `different` where bytes and checker differ."""
     steps = [asdict(step) for step in run.trace]
     tables = {"entries": entries(replica), "different": list(different)}
-    return {
-        "protocol": run.case.protocol,
-        "arch": run.case.rules.name,
-        "scenario": run.case.scenario.name,
-        "steps": steps,
-        "tables": tables,
-    }
+    case = {"protocol": run.case.protocol, "arch": run.case.rules.name, "scenario": run.case.scenario.name}
+    return case | {"steps": steps, "ending": [list(found) for found in run.ending], "tables": tables}
 
 
 def print_replica(replica: Replica, different: Sequence[str], out: Console) -> None:
