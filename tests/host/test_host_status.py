@@ -225,7 +225,7 @@ def test_the_command_is_quick_and_loads_no_arrays(tmp_path):
         after = os.times()
         seconds.append(after.children_user - before.children_user + after.children_system - before.children_system)
     data = json.loads(done.stdout)
-    assert set(data) == {"kernel", "pools", "memmap", "mem_total", "advice"}
+    assert set(data) == {"kernel", "pools", "memmap", "mem_total", "advice", "command"}
     assert {"release", "arch", "page_size", "supports", "enabled", "reason"} <= set(data["kernel"])
     assert {"size", "node", "pages", "free", "in_use", "surplus", "optimized", "saved", "possible"} <= set(data["pools"][0])
     assert set(data["memmap"]) == {"boot", "runtime", "total"}
