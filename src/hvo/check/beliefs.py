@@ -82,7 +82,7 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         ("7.1",), "fix", "-built-at-boot",
         Belief("redundant", "it saves work at boot; without it these pages are optimised like all others"),
     ),
-    (("proposal-A", "proposal-E"), "optimise", "flush-one-page", _FLUSHED),
+    (("proposal-A",), "optimise", "flush-one-page", _FLUSHED),
     (("proposal-A",), "restore", "flush-first", _WAITS),
     (("proposal-E",), "optimise", "flush-first", _OVER_ITSELF),
     (("proposal-E",), "restore", "flush-first", _OVER_ITSELF),
@@ -96,6 +96,10 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
     (
         ("proposal-A", "proposal-B", "proposal-D"), "optimise", "barrier",
         Belief("redundant", "the flush between breaking and making waits with a DSB, which orders stores too"),
+    ),
+    (
+        _LIVE, "restore", "barrier",
+        Belief("redundant", "copies are made before the old entry is broken; the flush after that waits with a DSB, which orders stores"),
     ),
     (
         ("proposal-B", "proposal-D"), "optimise", "fill-late",

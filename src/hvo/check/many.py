@@ -44,14 +44,11 @@ def check_all(
                 announce(f"checked {done + 1} of {len(cases)}")
     except KeyboardInterrupt:
         raise Interrupted(_known(futures)) from None
-    finally:
-        for future in futures:
-            future.cancel()
     return [future.result() for future in futures]
 
 
 def _known(futures: list[Future[Result]]) -> list[Result]:
-    done = [future for future in futures if future.done() and not future.cancelled()]
+    done = [future for future in futures if future.done()]
     return [future.result() for future in done if future.exception() is None]
 
 
@@ -83,7 +80,7 @@ def processes() -> Generator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False)  # not cancelled: a pool that breaks cannot say so to futures that are (InvalidStateError, Python 3.11)
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
         raise
