@@ -57,7 +57,7 @@ def command(
     if arm64_proposals:
         ctx.exit(_proposals(options, json))
     if mutants:
-        ctx.exit(_mutants(protocols, options, json))
+        ctx.exit(_mutants(protocols, options, scheduler, json))
     from hvo.check.questions import asked
 
     ctx.exit(_check(asked(protocols, _machine(arch), hazards, cpus), options, scheduler, html, json))
@@ -150,11 +150,15 @@ def _proposals(options: "Options", json: bool) -> int:
     return 0 if all(row.safe for row in rows) else 1
 
 
-def _mutants(protocols: tuple[str, ...], options: "Options", json: bool) -> int:
+def _mutants(protocols: tuple[str, ...], options: "Options", scheduler: str | None, json: bool) -> int:
+    from hvo.check.many import dask, processes
     from hvo.check.mutants import compare_mutants
     from hvo.report.check import console, print_mutants
+    from hvo.report.progress import progress
 
-    rows = compare_mutants(protocols, options)
+    with progress() as announce, dask(scheduler) if scheduler is not None else processes() as executor:
+        announce("leaving out, and swapping")
+        rows = compare_mutants(protocols, options, executor)
     if json:
         print_json({"mutants": [row._asdict() for row in rows]})
     else:

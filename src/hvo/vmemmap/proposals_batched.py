@@ -193,6 +193,4 @@ def _with_frames(v: Vmemmap, order: int, head: int) -> Steps:
     for change, frame in zip(changes, np.asarray(frames).tolist(), strict=True):
         yield CopyFrame(change.address, frame, v.structs_per_page)
     yield WriteBarrier()
-    return [
-        change._replace(new=int(v.leaf_entry(frame, writable=True))) for change, frame in zip(changes, frames.tolist(), strict=True)
-    ]
+    return [change._replace(new=int(v.leaf_entry(frame, writable=True))) for change, frame in zip(changes, frames.tolist(), strict=True)]
