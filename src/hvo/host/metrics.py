@@ -102,6 +102,8 @@ def _kernel(status: Status) -> Iterator[Sample]:
 
 def _memory(status: Status) -> Iterator[Sample]:
     memmap = status.memmap
+    if status.memory is not None:
+        yield Sample("hvo_memory_present_bytes", (), status.memory)
     yield Sample("hvo_memory_total_bytes", (), memmap.mem_total)
     for origin, amount in (("boot", memmap.boot), ("runtime", memmap.runtime)):
         if amount is not None:

@@ -49,6 +49,10 @@ class PoolStatus:
 class Status:
     """The state of a host."""
 
+    host: str | None
+    """Its name, `None` where it cannot be read."""
+    memory: int | None
+    """Bytes of memory that are present, `None` where that cannot be read."""
     kernel: Kernel
     pools: tuple[PoolStatus, ...]
     """Per size the pool of all nodes, then each node's where there are several."""
@@ -60,6 +64,8 @@ class Status:
         kernel = {name: getattr(self.kernel, name) for name in ("release", "arch", "page_size", "supports", "enabled", "reason")}
         kernel["defects"] = [asdict(defect) for defect in self.kernel.defects]
         return {
+            "host": self.host,
+            "memory": self.memory,
             "kernel": kernel,
             "pools": [pool.to_json() for pool in self.pools],
             "memmap": {"boot": self.memmap.boot, "runtime": self.memmap.runtime, "total": self.memmap.memmap},
@@ -86,7 +92,8 @@ def read_status(tree: Tree, memory: str | None = None) -> Status:
     if journal:
         again = "hvo convert --resume" if journal.command == "convert" else "hvo convert --undo"
         advice = (Advice(f"hvo {journal.command} was interrupted: its pool may not be as it was", again, 0), *advice)
-    return Status(kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice)
+    name, memory_present = procfs.hostname(tree), procfs.present_memory(tree, kernel.page_size)
+    return Status(name, memory_present, kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice)
 
 
 def _estimates(tree: Tree, kernel: Kernel, pools: list[Pool], memory: str | None) -> dict[Place, Estimate]:

@@ -11,7 +11,7 @@ _INDENT = "  "
 
 
 def status_lines(status: Status) -> Iterator[str]:
-    """The lines of the report: the kernel, the pools, the memory map, and what to do."""
+    """The lines of the report: the host and its kernel, the pools, the memory map, and what to do."""
     yield from _kernel(status)
     yield ""
     yield from columns([HEADINGS, *(pool_cells(row) for row in status.pools)]) if status.pools else ("no HugeTLB pools",)
@@ -35,7 +35,9 @@ def columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 def _kernel(status: Status) -> Iterator[str]:
     kernel = status.kernel
-    yield f"kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages"
+    name = "" if status.host is None else f"{status.host}: "
+    memory = "" if status.memory is None else f", {format_size(status.memory)} of memory"
+    yield f"{name}kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages{memory}"
     yield f"optimisation: {state(status)} ({kernel.reason})"
     for defect in kernel.defects:
         yield f"WARNING: known defect {defect.id}: {defect.summary}"
