@@ -182,6 +182,32 @@ def test_a_shortfall_is_reported_after_the_retries(tmp_path):
     assert tree.read("/proc/sys/vm/compact_memory") == "1\n"
 
 
+def test_pages_that_cannot_be_restored_stay_as_surplus_and_a_retry_gets_them(tmp_path):
+    """Frames for 4 of 10 pages: 6 stay as surplus, exit 1. Setting the same size again tries them again, once the frames are there."""
+    tree = kernel(tmp_path, NodePool(20, 20), optimized=20)
+    tree.frames = 4 * 7
+    outcome = resize(tree, SIZE, 10, 0, force=True)
+    assert "6 pages of 2MiB stayed as surplus" in outcome.complaint
+    assert (outcome.changes[0].measured, tree.pool()) == (4 * 7, NodePool(16, 16, 6))
+    assert "6 pages of 2MiB stayed as surplus" in resize(tree, SIZE, 10, retries=2).complaint
+    dry = resize(tree, SIZE, 10, dry_run=True)
+    assert ([write.value for write in dry.writes], dry.changes[0].low) == (["16", "10"], 6 * 7)
+    tree.frames = 100
+    outcome = resize(tree, SIZE, 10, 0)
+    assert outcome.ok, outcome.complaint
+    assert (tree.pool(), [write.value for write in outcome.writes], outcome.changes[0].measured) == (NodePool(10, 10), ["16", "10"], 42)
+
+
+def test_surplus_pages_in_use_are_left_alone(tmp_path):
+    """7 in use, 6 of 10 surplus, so that 3 free ones are stuck: they go, the others stay until their users end; below 4 is refused."""
+    tree = kernel(tmp_path, NodePool(10, 3, 6))
+    assert resize(tree, SIZE, 4, 0).ok
+    assert tree.pool() == NodePool(7, 0, 3)
+    assert resize(tree, SIZE, 4, 0).writes == ()
+    with pytest.raises(HvoError, match="expected at least 4"):
+        resize(tree, SIZE, 3, 0)
+
+
 @pytest.mark.parametrize(("count", "reserved", "fits"), [(40, 0, True), (39, 0, False), (40, 5, False), (45, 5, True)])
 def test_never_below_what_is_in_use_or_reserved(count, reserved, fits, tmp_path):
     """40 of 100 pages are in use: that many and the reserved ones stay, whatever --force says."""

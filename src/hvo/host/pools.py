@@ -106,6 +106,15 @@ def settable(tree: Tree, size: int, node: int | None) -> list[Pool]:
     return [read_pool(tree, size, number) for number in nodes(tree, size)] or [read_pool(tree, size)]
 
 
+def stuck(pools: list[Pool], total: Pool) -> int:
+    """Surplus pages that nobody uses or was promised, of the `pools` that `settable` gives: the kernel could not give them back.
+
+    A surplus page goes when its last user does. It stays, free, only when its struct pages could not be allocated again; `total` says how
+    many free pages are promised.
+    """
+    return min(max(0, total.free - (total.reserved or 0)), sum(min(pool.surplus, pool.free) for pool in pools))
+
+
 def default_size(tree: Tree) -> int:
     """Bytes of the kernel's default HugeTLB size; raises `HvoError` when it has none."""
     size = table(tree.read("/proc/meminfo")).get("Hugepagesize")
