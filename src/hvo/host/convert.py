@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hvo.errors import HvoError
 from hvo.host import journal as journals
 from hvo.host.advice import is_gigantic
+from hvo.host.converted import forget, note
 from hvo.host.headroom import restore_headroom
 from hvo.host.hold import Hold, MappedPages
 from hvo.host.interrupts import Interrupts
@@ -101,7 +102,7 @@ def plan_convert(
     kernel, total = read_kernel(tree), read_pool(tree, size)
     require_gate(kernel)
     _refuse(kernel, total, gigantic, force)
-    known = estimate(tree, kernel, [read_pool(tree, each) for each in sizes(tree)])[size]
+    known = _known(tree, kernel, size)
     left = 0 if known.exact == total.pages else max(0, total.free - (total.reserved or 0))
     parts: list[tuple[Pool, int]] = []
     for pool in settable(tree, size, node):
@@ -143,6 +144,7 @@ def _run(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: A
     with Interrupts() as interrupts:
         try:
             journal.save(tree)
+            forget(tree, journal.size)
             for pool, count in _steps(plan):
                 if interrupts.pending or _nothing_left(tree, plan, before):
                     break
@@ -157,7 +159,20 @@ def _run(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: A
             unfinished = restore(tree, journals.load(tree) or journal)
     if tree.exists(JOURNAL):  # pages are still missing
         problem = "; ".join(filter(None, (problem, unfinished)))
+    if not problem and not unfinished and rebuilt == plan.pages:
+        _note(tree, plan)
     return _outcome(tree, plan, before, done, rebuilt, problem or unfinished)
+
+
+def _note(tree: Tree, plan: Conversion) -> None:
+    """Note for `hvo status` that only busy pages are left, unless some of them have become free meanwhile, or nodes were left out."""
+    total = read_pool(tree, plan.total.size)
+    if (total.busy, total.pages) == (plan.total.busy, sum(pool.pages for pool, _ in plan.parts)):
+        note(tree, total, _known(tree, plan.kernel, total.size))
+
+
+def _known(tree: Tree, kernel: Kernel, size: int) -> Estimate:
+    return estimate(tree, kernel, [read_pool(tree, each) for each in sizes(tree)])[size]
 
 
 def _steps(plan: Conversion) -> list[tuple[Pool, int]]:
@@ -187,7 +202,7 @@ def _outcome(tree: Tree, plan: Conversion, before: Counters, done: int, rebuilt:
     after = read_counters(tree, plan.kernel)
     low, high = plan.optimised_by(plan.pages)
     change = memmap_change(plan.kernel, before, plan.total.size, (0 if problem else low, high), after)
-    writes = tuple(write for write in tree.written[done:] if write.path != JOURNAL)
+    writes = tuple(write for write in tree.written[done:] if not write.path.startswith("/run/hvo/"))
     return Outcome("convert", False, writes, (change,), problem, _notes(plan), _figures(plan, rebuilt, _newly(plan, before, after)))
 
 
@@ -206,7 +221,7 @@ def _dry_writes(plan: Conversion) -> tuple[Write, ...]:
 
 def _notes(plan: Conversion) -> tuple[str, ...]:
     notes: list[str] = []
-    busy = plan.total.in_use + (plan.total.reserved or 0)
+    busy = plan.total.busy
     if plan.known.exact == plan.total.pages:
         notes.append("every page of this size is optimised already" if plan.total.pages else "the pool is empty")
     elif busy:
@@ -217,5 +232,5 @@ def _notes(plan: Conversion) -> tuple[str, ...]:
 def _figures(plan: Conversion, rebuilt: int, newly: int | None) -> dict[str, int | None]:
     return {
         "size": plan.total.size, "pages": plan.total.pages, "convertible": plan.pages, "rebuilt": rebuilt, "optimized": newly,
-        "left": plan.total.in_use + (plan.total.reserved or 0), "batch": plan.batch,
+        "left": plan.total.busy, "batch": plan.batch,
     }  # fmt: skip

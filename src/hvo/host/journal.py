@@ -53,7 +53,7 @@ class Journal:
 
     def save(self, tree: Tree) -> None:
         """Write it, whole; raises `HvoError` when that is refused."""
-        text = json.dumps({"boot_id": _boot_id(tree), **asdict(self)})
+        text = json.dumps({"boot_id": boot_id(tree), **asdict(self)})
         tree.replace(JOURNAL, f"{text}\n", durable=False)  # a power cut ends the pools too
 
 
@@ -68,7 +68,7 @@ def load(tree: Tree) -> Journal | None:
         journal = Journal(promises=promises, **data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HvoError(f"{tree.path(JOURNAL)}: expected the journal of hvo convert ({error}); look at the pools, then remove it") from error
-    return journal if boot == _boot_id(tree) else None
+    return journal if boot == boot_id(tree) else None
 
 
 def refuse_interrupted(tree: Tree) -> None:
@@ -85,5 +85,6 @@ def remedy(journal: Journal) -> str:
     return "take it back with hvo convert --undo"
 
 
-def _boot_id(tree: Tree) -> str:
+def boot_id(tree: Tree) -> str:
+    """What this boot of the host calls itself; the empty string where that cannot be read."""
     return tree.read_or(_BOOT_ID, "").strip()

@@ -42,6 +42,11 @@ class Pool:
         return self.pages - self.free
 
     @property
+    def busy(self) -> int:
+        """Pages that are in use or reserved: nobody may take them away."""
+        return self.in_use + (self.reserved or 0)
+
+    @property
     def persistent(self) -> int:
         """Pages that the pool was set to: what is written to `nr_hugepages`."""
         return self.pages - self.surplus

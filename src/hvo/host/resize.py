@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hvo.errors import HvoError
 from hvo.host import procfs
+from hvo.host.converted import forget
 from hvo.host.headroom import restore_headroom
 from hvo.host.journal import LOCK, refuse_interrupted
 from hvo.host.kernel import Kernel, read_kernel, refuse_defect
@@ -61,6 +62,7 @@ def resize(
         return Outcome("resize", True, writes, (_change(plan, before, count),), notes=_notes(tree, plan), details=_figures(plan, plan.pool))
     with tree.lock(LOCK):
         _unchanged(tree, plan.pool)
+        forget(tree, size)
         done = len(tree.written)
         pool = _set(tree, plan, retries)
         after = read_counters(tree, plan.kernel)

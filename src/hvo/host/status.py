@@ -1,14 +1,17 @@
 """What struct pages cost on a host, what the optimisation saves, what it still could, and what to do about it."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hvo.errors import HvoError
 from hvo.host import procfs
-from hvo.host.advice import Advice, advise
+from hvo.host.advice import Advice, Row, advise
+from hvo.host.converted import noted
 from hvo.host.journal import load
 from hvo.host.kernel import Kernel, read_kernel
 from hvo.host.optimized import Estimate, estimate, of_node
-from hvo.host.pools import Place, Pool, read_pools
+from hvo.host.pools import Place, Pool, read_pools, stuck
 from hvo.host.procfs import Counters
 from hvo.host.tree import Tree
 
@@ -87,13 +90,30 @@ def read_status(tree: Tree, memory: str | None = None) -> Status:
         known = estimates[pool.size, pool.node]
         cost = pool.size // kernel.page_size * 64
         rows.append(PoolStatus(pool, known, cost, kernel.freed_pages(pool.size) * kernel.page_size))
-    advice = advise(kernel, [(row.pool, row.optimized, row.saved_per_page) for row in rows if row.pool.node is None])
-    journal = load(tree)
-    if journal:
-        again = "hvo convert --resume" if journal.command == "convert" else "hvo convert --undo"
-        advice = (Advice(f"hvo {journal.command} was interrupted: its pool may not be as it was", again, 0), *advice)
+    advice = (*_interrupted(tree), *advise(kernel, list(_totals(tree, rows))))
     name, memory_present = procfs.hostname(tree), procfs.present_memory(tree, kernel.page_size)
     return Status(name, memory_present, kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice)
+
+
+def _totals(tree: Tree, rows: list[PoolStatus]) -> Iterator[Row]:
+    """What advice is given on: every size on all nodes."""
+    for row in rows:
+        size = row.pool.size
+        if row.pool.node is None:
+            nodes = [other.pool for other in rows if other.pool.size == size and other.pool.node is not None] or [row.pool]
+            yield Row(row.pool, row.optimized, row.saved_per_page, stuck(nodes, row.pool), noted(tree, size))
+
+
+def _interrupted(tree: Tree) -> Iterator[Advice]:
+    """What to do about a journal, which must not keep anybody from seeing the pools: it may be damaged."""
+    try:
+        journal = load(tree)
+    except HvoError as error:
+        yield Advice(str(error), None, 0)
+        return
+    if journal:
+        again = "hvo convert --resume" if journal.command == "convert" else "hvo convert --undo"
+        yield Advice(f"hvo {journal.command} was interrupted: its pool may not be as it was", again, 0)
 
 
 def _estimates(tree: Tree, kernel: Kernel, pools: list[Pool], memory: str | None) -> dict[Place, Estimate]:
