@@ -70,6 +70,18 @@ def test_gates_of_every_kind(tmp_path):
     assert [kernel.freed_pages(2 * MIB) for kernel in kernels] == [7, 7, 6, 6, 6]
 
 
+@pytest.mark.parametrize("default", [True, False])
+def test_words_of_the_boot_parameter(default, tmp_path):
+    """As `kstrtobool()` reads them, by their first letters; what it does not take leaves the build's default."""
+    options = (*HVO, "HUGETLB_PAGE_OPTIMIZE_VMEMMAP_DEFAULT_ON") if default else HVO
+    words = {"on": True, "yes": True, "1": True, "True": True, "off": False, "0": False, "no": False, "of": False,
+             "": default, "maybe": default, "o": default}  # fmt: skip
+    for number, (word, on) in enumerate(words.items()):
+        host = Host(cmdline=f"quiet hugetlb_free_vmemmap={word}", options=options)
+        assert read_status(host.write(tmp_path / str(number))).kernel.on_at_boot is on, word
+    assert read_status(Host(options=options).write(tmp_path / "none")).kernel.on_at_boot is default
+
+
 @pytest.mark.parametrize(
     ("memmap", "sections", "pages", "optimised"),
     [

@@ -23,6 +23,8 @@ _WANTS = tuple(
     for name in ("OPTIMIZE_HUGETLB_VMEMMAP", "HUGETLB_PAGE_OPTIMIZE_VMEMMAP", "HUGETLB_PAGE_FREE_VMEMMAP")  # newest first
 )
 _YES = ("1", "on", "y", "Y")
+_BOOLEANS = {"y": True, "t": True, "1": True, "on": True, "n": False, "f": False, "0": False, "of": False}
+"""How words begin that `kstrtobool()` takes (lib/kstrtox.c), in small letters."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,10 @@ def refuse_defect(kernel: Kernel, action: str, force: bool) -> None:
 
 
 def _on_at_boot(given: str | None, options: dict[str, str] | None) -> bool:
-    if given is not None:
-        return given in _YES
-    return any(f"{option}_DEFAULT_ON" in (options or {}) for option in _OPTIONS)
+    """What the boot parameter says; the build's default without one, and with a word that the kernel does not take."""
+    default = any(f"{option}_DEFAULT_ON" in (options or {}) for option in _OPTIONS)
+    word = (given or "").lower()
+    return _BOOLEANS.get(word[:2] if word[:1] == "o" else word[:1], default)
 
 
 def _state(switchable: bool, enabled: bool, given: str | None) -> str:
