@@ -1,14 +1,17 @@
 """What `hvo status` advises: the exact command where one helps, nothing that another command refuses, and nothing that was done already."""
 
 import json
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from host_simulator import Kernel
 from host_trees import GIB, MIB, Host, NodePool
 
+from hvo.errors import HvoError
 from hvo.host.advice import Advice
 from hvo.host.convert import convert
-from hvo.host.journal import JOURNAL
+from hvo.host.journal import JOURNAL, LOCK, Journal, Promise
 from hvo.host.resize import resize
 from hvo.host.status import read_status
 
@@ -147,6 +150,19 @@ def test_nothing_is_advised_that_is_refused(tmp_path):
     old = Host(gate=None, release="5.15.3", options=("HUGETLB_PAGE", "HUGETLB_PAGE_FREE_VMEMMAP"), memmap=None)
     old.pools = {SIZE: {0: NodePool()}, GIB: {0: NodePool(4, 4)}}
     assert [each.command for each in read_status(old.write(tmp_path / "old")).advice] == [None]
+
+
+def test_a_running_conversion_is_not_an_interrupted_one(tmp_path):
+    """While somebody holds the lock, by the kernel's `/proc/locks`, nothing is to be resumed; another command is told to wait."""
+    tree = kernel(tmp_path, NodePool(20, 20))
+    Journal(SIZE, (Promise(0, 20, 4),), gigantic=False, force=False, batch=4).save(tree)
+    for held in (False, True, False):
+        with tree.lock(LOCK) if held else nullcontext():
+            (tmp_path / "proc/locks").write_text(Path("/proc/locks").read_text())
+        first = read_status(tree).advice[0]
+        assert (first.command, "is running" in first.text) == (None if held else "hvo convert --resume", held)
+        with pytest.raises(HvoError, match="wait until it has finished" if held else "--undo"):
+            resize(tree, SIZE, 10)
 
 
 def test_a_damaged_journal_hides_nothing(tmp_path):

@@ -101,8 +101,8 @@ def _pool(kernel: Kernel, row: Row) -> Iterator[Advice]:
         yield Advice(f"rebuild {_number(row.rebuildable)} free pages of {size}{risk}", command, available * row.saved)
     busy = missing - available
     if busy:
-        text = f"up to {busy} pages of {size} are in use or reserved: convert them once their users have ended"
-        yield Advice(text, None, busy * row.saved)
+        pages = _number((max(0, row.missing[0] - (row.pool.pages - row.pool.busy)), busy))
+        yield Advice(f"{pages} pages of {size} are in use or reserved: convert them once their users have ended", None, busy * row.saved)
 
 
 def _number(bounds: tuple[int, int]) -> str:

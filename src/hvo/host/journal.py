@@ -59,10 +59,11 @@ class Journal:
 
 def load(tree: Tree) -> Journal | None:
     """The journal of what did not end in this boot, `None` when there is none; raises `HvoError` when it is damaged."""
-    if not tree.exists(JOURNAL):
+    text = _text(tree)
+    if text is None:
         return None
     try:
-        data = cast("dict[str, Any]", json.loads(tree.read(JOURNAL)))
+        data = cast("dict[str, Any]", json.loads(text))
         boot = data.pop("boot_id")
         promises = tuple(Promise(**promise) for promise in data.pop("promises"))
         journal = Journal(promises=promises, **data)
@@ -71,9 +72,20 @@ def load(tree: Tree) -> Journal | None:
     return journal if boot == boot_id(tree) else None
 
 
+def _text(tree: Tree) -> str | None:
+    try:
+        return tree.read(JOURNAL)
+    except HvoError:
+        if tree.exists(JOURNAL):
+            raise
+        return None  # there is none, or it went away just now
+
+
 def refuse_interrupted(tree: Tree) -> None:
-    """Raise `HvoError` when something was interrupted and its pool may not be as it was."""
+    """Raise `HvoError` when something was interrupted and its pool may not be as it was, or is going on."""
     journal = load(tree)
+    if journal and tree.locked(LOCK):
+        raise HvoError(f"{tree.path(LOCK)}: hvo {journal.command} is running; wait until it has finished")
     if journal:
         raise HvoError(f"an earlier hvo {journal.command} was interrupted: {remedy(journal)}")
 

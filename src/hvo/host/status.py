@@ -8,7 +8,7 @@ from hvo.errors import HvoError
 from hvo.host import procfs
 from hvo.host.advice import Advice, Row, advise
 from hvo.host.converted import noted
-from hvo.host.journal import load
+from hvo.host.journal import LOCK, load
 from hvo.host.kernel import Kernel, read_kernel
 from hvo.host.optimized import Estimate, estimate, of_node
 from hvo.host.pools import Place, Pool, read_pools, stuck
@@ -111,7 +111,9 @@ def _interrupted(tree: Tree) -> Iterator[Advice]:
     except HvoError as error:
         yield Advice(str(error), None, 0)
         return
-    if journal:
+    if journal and tree.locked(LOCK):
+        yield Advice(f"hvo {journal.command} is running: figures are those of a moment", None, 0)
+    elif journal:
         again = "hvo convert --resume" if journal.command == "convert" else "hvo convert --undo"
         yield Advice(f"hvo {journal.command} was interrupted: its pool may not be as it was", again, 0)
 

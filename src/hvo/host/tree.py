@@ -129,6 +129,15 @@ class Tree:
                 raise HvoError(f"{path}: another hvo is changing the pools of this host; wait until it has finished") from error
             yield
 
+    def locked(self, name: str) -> bool:
+        """Whether somebody holds the lock file `name`, as far as `/proc/locks` shows it: trying would be in the way of others."""
+        try:
+            file = os.stat(self.path(name))
+        except OSError:
+            return False
+        mark = f" {os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino} "
+        return any("FLOCK" in line and mark in line for line in self.read_or("/proc/locks", "").splitlines())
+
     def _put(self, path: Path, value: str) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
         try:
