@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -369,6 +370,60 @@ def test_a_batch_that_cannot_be_filled_again_stops(tmp_path):
     assert undo(tree).ok
     assert tree.pool() == NodePool(40, 40)
     assert journals.load(tree) is None
+
+
+def short_of(tree: Kernel, pages: int, at: int, more) -> None:
+    """A kernel that has only the pages which are out, and loses some of them at a write; then `more` happens as well."""
+    tree.room = 0
+
+    def happen(number: int) -> None:
+        if number == at:
+            tree.room -= pages
+            more()
+
+    tree.on_write.append(happen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_does_not_hide_that_pages_are_missing(number, tmp_path):
+    """Ctrl-C, or a terminal that goes, while the pool cannot be filled: no mere "interrupted", the line says what is missing."""
+    tree = kernel(tmp_path, NodePool(40, 40))
+    short_of(tree, 5, 4, lambda: signal.raise_signal(number))
+    outcome = convert(tree, SIZE, batch=10, hold=tree)
+    assert outcome.complaint.startswith("interrupted; 5 of 40 pages of 2MiB are missing: hvo convert --undo")
+    assert journals.load(tree) is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_ends_it_after_the_batch(number, tmp_path):
+    """The pool is whole, no journal is left, and the signal means again what it did before; one that is ignored (nohup) is not heeded."""
+    tree = kernel(tmp_path, NodePool(40, 40))
+    before = signal.getsignal(number)
+    tree.on_write.append(lambda write: signal.raise_signal(number) if write == 3 else None)
+    with pytest.raises(KeyboardInterrupt):
+        convert(tree, SIZE, batch=10, hold=tree)
+    assert (tree.pool(), sum(tree.stacks[0]), journals.load(tree), signal.getsignal(number)) == (NodePool(40, 40), 20, None, before)
+    signal.signal(number, signal.SIG_IGN)
+    try:
+        tree.pool_writes = 0
+        assert convert(tree, SIZE, batch=10, hold=tree).ok
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_failure_does_not_hide_what_became_of_the_pool(tmp_path):
+    """Converted pages cannot be held, and somebody has set the pool: the error says both."""
+    tree = kernel(tmp_path, NodePool(40, 40))
+
+    class Limited:
+        def take(self, size: int, pages: int, node: int | None) -> None:
+            tree.set_pool(0, 35)
+            raise HvoError("cannot hold")
+
+        release = tree.release
+
+    with pytest.raises(HvoError, match=r"^cannot hold; .*somebody else set it from 40 to 35"):
+        convert(tree, SIZE, batch=10, hold=Limited())
 
 
 @pytest.mark.parametrize("at", range(1, 9))

@@ -4,16 +4,17 @@ No page in use or reserved is touched, and at no moment more than one batch is o
 (`hvo.host.journal`) before the first page leaves, so that a conversion that is killed can be finished or taken back.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hvo.errors import HvoError
 from hvo.host import journal as journals
 from hvo.host.advice import is_gigantic
+from hvo.host.announce import Announce, silent
 from hvo.host.converted import forget, note
 from hvo.host.headroom import restore_headroom
 from hvo.host.hold import Hold, MappedPages
-from hvo.host.interrupts import Interrupts
+from hvo.host.interrupts import INTERRUPTED, Interrupts
 from hvo.host.journal import JOURNAL, LOCK, Journal, Promise
 from hvo.host.kernel import GATE, Kernel, read_kernel, refuse_defect, require_gate
 from hvo.host.optimized import Estimate, estimate
@@ -25,8 +26,6 @@ from hvo.host.tree import Tree, Write
 from hvo.layout.units import format_size
 
 _BATCH_BYTES = 1 << 30
-Announce = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Conversion:
@@ -51,7 +50,7 @@ class Conversion:
 
 def convert(
     tree: Tree, size: int, node: int | None = None, *, gigantic: bool = False, force: bool = False, batch: int | None = None,
-    dry_run: bool = False, hold: Hold | None = None, announce: Announce = lambda _: None,
+    dry_run: bool = False, hold: Hold | None = None, announce: Announce = silent,
 ) -> Outcome:  # fmt: skip
     """Rebuild the free pages of the pool of `size` bytes, on one node or on all, so that they become optimised.
 
@@ -83,7 +82,7 @@ def undo(tree: Tree, *, dry_run: bool = False) -> Outcome:
     return Outcome("convert --undo", False, tuple(tree.written[done:]), (), problem)
 
 
-def resume(tree: Tree, *, hold: Hold | None = None, announce: Announce = lambda _: None, dry_run: bool = False) -> Outcome:
+def resume(tree: Tree, *, hold: Hold | None = None, announce: Announce = silent, dry_run: bool = False) -> Outcome:
     """Bring the pools of an interrupted conversion back, then convert what is left; a measurement is only taken back."""
     journal = journals.load(tree)
     outcome = undo(tree, dry_run=dry_run)
@@ -140,28 +139,45 @@ def _refuse_short(tree: Tree, plan: Conversion) -> None:
 def _run(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: Announce) -> Outcome:
     """Convert every part; whatever happens, the pools have their sizes afterwards or the journal says what they lack."""
     before, done, rebuilt = read_counters(tree, plan.kernel), len(tree.written), 0
-    problem = unfinished = None
+    problem: str | None = None
+    unfinished: str | None = None
+    failed: HvoError | None = None
     with Interrupts() as interrupts:
         try:
             journal.save(tree)
             forget(tree, journal.size)
-            for pool, count in _steps(plan):
+            for fresh in _rebuild(tree, plan, journal, hold, announce):
+                rebuilt += fresh
                 if interrupts.pending or _nothing_left(tree, plan, before):
                     break
-                announce(f"converting {format_size(pool.size)}: {rebuilt} of {plan.pages} pages")
-                rebuilt += (fresh := rebuild(tree, journal, pool, count))
-                if fresh and rebuilt < plan.pages:
-                    hold.take(pool.size, fresh, pool.node)
         except Stopped as stop:
             problem = str(stop)
+        except HvoError as error:
+            failed = error
         finally:
             hold.release()
             unfinished = restore(tree, journals.load(tree) or journal)
-    if tree.exists(JOURNAL):  # pages are still missing
-        problem = "; ".join(filter(None, (problem, unfinished)))
-    if not problem and not unfinished and rebuilt == plan.pages:
+        if unfinished and interrupts.pending:
+            problem = interrupts.taken()
+    if not problem or problem == INTERRUPTED or tree.exists(JOURNAL):  # else it says what `unfinished` does
+        problem = "; ".join(filter(None, (problem, unfinished))) or None
+    if failed:
+        raise HvoError("; ".join(filter(None, (str(failed), problem)))) from failed
+    if not problem and rebuilt == plan.pages:
         _note(tree, plan)
-    return _outcome(tree, plan, before, done, rebuilt, problem or unfinished)
+    return _outcome(tree, plan, before, done, rebuilt, problem)
+
+
+def _rebuild(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: Announce) -> Iterator[int]:
+    """Rebuild batch after batch -> the pages of each; who goes on has the last ones out of the way."""
+    rebuilt, what = 0, f"converting {format_size(plan.total.size)}"
+    for pool, count in _steps(plan):
+        announce(what, rebuilt, plan.pages)
+        fresh = rebuild(tree, journal, pool, count)
+        rebuilt += fresh
+        yield fresh
+        if fresh and rebuilt < plan.pages:
+            hold.take(pool.size, fresh, pool.node)
 
 
 def _note(tree: Tree, plan: Conversion) -> None:
