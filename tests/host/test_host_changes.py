@@ -525,7 +525,9 @@ def test_commands_on_a_plain_tree(tmp_path):
     assert err.count("\n") == 1
     assert "Traceback" not in err
     host(NodePool(10, 6)).write(tmp_path)
-    for words in (["resize", "2MiB=1"], ["resize", "2MiB"], ["resize", "2MiB=5", "--node", "9"], ["convert", "--resume", "--undo"]):
+    taken_up = (["--resume", "--undo"], ["--undo", "--node", "0"], ["--resume", "--size", "1G"], ["--resume", "--force"])
+    resizes = (["resize", "2MiB=1"], ["resize", "2MiB"], ["resize", "2MiB=5", "--node", "9"])
+    for words in (*resizes, *(["convert", *words] for words in taken_up)):
         status, out, err = run(tmp_path, *words)
         assert (status, out, err.count("\n")) == (2, "", 1), (words, err)
     assert run(tmp_path, "disable", "--dry-run")[0] == 0

@@ -34,6 +34,8 @@ def command(
     """
     if resume and undo:
         raise click.UsageError("--resume and --undo: give one of them", ctx)
+    if (resume or undo) and (size or node is not None or batch or gigantic or force):
+        raise click.UsageError("--resume and --undo take up what was begun: leave its options out", ctx)
     from hvo.host.tree import Tree
     from hvo.report.progress import progress_bar
 
