@@ -165,6 +165,15 @@ def test_a_running_conversion_is_not_an_interrupted_one(tmp_path):
             resize(tree, SIZE, 10)
 
 
+@pytest.mark.parametrize(("counted", "readable", "told"), [(False, True, True), (False, False, False), (True, True, False)])
+def test_who_may_look_at_memory_is_told_how(counted, readable, told, tmp_path):
+    """Bounds only, and `/proc/kcore` can be read: the command that makes a number of them; last of all, for it gives nothing back."""
+    tree = kernel(tmp_path, NodePool(20, 20), **({} if counted else {"memmap": None}))
+    if readable:
+        (tmp_path / "proc/kcore").write_text("")
+    assert commands(tree) == [CONVERT, *["hvo status --audit live"] * told]
+
+
 def test_a_damaged_journal_hides_nothing(tmp_path):
     """The pools are shown, and the first advice is what is wrong with the journal."""
     tree = kernel(tmp_path, NodePool(20, 20))

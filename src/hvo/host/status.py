@@ -90,7 +90,7 @@ def read_status(tree: Tree, memory: str | None = None) -> Status:
         known = estimates[pool.size, pool.node]
         cost = pool.size // kernel.page_size * 64
         rows.append(PoolStatus(pool, known, cost, kernel.freed_pages(pool.size) * kernel.page_size))
-    advice = (*_interrupted(tree), *advise(kernel, list(_totals(tree, rows))))
+    advice = (*_interrupted(tree), *advise(kernel, list(_totals(tree, rows))), *_unsure(tree, rows, memory))
     name, memory_present = procfs.hostname(tree), procfs.present_memory(tree, kernel.page_size)
     return Status(name, memory_present, kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice)
 
@@ -116,6 +116,12 @@ def _interrupted(tree: Tree) -> Iterator[Advice]:
     elif journal:
         again = "hvo convert --resume" if journal.command == "convert" else "hvo convert --undo"
         yield Advice(f"hvo {journal.command} was interrupted: its pool may not be as it was", again, 0)
+
+
+def _unsure(tree: Tree, rows: list[PoolStatus], memory: str | None) -> Iterator[Advice]:
+    """How to find out what the counters leave open, for one who may."""
+    if memory is None and tree.readable("/proc/kcore") and any(row.optimized.exact is None for row in rows):
+        yield Advice("how many pages are optimised is known within bounds only: page tables tell", "hvo status --audit live", 0)
 
 
 def _estimates(tree: Tree, kernel: Kernel, pools: list[Pool], memory: str | None) -> dict[Place, Estimate]:

@@ -50,6 +50,10 @@ class Tree:
         """Whether the host has a file or directory `name`; one in a directory that may not be entered is as good as missing."""
         return os.path.exists(self.path(name))  # `Path.exists` raises PermissionError before Python 3.14
 
+    def readable(self, name: str) -> bool:
+        """Whether the file is there and this user may read it."""
+        return os.access(self.path(name), os.R_OK)
+
     def names(self, name: str) -> list[str]:
         """Sorted names in the directory `name`; none when it is missing or may not be read."""
         try:
