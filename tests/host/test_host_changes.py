@@ -259,7 +259,11 @@ def test_known_defect_refuses_what_gives_pages_back(tmp_path):
             call()
     assert tree.pool_writes == 0
     assert resize(tree, SIZE, 30, 0).ok
-    assert resize(tree, SIZE, 10, 0, force=True).ok
+    forced = resize(tree, SIZE, 10, 0, force=True)
+    assert forced.ok
+    assert forced.notes[0] == "known defect H19: up to 15 optimised pages of 2MiB are given back and lost, 30MiB"
+    dry = convert(kernel(tmp_path / "half", NodePool(20, 20), optimized=5, release="6.12.117"), SIZE, force=True, dry_run=True)
+    assert dry.notes == ("known defect H19: up to 5 optimised pages of 2MiB are given back and lost, 10MiB",)
 
 
 # --- convert

@@ -16,7 +16,7 @@ from hvo.host.headroom import restore_headroom
 from hvo.host.hold import Hold, MappedPages
 from hvo.host.interrupts import INTERRUPTED, Interrupts
 from hvo.host.journal import JOURNAL, LOCK, Journal, Promise
-from hvo.host.kernel import GATE, Kernel, read_kernel, refuse_defect, require_gate
+from hvo.host.kernel import GATE, Kernel, defect_notes, read_kernel, refuse_defect, require_gate
 from hvo.host.optimized import Estimate, estimate
 from hvo.host.outcome import Outcome, memmap_change, read_counters
 from hvo.host.pools import Pool, read_pool, settable, sizes
@@ -236,7 +236,7 @@ def _dry_writes(plan: Conversion) -> tuple[Write, ...]:
 
 
 def _notes(plan: Conversion) -> tuple[str, ...]:
-    notes: list[str] = []
+    notes = list(defect_notes(plan.kernel, plan.total.size, min(plan.pages, plan.known.high)))
     busy = plan.total.busy
     if plan.known.exact == plan.total.pages:
         notes.append("every page of this size is optimised already" if plan.total.pages else "the pool is empty")

@@ -11,6 +11,7 @@ from hvo.host import procfs
 from hvo.host.tree import Tree
 from hvo.layout.geometry import GEOMETRIES
 from hvo.layout.releases import Defect, Version, known_defects, lacking_reason, upstream_version
+from hvo.layout.units import format_size
 
 GATE = "/proc/sys/vm/hugetlb_optimize_vmemmap"
 """The run-time switch, from 5.19."""
@@ -96,6 +97,12 @@ def refuse_defect(kernel: Kernel, action: str, force: bool) -> None:
         defect = kernel.defects[0]
         known = f"kernel {kernel.release} has the known defect {defect.id}"
         raise HvoError(f"{action}: {known}: {defect.summary}; --force does it all the same")
+
+
+def defect_notes(kernel: Kernel, size: int, pages: int) -> tuple[str, ...]:
+    """What giving `pages` optimised pages of `size` bytes back costs, all the same, on a kernel that loses them."""
+    lost = f"up to {pages} optimised pages of {format_size(size)} are given back and lost, {format_size(pages * size)}"
+    return tuple(f"known defect {defect.id}: {lost}" for defect in kernel.defects[:1] if pages)
 
 
 def _on_at_boot(given: str | None, options: dict[str, str] | None) -> bool:

@@ -11,7 +11,7 @@ from hvo.host import procfs
 from hvo.host.converted import forget
 from hvo.host.headroom import restore_headroom
 from hvo.host.journal import LOCK, refuse_interrupted
-from hvo.host.kernel import Kernel, read_kernel, refuse_defect
+from hvo.host.kernel import Kernel, defect_notes, read_kernel, refuse_defect
 from hvo.host.optimized import Estimate, estimate
 from hvo.host.outcome import Change, Outcome, memmap_change, read_counters
 from hvo.host.pools import Pool, nodes, read_pool, settable, sizes, stuck
@@ -167,7 +167,7 @@ def _shortfall(pool: Pool, plan: Resize) -> str | None:
 
 
 def _notes(tree: Tree, plan: Resize) -> tuple[str, ...]:
-    notes: list[str] = []
+    notes = list(defect_notes(plan.kernel, plan.pool.size, min(plan.given_back, plan.known.high)))
     grown = plan.count > plan.pool.persistent
     if grown and plan.kernel.supports and not plan.kernel.enabled and plan.kernel.freed_pages(plan.pool.size):
         notes.append("the optimisation is off: new pages are not optimised (hvo enable first)")
