@@ -54,7 +54,7 @@ def check_row(found: dict, row: dict, several: bool) -> None:
         assert get(found, "hvo_hugetlb_reserved_pages", **size) == row["reserved"]
         assert get(found, "hvo_hugetlb_optimized_source_info", **size, source=row["source"], reason=row["reason"]) == 1
     prefix, labels = ("hvo_hugetlb", size) if every else ("hvo_hugetlb_node", place)
-    for name, key in (("optimized_pages", "optimized"), ("saved_bytes", "saved"), ("possible_bytes", "possible")):
+    for name, key in (("optimized_pages", "optimized"), ("saved_bytes", "saved"), ("possible_bytes", "possible"), ("paid_bytes", "paid")):
         values = [get(found, f"{prefix}_{name}{ending}", **labels) for ending in ("", *BOUNDS)]
         assert values == [row[key], row[f"{key}_low"], row[f"{key}_high"]]
     paid = [get(found, f"{prefix}_paid_bytes{ending}", **labels) for ending in BOUNDS]

@@ -94,6 +94,7 @@ def test_counters_of_real_kernels_tell_how_many_are_optimised(memmap, sections, 
     """The figures that Debian kernels printed give exactly the number that their page tables show."""
     row = found(two_sizes(pages, 0, memmap, sections=sections), tmp_path)
     assert (row["optimized"], row["saved"], row["possible"]) == (optimised, optimised * 28672, (pages - optimised) * 28672)
+    assert (row["cost"], row["paid"]) == (pages * 32768, pages * 32768 - optimised * 28672)
     assert row["source"] == "counters" or not optimised
 
 
@@ -127,6 +128,7 @@ def test_where_nothing_tells_the_bounds_are_wide(changes, word, tmp_path):
     """Without counters, or with counters that contradict the pool, everything between none and all is possible."""
     row = found(replace(two_sizes(50, 0, (0, 98304)), **changes), tmp_path)
     assert (row["optimized"], row["optimized_low"], row["optimized_high"], row["source"]) == (None, 0, 50, "none")
+    assert (row["paid"], row["paid_low"], row["paid_high"]) == (None, 50 * 4096, 50 * 32768)
     assert word in row["reason"]
 
 

@@ -28,6 +28,16 @@ class PoolStatus:
     """What optimising one page gives back; 0 where it cannot be."""
 
     @property
+    def cost(self) -> int:
+        """Bytes of struct pages with nothing optimised."""
+        return self.pool.pages * self.cost_per_page
+
+    @property
+    def paid(self) -> tuple[int, int]:
+        """Bytes that struct pages take now, at least and at most."""
+        return self.cost - self.saved[1], self.cost - self.saved[0]
+
+    @property
     def saved(self) -> tuple[int, int]:
         """Bytes saved now, at least and at most."""
         return self.optimized.low * self.saved_per_page, self.optimized.high * self.saved_per_page
@@ -39,11 +49,12 @@ class PoolStatus:
         return rest[0] * self.saved_per_page, rest[1] * self.saved_per_page
 
     def to_json(self) -> dict[str, Any]:
-        """Counts of pages and bytes; `optimized`, `saved` and `possible` are `null` when only their bounds are known."""
+        """Counts of pages and bytes; `optimized`, `paid`, `saved` and `possible` are `null` when only their bounds are known."""
         pool = self.pool
         row = {name: getattr(pool, name) for name in ("size", "node", "pages", "free", "in_use", "reserved", "surplus", "overcommit")}
-        row["cost"] = pool.pages * self.cost_per_page
-        for name, bounds in (("optimized", (self.optimized.low, self.optimized.high)), ("saved", self.saved), ("possible", self.possible)):
+        row["cost"] = self.cost
+        optimized = self.optimized.low, self.optimized.high
+        for name, bounds in (("optimized", optimized), ("paid", self.paid), ("saved", self.saved), ("possible", self.possible)):
             row |= {name: bounds[0] if bounds[0] == bounds[1] else None, f"{name}_low": bounds[0], f"{name}_high": bounds[1]}
         return row | {"source": self.optimized.source, "reason": self.optimized.reason}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from hvo.host.status import PoolStatus, Status
 from hvo.layout.units import format_size
 
-HEADINGS = ("size", "node", "pages", "free", "in use", "reserved", "surplus", "optimised", "cost", "saved", "possible")
+HEADINGS = ("size", "node", "pages", "free", "in use", "reserved", "surplus", "optimised", "paid", "saved", "possible")
 """What `pool_cells` gives, cell by cell."""
 _INDENT = "  "
 
@@ -53,9 +53,8 @@ def pool_cells(row: PoolStatus) -> tuple[str, ...]:
     pool = row.pool
     counts = (pool.pages, pool.free, pool.in_use, "" if pool.reserved is None else pool.reserved, pool.surplus)
     optimised = _bounds((row.optimized.low, row.optimized.high), str)
-    cost = format_size(pool.pages * row.cost_per_page)
-    saved, possible = (_bounds(bounds, format_size) for bounds in (row.saved, row.possible))
-    return (format_size(pool.size), "all" if pool.node is None else str(pool.node), *map(str, counts), optimised, cost, saved, possible)
+    sizes = [_bounds(bounds, format_size) for bounds in (row.paid, row.saved, row.possible)]
+    return (format_size(pool.size), "all" if pool.node is None else str(pool.node), *map(str, counts), optimised, *sizes)
 
 
 def _bounds(bounds: tuple[int, int], form: Callable[[int], str]) -> str:

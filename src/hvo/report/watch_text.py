@@ -11,7 +11,7 @@ from hvo.host.watching import Mapped, Point
 from hvo.layout.units import format_size
 from hvo.report.status import HEADINGS, columns, interval_lines, memmap_line, pool_cells, state
 
-_LEFT_OUT = ("cost", "reserved", "in use", "node")
+_LEFT_OUT = ("paid", "reserved", "in use", "node")
 """Columns that go first where all do not fit; what is in use is what is not free."""
 _MAP_ROWS = 24
 _BARS = " ▁▂▃▄▅▆▇█"

@@ -42,6 +42,9 @@ class StatusPool(TypedDict):
     optimized: Pages | None
     optimized_low: Annotated[Pages, "at least"]
     optimized_high: Annotated[Pages, "at most"]
+    paid: Annotated[Bytes | None, "that struct pages take now: cost less saved"]
+    paid_low: Annotated[Bytes, "at least"]
+    paid_high: Annotated[Bytes, "at most"]
     saved: Bytes | None
     saved_low: Annotated[Bytes, "at least"]
     saved_high: Annotated[Bytes, "at most"]
