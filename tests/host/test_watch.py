@@ -113,6 +113,7 @@ def test_it_is_readable_on_80x24(tmp_path):
     assert (len(lines), max(map(len, lines)) <= 80) == (24, True)
     left_out = ("reserved", "paid")
     assert table(text) == expected(status(tmp_path), tuple(name for name in ALL if name not in left_out))
+    assert lines[0].startswith("shelf-3  ")
     assert "optimisation: on" in lines[1]
     assert "q quit" in lines[-1]
     assert "…" not in text
