@@ -174,6 +174,17 @@ def test_dry_run_writes_nothing_and_predicts(tmp_path):
     assert not changed(before, tmp_path)
 
 
+def test_an_interrupted_resize_says_how_far_it_came(tmp_path):
+    """The kernel stops at Ctrl-C with 30 of 50 pages: exit 1 and how many there are, no further attempt; one that is complete is fine."""
+    tree = kernel(tmp_path, NodePool(4, 4))
+    tree.on_write.append(lambda _: signal.raise_signal(signal.SIGINT))
+    assert resize(tree, SIZE, 5, 0).ok
+    tree.room = 25
+    outcome = resize(tree, SIZE, 50, 0, retries=3)
+    assert outcome.complaint == "interrupted at 30 of 50 pages of 2MiB; it had 5"
+    assert (tree.pool_writes, outcome.changes[0].measured) == (2, -25 * 7)
+
+
 def test_a_shortfall_is_reported_after_the_retries(tmp_path):
     """The allocator has 30 pages: exit 1 says how many are missing; a retry compacts memory and asks again."""
     tree = kernel(tmp_path, NodePool())

@@ -10,6 +10,7 @@ from hvo.errors import HvoError
 from hvo.host import procfs
 from hvo.host.converted import forget
 from hvo.host.headroom import restore_headroom
+from hvo.host.interrupts import Interrupts
 from hvo.host.journal import LOCK, refuse_interrupted
 from hvo.host.kernel import Kernel, defect_notes, read_kernel, refuse_defect
 from hvo.host.optimized import Estimate, estimate
@@ -60,14 +61,16 @@ def resize(
     if dry_run:
         writes = tuple(Write(plan.pool.path, str(value)) for value in _values(plan.pool, plan.stuck, count))
         return Outcome("resize", True, writes, (_change(plan, before, count),), notes=_notes(tree, plan), details=_figures(plan, plan.pool))
-    with tree.lock(LOCK):
+    with tree.lock(LOCK), Interrupts() as interrupts:
         _unchanged(tree, plan.pool)
         forget(tree, size)
         done = len(tree.written)
-        pool = _set(tree, plan, retries)
+        pool = _set(tree, plan, retries, interrupts)
         after = read_counters(tree, plan.kernel)
+        stopped = interrupts.taken() if interrupts.pending else None
     change = _change(plan, before, pool.pages, after)
-    return Outcome("resize", False, tuple(tree.written[done:]), (change,), _shortfall(pool, plan), _notes(tree, plan), _figures(plan, pool))
+    problem = _shortfall(pool, plan, stopped)
+    return Outcome("resize", False, tuple(tree.written[done:]), (change,), problem, _notes(tree, plan), _figures(plan, pool))
 
 
 def plan_resize(tree: Tree, size: int, count: int, node: int | None, force: bool) -> Resize:
@@ -130,11 +133,12 @@ def _values(pool: Pool, stuck_pages: int, count: int) -> tuple[int, ...]:
     return (count,) if count != pool.persistent else ()
 
 
-def _set(tree: Tree, plan: Resize, retries: int) -> Pool:
+def _set(tree: Tree, plan: Resize, retries: int, interrupts: Interrupts) -> Pool:
+    """Set the pool, again while it falls short and nobody interrupts it: the kernel itself stops at a signal, with what it has."""
     pool = plan.pool
     for attempt in range(1 + retries):
         values = _values(pool, _stuck(tree, pool), plan.count)
-        if not values:
+        if not values or interrupts.pending:
             break
         if attempt:
             tree.write(_COMPACT, "1")
@@ -154,8 +158,10 @@ def _change(plan: Resize, before: Counters, pages: int, after: Counters | None =
     return memmap_change(plan.kernel, before, plan.pool.size, (-left[1], -left[0]), after)
 
 
-def _shortfall(pool: Pool, plan: Resize) -> str | None:
+def _shortfall(pool: Pool, plan: Resize, stopped: str | None) -> str | None:
     size = format_size(pool.size)
+    if stopped and pool.persistent != plan.count:
+        return f"{stopped} at {pool.persistent} of {plan.count} pages of {size}; it had {plan.pool.persistent}"
     if pool.surplus > plan.surplus:
         stayed = f"{pool.surplus - plan.surplus} pages of {size} stayed as surplus"
         return f"{stayed}: in use by now, or memory was short for their struct pages"

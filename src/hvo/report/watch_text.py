@@ -21,8 +21,8 @@ _EIGHTHS = len(_BARS) - 1
 def title(status: Status, interval: float, now: float) -> str:
     """The first line: which host and kernel, how often, and when."""
     kernel = status.kernel
-    clock = time.strftime("%H:%M:%S", time.localtime(now))
-    return f"{status.host or 'hvo watch'}  {clock}, every {interval:g} s  kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages"
+    when = f"{time.strftime('%H:%M:%S', time.localtime(now))}, every {interval:g} s"
+    return f"{status.host or 'hvo watch'}  {when}  kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages"
 
 
 def state_text(status: Status) -> Text:
