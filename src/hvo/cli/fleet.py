@@ -36,8 +36,8 @@ class Fleet(click.Group):
 def command() -> None:
     """Say what struct pages cost a fleet of hosts, what is saved, what still could be, and which one action gains most.
 
-    INVENTORY is Parquet (a file, a directory or a pattern), CSV, JSON lines, DuckDB, or the URL of a database, with one row for each host or
-    each of its pools; docs/inventory.md has the columns. `hvo fleet INVENTORY` is short for `hvo fleet answer INVENTORY`.
+    INVENTORY is Parquet (a file, a directory or a pattern), CSV, JSON lines, DuckDB, or the URL of a database, with one row for each host
+    or each of its pools; docs/inventory.md has the columns. `hvo fleet INVENTORY` is short for `hvo fleet answer INVENTORY`.
     """
 
 
@@ -45,7 +45,7 @@ def command() -> None:
 @click.argument("inventory")
 @click.option("--engine", default="duckdb", show_default=True, help="duckdb, spark (on this machine), or a master: spark://host:7077.")
 @click.option("--table", help="Table of a database that has several.")
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows of each list, at most; the others are summed up.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows of each list; others are summed up.")
 @click.option("--rejects", type=TARGET, metavar="FILE", help="Write rejected rows, with reason and line, to this .csv or .parquet file.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
@@ -77,9 +77,9 @@ def _answer(inventory: str, name: str, table: str | None, most: int, rejected: P
         from hvo.fleet.sources import open_inventory
     from hvo.report.progress import progress
 
-    with needs("fleet --engine spark", "pyspark", "spark"), progress() as phase, tempfile.TemporaryDirectory(prefix="hvo-fleet-") as scratch:
+    with progress() as phase, tempfile.TemporaryDirectory(prefix="hvo-fleet-") as scratch:
         phase("starting the engine")
-        with engine(name) as opened:
+        with needs("fleet --engine spark", "pyspark", "spark"), engine(name) as opened:
             phase("reading the inventory")
             found, tally = answer(opened, open_inventory(inventory, table, opened, Path(scratch)), inventory, most, phase)
             if rejected is not None:

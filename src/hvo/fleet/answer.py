@@ -83,14 +83,15 @@ class Answer:
             "table_cost": self.whole["table_cost"], "actions": [asdict(action) for action in self.actions],
             "by": {key: [_row(key, each) for each in sums] for key, sums in self.by.items()},
             "impossible_because": [
-                {"reason": each.name, "merged": each.merged, "hosts": each["hosts"], "impossible": each["impossible"]} for each in self.impossible
+                {"reason": each.name, "merged": each.merged, "hosts": each["hosts"], "impossible": each["impossible"]}
+                for each in self.impossible
             ],
             "defects": [asdict(defect) for defect in self.defects], "top": list(self.top),
         }  # fmt: skip
 
 
 def _amounts(sums: Sum, names: tuple[str, ...]) -> dict[str, int]:
-    """Amounts by name, and what must be free before all optimised pages can be given back: now at most, and when all that is possible is."""
+    """Amounts by name, and what must be free before all optimised pages can be given back: now, and when all that is possible is saved."""
     now = sums["saved"] + sums["unknown"]
     known = {name: sums.paid if name == "paid" else sums[name] for name in names}
     return {**known, "kept": sums.kept, "restore_headroom": now, "restore_headroom_after": now + sums["possible"]}

@@ -30,7 +30,7 @@ class Refused(NamedTuple):
 def collect_files(paths: Iterable[Path]) -> tuple[list[Row], list[Refused]]:
     """The rows of all files, also of those in directories, and the files that cannot be used: each is one line to say."""
     rows, refused, seen = list[Row](), list[Refused](), dict[str, Path]()
-    for path in (file for path in paths for file in _files(path)):
+    for path in (file for given in paths for file in _files(given)):
         try:
             found = rows_of(path)
             twice = next((row["host"] for row in found if row["host"] in seen), None)

@@ -81,7 +81,8 @@ class DuckDB(Engine):
 
     def __init__(self) -> None:
         self._spill = tempfile.TemporaryDirectory(prefix="hvo-fleet-")
-        super().__init__(ibis.duckdb.connect(memory_limit=_MEMORY, temp_directory=self._spill.name))
+        # No answer depends on the order of rows but those that say which.
+        super().__init__(ibis.duckdb.connect(memory_limit=_MEMORY, temp_directory=self._spill.name, preserve_insertion_order=False))
 
     def parquet(self, files: Sequence[Path]) -> ibis.Table:
         """See `Engine`."""
@@ -111,10 +112,12 @@ def engine(name: str) -> Generator[Engine]:
     """The engine `duckdb`, `spark` (on this machine), or the Spark that a master names (`spark://host:7077`, `local[2]`)."""
     if name == DuckDB.name:
         found: Engine = DuckDB()
-    else:
+    elif name == "spark" or name.startswith(("spark://", "local")):
         from hvo.fleet.spark import LOCAL, Spark
 
         found = Spark(LOCAL if name == Spark.name else name)
+    else:
+        raise HvoError(f"engine {name}: expected duckdb, spark, or a Spark master such as spark://host:7077")
     try:
         yield found
     finally:

@@ -37,7 +37,7 @@ _MALFORMED = -1
 _FIRST = 1 + len(COLUMNS)
 SENTENCES = {
     _MALFORMED: "the line is no row",
-    **{number: f"{column.name}: expected {KINDS[column.kind]}" for number, column in enumerate(COLUMNS, 1)},
+    **{number: f"{column.name}: expected {KINDS[column.kind]}" for number, column in enumerate(COLUMNS, 1) if column.kind != "text"},
     **{_FIRST + number: sentence for number, (sentence, _broken) in enumerate(_BROKEN)},
     NO_ARCH: "arch: it is missing",
     NO_VERSION: "kernel: expected a release that begins with a version, such as 6.12.94-amd64",

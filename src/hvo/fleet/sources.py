@@ -76,8 +76,8 @@ def _database(url: str, table: str | None) -> Iterator[pa.RecordBatch]:
             yield _of_table(batch, f"{where} {table or names[0]}")
     except HvoError:
         raise
-    except ModuleNotFoundError as error:
-        raise HvoError(f"{where}: Ibis needs {error.name} for it: pip install 'ibis-framework[{where.partition(':')[0]}]'") from error
+    except ImportError as error:
+        raise HvoError(f"{where}: Ibis lacks what it needs for it: pip install 'ibis-framework[{where.partition(':')[0]}]'") from error
     except Exception as error:  # every database has errors of its own, and Ibis does not bring them together
         said = str(error).partition("\n")[0][:200]
         raise HvoError(f"{where}: it cannot be read ({said}): expected a database that Ibis knows") from error

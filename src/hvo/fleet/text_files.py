@@ -54,7 +54,7 @@ def _header(path: Path) -> tuple[list[str], str]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
     except (OSError, ValueError) as error:
-        raise HvoError(f"{path}: it cannot be read ({error}): expected a CSV file in UTF-8") from error
+        raise HvoError(f"{path}: no CSV file in UTF-8 ({error}): expected a header and one line a host or pool") from error
     delimiter = max(",;\t", key=first.count)
     names = [name.strip() for name in next(python_csv.reader([first], delimiter=delimiter), list[str]())]
     require_columns(names, str(path))

@@ -12,8 +12,8 @@ from hvo.fleet.columns import ADDED, COLUMNS, MALFORMED, Column
 from hvo.fleet.expressions import null
 
 _TYPES = {"text": "string", "size": "int64", "count": "int64", "switch": "boolean"}
-_SIZE = r"^([0-9]{1,15})\s*(([kKmMgGtTpP]?)([iI]?[bB])?)$"
-_COUNT = r"^([0-9]{1,15})$"
+_SIZE = r"^([0-9]{1,18})\s*(([kKmMgGtTpP]?)([iI]?[bB])?)$"
+_COUNT = r"^([0-9]{1,18})$"
 _UNITS = {unit: 1 << 10 * power for power, unit in enumerate("KMGTP", 1)}
 _LARGEST = 1 << 62
 _YES, _NO = ("true", "on", "1", "yes", "y", "t"), ("false", "off", "0", "no", "n", "f")

@@ -27,7 +27,7 @@ def print_fleet(found: Row) -> None:
 
 def _head(found: Row) -> Table:
     table = Table.grid(padding=(0, 2))
-    hosts, memory = f"{found['hosts']:,} hosts", format_size(found["memory"])
+    hosts, memory = f"{found['hosts']:,} host{'s' * (found['hosts'] != 1)}", format_size(found["memory"])
     table.add_row(Text("fleet", "bold"), f"{hosts} with {memory}, {format_size(found['pool_bytes'])} of it in HugeTLB pools")
     unknown = f", up to {format_size(found['unknown'])} less" if found["unknown"] else ""
     table.add_row(Text("paid", "bold"), f"{format_size(found['paid'])} for struct pages{unknown}")

@@ -127,7 +127,8 @@ def _rejects(result: Record) -> Html:
     rows, first = result.records("rejects"), result.records("first_rejects")
     if not rows:
         return Html()
-    reasons = p.table("Rejected rows", (Column("reason"), Column("rows", True)), ((row.text("reason"), p.count(row.integer("rows"))) for row in rows))
+    counted = ((row.text("reason"), p.count(row.integer("rows"))) for row in rows)
+    reasons = p.table("Rejected rows", (Column("reason"), Column("rows", True)), counted)
     columns = (Column("file"), Column("line", True), Column("host"), Column("reason"))
     cells = (
         (row.text("file") if "file" in row else "", p.count(row.integer("line")) if "line" in row else Cell(""),
