@@ -1,4 +1,4 @@
-"""What is said of a fleet: sums against an oracle and against `hvo plan`, to the byte; laws of the answer; every action and every reason."""
+"""What is said of a fleet: sums against an oracle and against `hvo plan`, to the byte; its laws; every action and every reason."""
 
 from itertools import product
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rows that cannot be right: every rule is broken by a row, which is rejected with its line, and by no other; nothing is dropped silently."""
+"""Rows that cannot be right: every rule is broken by a row, which is rejected with its line; nothing is dropped silently."""
 
 import csv
 import json
@@ -72,7 +72,8 @@ def test_every_rule_is_broken_by_some_row():
 
 @pytest.mark.parametrize(("values", "reason"), [
     ({"pages": -1, "optimized": 0}, "pages: fewer than none"), ({"node": -1}, "node: below 0"), ({"memory": -GIB}, "memory: expected"),
-    ({"optimized": -1}, "optimized: expected 0"), ({"page_size": -4096}, "page_size: expected a power"), ({"page_size": 0}, "page_size: expect"),
+    ({"optimized": -1}, "optimized: expected 0"), ({"page_size": -4096}, "page_size: expected a power"),
+    ({"page_size": 0}, "page_size: expected a power"),
     ({"hugepage_size": -(2 * MIB), "optimized": 0}, "hugepage_size: expected"), ({"hugepage_size": 1 << 62}, "pages: the pool is larger"),
     ({"memory": (1 << 63) - 1}, "memory: expected"), ({"pages": (1 << 63) - 1}, "pages: the pool is larger"),
 ])  # fmt: skip
@@ -100,7 +101,8 @@ def test_the_table_of_rejects(name, tmp_path):
     result = hvo(path, "--rejects", target)
     assert (result.exit_code, result.stderr) == (1, f"hvo fleet: 3 of 5 rows rejected: see {target}\n")
     found = list(csv.DictReader(target.open())) if name.endswith(".csv") else pq.read_table(target).to_pylist()
-    assert [(row["file"], int(row["line"]), row["host"]) for row in found] == [(str(path), 3, "b"), (str(path), 4, "c"), (str(path), 6, "e")]
+    assert {row["file"] for row in found} == {str(path)}
+    assert [(int(row["line"]), row["host"]) for row in found] == [(3, "b"), (4, "c"), (6, "e")]
     assert (found[0]["memory"], found[1]["gate"], found[2]["pages"]) == ("64 gigs", "perhaps", "-3")
     assert [row["reason"].partition(":")[0] for row in found] == ["memory", "gate", "pages"]
 
@@ -146,7 +148,8 @@ def test_lines_are_right_across_blocks(tmp_path, monkeypatch):
     lines, bad = [good[0]], []
     for number in range(2, 3000):
         kind = draw.choice(["good", "good", "good", "short", "empty", "gate"])
-        lines.append({"good": good[1].replace("good", f"h{number}", 1), "short": "a,b", "empty": "", "gate": good[1].replace("on", "no!", 1)}[kind])
+        named, gate = good[1].replace("good", f"h{number}", 1), good[1].replace("on", "no!", 1)
+        lines.append({"good": named, "short": "a,b", "empty": "", "gate": gate}[kind])
         bad += [number] if kind in ("short", "gate") else []
     (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
     hvo(tmp_path / "x.csv", "--rejects", tmp_path / "rejects.csv")

@@ -23,11 +23,13 @@ HOST_ONLY = ("memory_kib", "memmap")
 def with_amounts(rows: ibis.Table) -> ibis.Table:
     """`measured` rows, joined with what is known of their kind, with `AMOUNTS`, and `because` and `why` of what is impossible.
 
-    `problem` becomes the rule of a kind where a row breaks only such a one.
+    `problem` becomes the rule of a kind where a row breaks only such a one; `unexpected` is whether its kernel optimises though it is not
+    known to.
     """
     shown = (_.optimized_low > 0) & (_.newest == 0) & (_.largest > 0)
     problem = ibis.cases((_.problem != 0, _.problem), (_.broken != 0, _.broken), (shown, rules.NOT_OPTIMIZABLE), else_=0).cast("int32")
-    rows = rows.mutate(problem=problem, has=ibis.coalesce(_.has, _.offered)).mutate(can=_.has & (_.freed > 0))
+    rows = rows.mutate(problem=problem, unexpected=_.has & ~_.offered).mutate(has=ibis.coalesce(_.has, _.offered))
+    rows = rows.mutate(can=_.has & (_.freed > 0))
     rows = rows.mutate(
         because=ibis.ifelse(_.can | (_.pages == 0), "", _.because.nullif("").fill_null("kernel")),
         why=ibis.ifelse(_.can | (_.pages == 0), "", _.why.nullif("").fill_null("the host says that its kernel cannot")),

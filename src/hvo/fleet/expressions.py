@@ -29,11 +29,6 @@ def one() -> Any:  # noqa: ANN401
     return _untyped.literal(1, "int64")
 
 
-def small_table(table: Any) -> ibis.Table:  # noqa: ANN401
-    """A table of Arrow as one of Ibis."""
-    return _untyped.memtable(table)
-
-
 def given(condition: Any, amount: Any) -> Any:  # noqa: ANN401
     """The amount where the condition holds, else 0."""
     return ibis.ifelse(condition, amount, 0)

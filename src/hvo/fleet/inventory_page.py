@@ -7,16 +7,17 @@ _HEAD = """# What an inventory is
 
 Made by `python -m hvo.fleet.inventory_page` of the columns in `src/hvo/fleet/columns.py` and the rules in `src/hvo/fleet/rules.py`.
 
-`hvo fleet` answers about an inventory: a table with one row for each HugeTLB pool of each host, or one for a host that has none. What is said
-of a host (all but the pool) stands in each of its rows, and is counted once. It may be
+`hvo fleet` answers about an inventory: a table with one row for each HugeTLB pool of each host, or one for a host that has none. What is
+said of a host (all but the pool) stands in each of its rows, and is counted once. It may be
 
-* Parquet: a file, a directory, or a pattern such as `'fleet/*.parquet'`. Numbers may be stored as integers, as floats with gaps, or as text.
+* Parquet: a file, a directory, or a pattern such as `'fleet/*.parquet'`. Numbers may be stored as integers, as floats with gaps, or as
+  text.
 * CSV with a header (`.csv`, `.tsv`; fields apart by a comma, a semicolon or a tab), or JSON lines (`.jsonl`, `.ndjson`), in UTF-8.
 * DuckDB (`.duckdb`), or any database that Ibis reaches, by its URL (`sqlite://fleet.db`, `postgres://...`), with `--table` where it has
   several. Its rows are copied before they are worked on.
 
-`hvo fleet collect` makes an inventory of what hosts printed (`hvo status --json`, or the metrics of `hvo export`), `hvo fleet generate` one of
-a synthetic fleet.
+`hvo fleet collect` makes an inventory of what hosts printed (`hvo status --json`, or the metrics of `hvo export`), `hvo fleet generate`
+one of a synthetic fleet.
 
 ## Columns
 
@@ -30,9 +31,9 @@ What a host says itself goes before what is known of its kernel: `supported` doe
 
 ## Rows that cannot be right
 
-A row that breaks a rule is left out of all figures, counted, and makes `hvo fleet` exit 1; `--rejects FILE` writes all of them with the file,
-the line and the reason. Of a host whose rows contradict each other all rows are rejected. A line that is no row at all (fields are missing or
-too many, no JSON object) is rejected as well; an empty line is none.
+A row that breaks a rule is left out of all figures, counted, and makes `hvo fleet` exit 1; `--rejects FILE` writes all of them with the
+file, the line and the reason. Of a host whose rows contradict each other all rows are rejected. A line that is no row at all (fields are
+missing or too many, no JSON object) is rejected as well; an empty line is none.
 
 """
 

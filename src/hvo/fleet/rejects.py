@@ -7,13 +7,11 @@ import ibis
 from ibis import _
 
 from hvo.fleet import rules
-from hvo.fleet.amounts import with_amounts
 from hvo.fleet.collect import write_inventory
-from hvo.fleet.columns import ADDED, FILE, HOSTS, LINE, NAMES
+from hvo.fleet.columns import FILE, HOSTS, LINE, NAMES
 from hvo.fleet.engine import Engine
 from hvo.fleet.expressions import COUNT, grouped, null, total
-from hvo.fleet.rows import measured, numbered
-from hvo.fleet.tally import Tally, known
+from hvo.fleet.tally import SAID, Tally, meant
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,10 @@ def rejects(engine: Engine, tally: Tally) -> tuple[Reject, ...]:
 def _of_several(tally: Tally) -> ibis.Table:
     """`problem` of each rejected row of a host with several rows: of all its rows when they contradict each other."""
     assert tally.several is not None
-    return _judged(tally.several.pools.select("host", "problem"), tally).filter(_.problem != 0)
+    return _with_hosts(tally.several.pools.select("host", "problem"), tally).filter(_.problem != 0)
 
 
-def _judged(rows: ibis.Table, tally: Tally) -> ibis.Table:
+def _with_hosts(rows: ibis.Table, tally: Tally) -> ibis.Table:
     """Rows with the `problem` of their host where they have none of their own."""
     if tally.several is None:
         return rows
@@ -49,13 +47,11 @@ def _judged(rows: ibis.Table, tally: Tally) -> ibis.Table:
 
 def rejected_rows(tally: Tally) -> ibis.Table:
     """Every rejected row: `file` and `line` where it stands, the `reason`, and what it says, as texts; ordered by file and line."""
-    raw, places = tally.raw, {"file": FILE, "line": LINE}
-    stored = {name: raw[name].cast("string") for name in NAMES if name in raw.columns}
-    kept = raw.mutate(**{f"{ADDED}stored_{name}": text for name, text in stored.items()})
-    rows = _judged(with_amounts(known(measured(numbered(kept)), tally.kinds)), tally).filter(_.problem != 0)
-    found = {name: rows[column] if column in raw.columns else null("string") for name, column in places.items()}
-    texts = {name: rows[f"{ADDED}stored_{name}"] for name in stored}
-    return rows.select(**found, reason=rules.reason(rows.problem, rows), **texts).order_by("file", "line")
+    rows = _with_hosts(meant(tally.stored, tally.meaning), tally).filter(_.problem != 0)
+    places = {name: rows[column] if column in rows.columns else null("string") for name, column in (("file", FILE), ("line", LINE))}
+    stored = {name: f"{SAID}{name}" for name in NAMES} | {"host": "host"}
+    said = {name: rows[column].cast("string") for name, column in stored.items() if column in tally.stored.columns}
+    return rows.select(**places, reason=rules.reason(rows.problem, rows), **said).order_by("file", "line")
 
 
 def write_rejects(engine: Engine, tally: Tally, path: Path) -> None:

@@ -4,6 +4,7 @@ import csv as python_csv
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -92,7 +93,8 @@ def read_json_lines(path: Path) -> Iterator[pa.RecordBatch]:
     fields[MALFORMED] = f"CASE WHEN json_type(object) = 'OBJECT' THEN NULL ELSE 'no JSON object: ' || left(text, {_SHOWN}) END"
     said = ", ".join(f'{expression} AS "{name}"' for name, expression in fields.items())
     query = f"SELECT line, {said} FROM (SELECT line, text, try_cast(text AS JSON) AS object FROM lines) ORDER BY line"
-    with duckdb.connect() as connection:
+    connection: Any = duckdb.connect()
+    with connection:
         for lines in _blocks(path):
             connection.register("lines", lines)
             found = connection.sql(query).to_arrow_table()

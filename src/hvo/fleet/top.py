@@ -8,16 +8,13 @@ from typing import Any
 import ibis
 from ibis import _
 
-from hvo.fleet.amounts import AMOUNTS, with_amounts
-from hvo.fleet.columns import COLUMNS, HOSTS
+from hvo.fleet.amounts import AMOUNTS
+from hvo.fleet.columns import HOSTS
 from hvo.fleet.engine import Engine
-from hvo.fleet.rows import measured, numbered
-from hvo.fleet.tally import Tally, known, single_rows
-from hvo.fleet.typed import value
+from hvo.fleet.tally import SAID, Tally, meant, single_rows
 
 _SHOWN = ("host", "group", "kernel", "name", "memory", *AMOUNTS)
 _ORDER = (ibis.desc("possible"), ibis.desc("unknown"), "host")
-_LOOKED_AT = ("memory", "hugepage_size", "pages")
 _FEW = 1000
 
 
@@ -31,28 +28,23 @@ def top_hosts(engine: Engine, tally: Tally, most: int) -> list[dict[str, Any]]:
 
 def _alike(engine: Engine, tally: Tally, most: int) -> ibis.Table:
     """The hosts with a single row that may be among them."""
-    judged = tally.alike.filter((_.problem == 0) & (_.possible > 0))
-    cells = engine.rows(judged.select("possible", HOSTS).order_by(ibis.desc("possible")).limit(most))
-    least = _least(cells, most)
-    looked_for = judged.filter(_.possible >= least).select(*_LOOKED_AT).distinct().limit(_FEW + 1)
-    values = engine.rows(looked_for)
-    rows = single_rows(tally.raw, None if tally.several is None else tally.several.names)
-    narrow = _like(rows, values) if len(values) <= _FEW else rows
-    hosts = with_amounts(known(measured(numbered(narrow)), tally.kinds))
-    return hosts.filter((_.problem == 0) & (_.possible >= least)).select(*_SHOWN)
+    meanings = tally.alike.filter((_.problem == 0) & (_.possible > 0))
+    counted = engine.rows(meanings.select("possible", HOSTS).order_by(ibis.desc("possible")).limit(most))
+    largest = engine.keep(meanings.filter(_.possible >= _least(counted, most)))
+    return meant(_narrowed(engine, single_rows(tally), largest), largest).select(*_SHOWN)
 
 
-def _least(cells: list[dict[str, Any]], most: int) -> int:
-    """What the last of them has at least; `cells` are in falling order."""
-    for cell in cells:
-        most -= cell[HOSTS]
+def _least(counted: list[dict[str, Any]], most: int) -> int:
+    """What the last of them has at least; `counted` are in falling order."""
+    for row in counted:
+        most -= row[HOSTS]
         if most <= 0:
-            return cell["possible"]
+            return row["possible"]
     return 1
 
 
-def _like(rows: ibis.Table, values: list[dict[str, Any]]) -> ibis.Table:
-    """Rows whose numbers are among those looked for: a quick test, which nearly all others fail."""
-    there = [column for column in COLUMNS if column.name in _LOOKED_AT and column.name in rows.columns]
-    tests = [value(rows, column).isin(sorted({row[column.name] for row in values})) for column in there]
-    return rows.filter(*tests) if values else rows.limit(0)
+def _narrowed(engine: Engine, rows: ibis.Table, largest: ibis.Table) -> ibis.Table:
+    """Rows that have pools of as many pages as some of the `largest`: a quick test, which most others fail."""
+    pages = f"{SAID}pages"
+    values = [row[pages] for row in engine.rows(largest.select(pages).distinct().limit(_FEW + 1))] if pages in rows.columns else []
+    return rows.filter(rows[pages].isin(values)) if 0 < len(values) <= _FEW else rows
