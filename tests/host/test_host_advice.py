@@ -12,6 +12,7 @@ from hvo.errors import HvoError
 from hvo.host.advice import Advice
 from hvo.host.convert import convert
 from hvo.host.journal import JOURNAL, LOCK, Journal, Promise
+from hvo.host.kernel import GATE
 from hvo.host.resize import resize
 from hvo.host.status import read_status
 
@@ -95,7 +96,7 @@ def test_the_note_of_a_conversion_is_not_trusted_blindly(tmp_path):
 
 
 def test_only_a_whole_conversion_leaves_a_note(tmp_path):
-    """One that stopped, one of a node among two, one during which a user ended: none; `hvo resize` removes that of an earlier one."""
+    """One that stopped, one of a node among two, one during which a user ended: none."""
     tree = kernel(tmp_path / "stopped", NodePool(40, 40))
     tree.room = 0
     tree.on_write.append(lambda number: setattr(tree, "room", tree.room - 5) if number == 4 else None)
@@ -117,8 +118,19 @@ def test_only_a_whole_conversion_leaves_a_note(tmp_path):
     tree.on_write.clear()
     convert(tree, SIZE, hold=tree)
     assert (tmp_path / "ended" / NOTE).exists()
-    resize(tree, SIZE, 60)
-    assert not (tmp_path / "ended" / NOTE).exists()
+
+
+@pytest.mark.parametrize(("gate", "counts", "lasts"), [(1, (50, 120), True), (0, (50,), True), (0, (50, 100), False)])
+def test_a_resize_keeps_what_a_conversion_noted_unless_it_brings_other_pages(gate, counts, lasts, tmp_path):
+    """Optimised free pages come and go: the 30 in use are later work still. Pages allocated with the switch off make the note void."""
+    tree = kernel(tmp_path, NodePool(100, 70))
+    convert(tree, SIZE, hold=tree)
+    tree._put(tree.path(GATE), str(gate))
+    for count in counts:
+        outcome = resize(tree, SIZE, count, 0)
+        assert (outcome.ok, len(outcome.writes)) == (True, 1)
+    tree._put(tree.path(GATE), "1")
+    assert (commands(tree)[0], (tmp_path / NOTE).exists()) == (None if lasts else CONVERT, lasts)
 
 
 def test_stuck_surplus_pages_and_the_command_that_frees_them(tmp_path):

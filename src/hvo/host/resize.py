@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from hvo.errors import HvoError
 from hvo.host import procfs
-from hvo.host.converted import forget
+from hvo.host.converted import Converted, carry_over, forget, noted
 from hvo.host.headroom import restore_headroom
 from hvo.host.interrupts import Interrupts
-from hvo.host.journal import LOCK, refuse_interrupted
+from hvo.host.journal import LOCK, refuse_interrupted, writes_since
 from hvo.host.kernel import Kernel, defect_notes, read_kernel, refuse_defect
 from hvo.host.optimized import Estimate, estimate
 from hvo.host.outcome import Change, Outcome, memmap_change, read_counters
@@ -63,14 +63,16 @@ def resize(
         return Outcome("resize", True, writes, (_change(plan, before, count),), notes=_notes(tree, plan), details=_figures(plan, plan.pool))
     with tree.lock(LOCK), Interrupts() as interrupts:
         _unchanged(tree, plan.pool)
-        forget(tree, size)
         done = len(tree.written)
+        converted = _forgotten(tree, plan)
         pool = _set(tree, plan, retries, interrupts)
+        if converted:
+            carry_over(tree, size, converted, read_pool(tree, size).pages)
         after = read_counters(tree, plan.kernel)
         stopped = interrupts.taken() if interrupts.pending else None
     change = _change(plan, before, pool.pages, after)
     problem = _shortfall(pool, plan, stopped)
-    return Outcome("resize", False, tuple(tree.written[done:]), (change,), problem, _notes(tree, plan), _figures(plan, pool))
+    return Outcome("resize", False, writes_since(tree, done), (change,), problem, _notes(tree, plan), _figures(plan, pool))
 
 
 def plan_resize(tree: Tree, size: int, count: int, node: int | None, force: bool) -> Resize:
@@ -116,6 +118,14 @@ def _unchanged(tree: Tree, pool: Pool) -> None:
     now = read_pool(tree, pool.size, pool.node)
     if now.persistent != pool.persistent:
         raise HvoError(f"{tree.path(pool.path)}: somebody else set it from {pool.persistent} to {now.persistent}; nothing was changed")
+
+
+def _forgotten(tree: Tree, plan: Resize) -> Converted | None:
+    """Remove the note of the last conversion; it, where it holds and goes on to, because no page comes that is not optimised."""
+    found = noted(tree, plan.pool.size)
+    forget(tree, plan.pool.size)
+    holds = found is not None and found.still_says(plan.total, plan.known)
+    return found if holds and (plan.kernel.enabled or plan.count <= plan.pool.persistent) else None
 
 
 def _stuck(tree: Tree, pool: Pool) -> int:
