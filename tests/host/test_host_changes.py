@@ -61,6 +61,7 @@ def test_enable_and_disable_are_idempotent(tmp_path):
     tree = host(NodePool(10, 10), gate=0).write(tmp_path)
     assert [write.path for write in switch(tree, True, persist=True).writes] == [PERSISTENT, GATE]
     assert tree.read(PERSISTENT) == "vm.hugetlb_optimize_vmemmap = 1\n"
+    assert sorted([PERSISTENT.rsplit("/", 1)[1], "10-hugepages.conf", "50-default.conf"])[0] in PERSISTENT  # sysctl.d(5): by their names
     assert switch(tree, True, persist=True).writes == ()
     assert tree.number(GATE) == 1
     assert switch(tree, False, persist=True).ok
