@@ -29,8 +29,8 @@ def kernel(tmp_path, pool: NodePool, optimized: int = 0, **more: object) -> Kern
 
 
 def advice(tree: Kernel) -> list[Advice]:
-    """What status advises, but for what concerns later boots."""
-    return [each for each in read_status(tree).advice if "--boot" not in (each.command or "")]
+    """What status advises."""
+    return list(read_status(tree).advice)
 
 
 def commands(tree: Kernel) -> list[str | None]:
@@ -159,9 +159,25 @@ def test_nothing_is_advised_that_is_refused(tmp_path):
     """A kernel with a known defect: off, so that no more pages are lost; no resize for stuck ones. 5.15: no command switches it."""
     tree = kernel(tmp_path / "defect", NodePool(20, 10, 6), release="6.12.117")
     assert commands(tree) == [None, "hvo disable --persist", None]
-    old = Host(gate=None, release="5.15.3", options=("HUGETLB_PAGE", "HUGETLB_PAGE_FREE_VMEMMAP"), memmap=None)
+    old = Host(gate=None, release="5.15.3", options=("HUGETLB_PAGE", "HUGETLB_PAGE_FREE_VMEMMAP"), memmap=None, cmdline="hugepages=4")
     old.pools = {SIZE: {0: NodePool()}, GIB: {0: NodePool(4, 4)}}
     assert [each.command for each in read_status(old.write(tmp_path / "old")).advice] == [None]
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "told"),
+    [
+        ("hugepagesz=1G hugepages=4", True),
+        ("hugepagesz=1G hugepages=0:2,1:2", True),
+        ("hugepagesz=1G hugepages=4 hugetlb_free_vmemmap=on", False),
+        ("quiet", False),  # they were taken since, so the boot command line has no part in it
+    ],
+)
+def test_the_boot_command_line_is_advised_where_it_reserves_pages(cmdline, told, tmp_path):
+    """Gigantic pages from boot that are not optimised: the parameter makes the next ones so."""
+    host = Host(pools={SIZE: {0: NodePool()}, GIB: {0: NodePool(4, 4)}}, cmdline=cmdline)
+    found = [each.command for each in read_status(host.write(tmp_path)).advice]
+    assert found == ["hvo enable --boot"] * told + ["hvo convert --size 1GiB --gigantic"]
 
 
 def test_a_running_conversion_is_not_an_interrupted_one(tmp_path):

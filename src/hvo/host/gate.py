@@ -11,7 +11,7 @@ from hvo.host.pools import read_pools
 from hvo.host.tree import Tree, Write
 
 PERSISTENT = "/etc/sysctl.d/00-hvo.conf"
-"""The file that sets the switch at every boot; the first of all, for others set `vm.nr_hugepages`, and the switch is for later pages only."""
+"""The file that sets the switch at every boot: before all others, for they may set `vm.nr_hugepages`, and it is for later pages only."""
 
 
 def switch(tree: Tree, on: bool, *, persist: bool = False, boot: bool = False, dry_run: bool = False) -> Outcome:

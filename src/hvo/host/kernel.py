@@ -42,6 +42,8 @@ class Kernel:
     """Why it is as it is, in words that a person can act on."""
     boot_parameter: str | None
     """Value of `hugetlb_free_vmemmap=`, `None` when it was not given."""
+    reserves_at_boot: bool
+    """Whether its boot command line reserves HugeTLB pages."""
     on_at_boot: bool
     """Whether pages reserved at boot are optimised."""
     switchable: bool
@@ -78,8 +80,8 @@ def read_kernel(tree: Tree) -> Kernel:
     reason = _state(switchable, enabled, given) if supports else _why_not(tree, arch, version, options)
     kept = 1 if switchable or version is None or version[:2] >= (5, 18) else 2  # RESERVE_VMEMMAP_NR was 2 to 5.17
     return Kernel(
-        release, version, arch, procfs.page_size(tree), supports, enabled, reason, given, at_boot, switchable, kept,
-        known_defects(version), options,
+        release, version, arch, procfs.page_size(tree), supports, enabled, reason, given,
+        procfs.boot_parameter(tree, "hugepages") is not None, at_boot, switchable, kept, known_defects(version), options,
     )  # fmt: skip
 
 
