@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -175,10 +176,10 @@ def test_dry_run_writes_nothing_and_predicts(tmp_path):
     assert not changed(before, tmp_path)
 
 
-def test_an_interrupted_resize_says_how_far_it_came(tmp_path):
+def test_an_interrupted_resize_says_how_far_it_came(number, tmp_path):
     """The kernel stops at Ctrl-C with 30 of 50 pages: exit 1 and how many there are, no further attempt; one that is complete is fine."""
     tree = kernel(tmp_path, NodePool(4, 4))
-    tree.on_write.append(lambda _: signal.raise_signal(signal.SIGINT))
+    tree.on_write.append(lambda _: signal.raise_signal(number))
     assert resize(tree, SIZE, 5, 0).ok
     tree.room = 25
     outcome = resize(tree, SIZE, 50, 0, retries=3)
@@ -388,6 +389,14 @@ def test_a_batch_that_cannot_be_filled_again_stops(tmp_path):
     assert journals.load(tree) is None
 
 
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def number(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A signal that ends programs, also where these tests run in the background or below nohup, which ignore some."""
+    before = signal.signal(request.param, signal.default_int_handler)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def short_of(tree: Kernel, pages: int, at: int, more) -> None:
     """A kernel that has only the pages which are out, and loses some of them at a write; then `more` happens as well."""
     tree.room = 0
@@ -400,7 +409,6 @@ def short_of(tree: Kernel, pages: int, at: int, more) -> None:
     tree.on_write.append(happen)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_does_not_hide_that_pages_are_missing(number, tmp_path):
     """Ctrl-C, or a terminal that goes, while the pool cannot be filled: no mere "interrupted", the line says what is missing."""
     tree = kernel(tmp_path, NodePool(40, 40))
@@ -410,7 +418,6 @@ def test_an_interrupt_does_not_hide_that_pages_are_missing(number, tmp_path):
     assert journals.load(tree) is not None
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_it_after_the_batch(number, tmp_path):
     """The pool is whole, no journal is left, and the signal means again what it did before; one that is ignored (nohup) is not heeded."""
     tree = kernel(tmp_path, NodePool(40, 40))
@@ -420,11 +427,8 @@ def test_an_interrupt_ends_it_after_the_batch(number, tmp_path):
         convert(tree, SIZE, batch=10, hold=tree)
     assert (tree.pool(), sum(tree.stacks[0]), journals.load(tree), signal.getsignal(number)) == (NodePool(40, 40), 20, None, before)
     signal.signal(number, signal.SIG_IGN)
-    try:
-        tree.pool_writes = 0
-        assert convert(tree, SIZE, batch=10, hold=tree).ok
-    finally:
-        signal.signal(number, before)
+    tree.pool_writes = 0
+    assert convert(tree, SIZE, batch=10, hold=tree).ok
 
 
 def test_a_failure_does_not_hide_what_became_of_the_pool(tmp_path):

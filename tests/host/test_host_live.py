@@ -220,13 +220,14 @@ def test_read_only_files_are_one_line(host):
     assert (read_pool(host, SIZE).pages, host.number(GATE)) == (4, 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_an_interrupted_command_fills_the_pool_again(host, number):
-    """SIGTERM and SIGINT in the middle: exit 130, the pool is whole, no journal is left."""
+    """SIGTERM, SIGINT and SIGHUP in the middle: exit 130, the pool is whole, no journal is left."""
     resize(host, SIZE, 256)
     switch(host, True)
     words = ["convert", "--batch", "1"]
-    process = subprocess.Popen([sys.executable, "-c", "from hvo.cli.main import main; main()", *words], stderr=subprocess.PIPE)
+    code = f"import signal; signal.signal({number:d}, signal.SIG_DFL); from hvo.cli.main import main; main()"  # nohup may have ignored it
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE)
     _wait_for_journal(host, process.pid)
     process.send_signal(number)
     assert b"interrupted" in process.communicate()[1]
