@@ -60,6 +60,11 @@ class Kernel:
         """Vmemmap pages that optimising one page of `size` gives back: 0 where that cannot be."""
         return max(0, self.vmemmap_pages(size) - self.kept_pages) if self.supports else 0
 
+    def replaced_frames(self, size: int) -> int:
+        """Frames that back a page of `size` before it is optimised and no longer do afterwards: from 6.2 the head's too, which is moved."""
+        moved = self.version is None or self.version[:2] >= (6, 2)
+        return self.freed_pages(size) + moved if self.freed_pages(size) else 0
+
     @property
     def section_size(self) -> int | None:
         """Bytes of a section of the memory map, `None` for an architecture that is not known."""
