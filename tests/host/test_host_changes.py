@@ -221,6 +221,27 @@ def test_pages_that_cannot_be_restored_stay_as_surplus_and_a_retry_gets_them(tmp
     assert (tree.pool(), [write.value for write in outcome.writes], outcome.changes[0].measured) == (NodePool(10, 10), ["16", "10"], 42)
 
 
+@pytest.mark.parametrize(
+    ("pool", "count", "change"),
+    [
+        (NodePool(14, 0, 4), 12, 0),  # two of the surplus pages become part of it, none is allocated
+        (NodePool(14, 0, 4), 20, -6 * 7),
+        (NodePool(14, 4), 12, 2 * 7),
+        (NodePool(14, 6, 4), 9, 5 * 7),
+        (NodePool(14, 4, 6), 8, 4 * 7),  # ten are in use, two of them surplus afterwards
+    ],
+)
+def test_what_a_dry_run_predicts_comes_true(pool, count, change, tmp_path):
+    """Surplus pages are in the pool already: the change that is predicted, and what is written, is then measured and done."""
+    tree = kernel(tmp_path, pool, optimized=pool.free)
+    tree.host.memmap = (0, 16 * 512 - 7 * pool.pages)  # those in use are optimised too
+    tree._flush(0)
+    planned, done = resize(tree, SIZE, count, 0, dry_run=True), resize(tree, SIZE, count, 0)
+    assert done.ok, done.complaint
+    assert (planned.writes, planned.changes[0].low, planned.changes[0].high) == (done.writes, change, change)
+    assert done.changes[0].measured == change
+
+
 def test_surplus_pages_in_use_are_left_alone(tmp_path):
     """7 in use, 6 of 10 surplus, so that 3 free ones are stuck: they go, the others stay until their users end; below 4 is refused."""
     tree = kernel(tmp_path, NodePool(10, 3, 6))

@@ -42,6 +42,11 @@ class Resize:
         return max(0, min(self.pool.free, self.pool.pages - self.count) if self.stuck else self.pool.persistent - self.count)
 
     @property
+    def pages(self) -> int:
+        """Pages that the pool has in the end, surplus ones in use too; when it grows, those are the first that it takes."""
+        return self.pool.pages - self.given_back if self.given_back else max(self.pool.pages, self.count)
+
+    @property
     def surplus(self) -> int:
         """Surplus pages that may be left: those in use."""
         return self.pool.surplus - self.stuck
@@ -60,7 +65,8 @@ def resize(
     before = read_counters(tree, plan.kernel)
     if dry_run:
         writes = tuple(Write(plan.pool.path, str(value)) for value in _values(plan.pool, plan.stuck, count))
-        return Outcome("resize", True, writes, (_change(plan, before, count),), notes=_notes(tree, plan), details=_figures(plan, plan.pool))
+        predicted = _change(plan, before, plan.pages)
+        return Outcome("resize", True, writes, (predicted,), None, _notes(tree, plan), _figures(plan, plan.pool))
     with tree.lock(LOCK), Interrupts() as interrupts:
         _unchanged(tree, plan.pool)
         done = len(tree.written)
