@@ -222,16 +222,16 @@ def test_pages_that_cannot_be_restored_stay_as_surplus_and_a_retry_gets_them(tmp
 
 
 @pytest.mark.parametrize(
-    ("pool", "count", "change"),
+    ("pool", "count", "change", "absorbed"),
     [
-        (NodePool(14, 0, 4), 12, 0),  # two of the surplus pages become part of it, none is allocated
-        (NodePool(14, 0, 4), 20, -6 * 7),
-        (NodePool(14, 4), 12, 2 * 7),
-        (NodePool(14, 6, 4), 9, 5 * 7),
-        (NodePool(14, 4, 6), 8, 4 * 7),  # ten are in use, two of them surplus afterwards
+        (NodePool(14, 0, 4), 12, 0, 2),  # two of the surplus pages become part of it, none is allocated
+        (NodePool(14, 0, 4), 20, -6 * 7, 4),
+        (NodePool(14, 4), 12, 2 * 7, 0),
+        (NodePool(14, 6, 4), 9, 5 * 7, 0),
+        (NodePool(14, 4, 6), 8, 4 * 7, 0),  # ten are in use, two of them surplus afterwards
     ],
 )
-def test_what_a_dry_run_predicts_comes_true(pool, count, change, tmp_path):
+def test_what_a_dry_run_predicts_comes_true(pool, count, change, absorbed, tmp_path):
     """Surplus pages are in the pool already: the change that is predicted, and what is written, is then measured and done."""
     tree = kernel(tmp_path, pool, optimized=pool.free)
     tree.host.memmap = (0, 16 * 512 - 7 * pool.pages)  # those in use are optimised too
@@ -239,6 +239,8 @@ def test_what_a_dry_run_predicts_comes_true(pool, count, change, tmp_path):
     planned, done = resize(tree, SIZE, count, 0, dry_run=True), resize(tree, SIZE, count, 0)
     assert done.ok, done.complaint
     assert (planned.writes, planned.changes[0].low, planned.changes[0].high) == (done.writes, change, change)
+    told = [note.split()[0] for note in done.notes if "before the kernel allocates any" in note]
+    assert told == [str(absorbed)] * bool(absorbed)
     assert done.changes[0].measured == change
 
 

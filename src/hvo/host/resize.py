@@ -190,16 +190,15 @@ def _shortfall(pool: Pool, plan: Resize, stopped: str | None) -> str | None:
 
 def _notes(tree: Tree, plan: Resize) -> tuple[str, ...]:
     notes = list(defect_notes(plan.kernel, plan.pool.size, min(plan.given_back, plan.known.high)))
-    grown = plan.count > plan.pool.persistent
-    if grown and plan.kernel.supports and not plan.kernel.enabled and plan.kernel.freed_pages(plan.pool.size):
+    absorbed = min(plan.pool.surplus, plan.count - plan.pool.persistent)
+    if plan.count > plan.pool.pages and plan.kernel.supports and not plan.kernel.enabled and plan.kernel.freed_pages(plan.pool.size):
         notes.append("the optimisation is off: new pages are not optimised (hvo enable first)")
     if plan.stuck and plan.given_back:
         notes.append(f"{plan.stuck} surplus pages that nobody uses become part of the pool first: only from there they can be given back")
-    elif grown and plan.pool.surplus:
-        notes.append(f"{plan.pool.surplus} surplus pages become part of the pool before the kernel allocates any")
+    elif absorbed > 0:
+        notes.append(f"{absorbed} surplus pages become part of the pool before the kernel allocates any")
     if plan.given_back and plan.known.high:
-        need = plan.known.high if plan.known.high < plan.given_back else plan.given_back
-        frames = need * plan.kernel.freed_pages(plan.pool.size)
+        frames = min(plan.known.high, plan.given_back) * plan.kernel.freed_pages(plan.pool.size)
         notes.append(f"restore headroom: up to {frames} frames ({format_size(frames * plan.kernel.page_size)}) are allocated again")
     return tuple(notes)
 
