@@ -12,6 +12,7 @@ from hvo.errors import HvoError
 from hvo.host.advice import Advice
 from hvo.host.convert import convert
 from hvo.host.journal import JOURNAL, LOCK, Journal, Promise
+from hvo.host.kernel import GATE
 from hvo.host.resize import resize
 from hvo.host.status import read_status
 
@@ -28,8 +29,8 @@ def kernel(tmp_path, pool: NodePool, optimized: int = 0, **more: object) -> Kern
 
 
 def advice(tree: Kernel) -> list[Advice]:
-    """What status advises, but for what concerns later boots."""
-    return [each for each in read_status(tree).advice if "--boot" not in (each.command or "")]
+    """What status advises."""
+    return list(read_status(tree).advice)
 
 
 def commands(tree: Kernel) -> list[str | None]:
@@ -95,7 +96,7 @@ def test_the_note_of_a_conversion_is_not_trusted_blindly(tmp_path):
 
 
 def test_only_a_whole_conversion_leaves_a_note(tmp_path):
-    """One that stopped, one of a node among two, one during which a user ended: none; `hvo resize` removes that of an earlier one."""
+    """One that stopped, one of a node among two, one during which a user ended: none."""
     tree = kernel(tmp_path / "stopped", NodePool(40, 40))
     tree.room = 0
     tree.on_write.append(lambda number: setattr(tree, "room", tree.room - 5) if number == 4 else None)
@@ -117,8 +118,19 @@ def test_only_a_whole_conversion_leaves_a_note(tmp_path):
     tree.on_write.clear()
     convert(tree, SIZE, hold=tree)
     assert (tmp_path / "ended" / NOTE).exists()
-    resize(tree, SIZE, 60)
-    assert not (tmp_path / "ended" / NOTE).exists()
+
+
+@pytest.mark.parametrize(("gate", "counts", "lasts"), [(1, (50, 120), True), (0, (50,), True), (0, (50, 100), False)])
+def test_a_resize_keeps_what_a_conversion_noted_unless_it_brings_other_pages(gate, counts, lasts, tmp_path):
+    """Optimised free pages come and go: the 30 in use are later work still. Pages allocated with the switch off make the note void."""
+    tree = kernel(tmp_path, NodePool(100, 70))
+    convert(tree, SIZE, hold=tree)
+    tree._put(tree.path(GATE), str(gate))
+    for count in counts:
+        outcome = resize(tree, SIZE, count, 0)
+        assert (outcome.ok, len(outcome.writes)) == (True, 1)
+    tree._put(tree.path(GATE), "1")
+    assert (commands(tree)[0], (tmp_path / NOTE).exists()) == (None if lasts else CONVERT, lasts)
 
 
 def test_stuck_surplus_pages_and_the_command_that_frees_them(tmp_path):
@@ -147,9 +159,25 @@ def test_nothing_is_advised_that_is_refused(tmp_path):
     """A kernel with a known defect: off, so that no more pages are lost; no resize for stuck ones. 5.15: no command switches it."""
     tree = kernel(tmp_path / "defect", NodePool(20, 10, 6), release="6.12.117")
     assert commands(tree) == [None, "hvo disable --persist", None]
-    old = Host(gate=None, release="5.15.3", options=("HUGETLB_PAGE", "HUGETLB_PAGE_FREE_VMEMMAP"), memmap=None)
+    old = Host(gate=None, release="5.15.3", options=("HUGETLB_PAGE", "HUGETLB_PAGE_FREE_VMEMMAP"), memmap=None, cmdline="hugepages=4")
     old.pools = {SIZE: {0: NodePool()}, GIB: {0: NodePool(4, 4)}}
     assert [each.command for each in read_status(old.write(tmp_path / "old")).advice] == [None]
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "told"),
+    [
+        ("hugepagesz=1G hugepages=4", True),
+        ("hugepagesz=1G hugepages=0:2,1:2", True),
+        ("hugepagesz=1G hugepages=4 hugetlb_free_vmemmap=on", False),
+        ("quiet", False),  # they were taken since, so the boot command line has no part in it
+    ],
+)
+def test_the_boot_command_line_is_advised_where_it_reserves_pages(cmdline, told, tmp_path):
+    """Gigantic pages from boot that are not optimised: the parameter makes the next ones so."""
+    host = Host(pools={SIZE: {0: NodePool()}, GIB: {0: NodePool(4, 4)}}, cmdline=cmdline)
+    found = [each.command for each in read_status(host.write(tmp_path)).advice]
+    assert found == ["hvo enable --boot"] * told + ["hvo convert --size 1GiB --gigantic"]
 
 
 def test_a_running_conversion_is_not_an_interrupted_one(tmp_path):

@@ -20,6 +20,7 @@ import pytest
 
 from hvo.host import procfs
 from hvo.host.convert import convert, resume, undo
+from hvo.host.converted import forget
 from hvo.host.gate import switch
 from hvo.host.hold import MappedPages
 from hvo.host.journal import JOURNAL
@@ -64,6 +65,7 @@ def _emptied(tree: Tree) -> Iterator[Tree]:
     finally:
         tree.remove(JOURNAL)
         for pool in pools:
+            forget(tree, pool.size)
             tree.write(pool.path, "0")
         tree.write(GATE, gate)
         for pool in pools:
@@ -155,7 +157,9 @@ def test_pages_in_use_keep_their_contents_and_are_later_work(host, used):
     assert outcome.ok, outcome.complaint
     assert (memmap(host) - start, contents(mapping)) == (-54 * 7, before)
     assert "10 pages are in use" in outcome.notes[0]
+    assert [each.command for each in read_status(host).advice] == [None]
     used.pop().close()
+    assert [each.command for each in read_status(host).advice] == ["hvo convert --size 2MiB"]
     assert convert(host, SIZE).ok
     assert memmap(host) - start == -64 * 7
 
@@ -220,13 +224,14 @@ def test_read_only_files_are_one_line(host):
     assert (read_pool(host, SIZE).pages, host.number(GATE)) == (4, 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_an_interrupted_command_fills_the_pool_again(host, number):
-    """SIGTERM and SIGINT in the middle: exit 130, the pool is whole, no journal is left."""
+    """SIGTERM, SIGINT and SIGHUP in the middle: exit 130, the pool is whole, no journal is left."""
     resize(host, SIZE, 256)
     switch(host, True)
     words = ["convert", "--batch", "1"]
-    process = subprocess.Popen([sys.executable, "-c", "from hvo.cli.main import main; main()", *words], stderr=subprocess.PIPE)
+    code = f"import signal; signal.signal({number:d}, signal.SIG_DFL); from hvo.cli.main import main; main()"  # nohup may have ignored it
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE)
     _wait_for_journal(host, process.pid)
     process.send_signal(number)
     assert b"interrupted" in process.communicate()[1]

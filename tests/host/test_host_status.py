@@ -233,6 +233,7 @@ def test_a_host_without_a_name_or_zones_still_has_a_status(tmp_path):
     status = read_status(tree)
     assert (status.to_json()["host"], status.to_json()["memory"]) == (None, None)
     assert next(status_lines(status)) == "kernel 6.18.44, x86_64, 4KiB pages"
+    assert read_status(two_sizes(5, 0, None, name="(none)").write(tmp_path)).host is None
 
 
 def test_damaged_trees_are_one_line(tmp_path):

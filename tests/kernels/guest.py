@@ -45,13 +45,14 @@ class GuestRun:
 
 @dataclass(frozen=True)
 class Guest:
-    """A `kernel` with `memory_mib` of memory that runs `scenario` (the words are in init.sh), `image` as its read-only disk."""
+    """A `kernel` with `memory_mib` of memory on `nodes` NUMA nodes that runs `scenario` (its words are in init.sh); `image` is its disk."""
 
     kernel: Kernel
     memory_mib: int
     scenario: str
     image: Path | None = None
     append: str = ""
+    nodes: int = 1
 
     def run(self, core: Path | None = None, *, limit: float = 240) -> GuestRun:
         """Boot it, wait for the scenario's end (`limit` seconds), save its memory as the ELF file `core`, and let it go.
@@ -63,7 +64,7 @@ class Guest:
             work = Path(name)
             modules = ["qemu_fw_cfg", *(["virtio_pci", "virtio_blk"] if self.image else [])]
             (work / "initrd").write_bytes(initrd(self.kernel, self.scenario, modules))
-            with machine(self.kernel, work, self.memory_mib, self.append, self.image) as process:
+            with machine(self.kernel, work, self.memory_mib, self.append, self.image, self.nodes) as process:
                 report = _await_ready(process, work, started + limit)
                 if core:
                     _save(work, core)

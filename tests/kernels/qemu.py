@@ -74,8 +74,16 @@ def _headers_in_front(path: Path) -> None:
         core.write(headers)
 
 
+def _node(node: int, memory_mib: int) -> tuple[str, ...]:
+    """A NUMA node with a processor of its own."""
+    memory = f"memory-backend-ram,id=node{node},size={memory_mib}M"
+    return "-object", memory, "-numa", f"node,nodeid={node},cpus={node},memdev=node{node}"
+
+
 @contextmanager
-def machine(kernel: Kernel, work: Path, memory_mib: int, append: str, image: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+def machine(
+    kernel: Kernel, work: Path, memory_mib: int, append: str, image: Path | None, nodes: int
+) -> Iterator[subprocess.Popen[bytes]]:
     """A machine that boots `kernel` with the archive `work`/initrd; its ports write to `work`/console and, if it has two, `work`/report."""
     emulator = _EMULATORS[kernel.arch]
     arguments = f"console={emulator.console} report=/dev/{emulator.report} panic=-1 quiet {append}"
@@ -86,6 +94,7 @@ def machine(kernel: Kernel, work: Path, memory_mib: int, append: str, image: Pat
         "-nodefaults", "-display", "none", "-no-reboot", "-device", "vmcoreinfo", "-qmp", f"unix:{work / 'qmp'},server=on,wait=off",
         *(word for port in ports for word in ("-serial", f"file:{work / port}")),
         *(("-drive", f"file={image},format=raw,if=virtio,readonly=on") if image else ()),
+        *(word for node in range(nodes) if nodes > 1 for word in _node(node, memory_mib // nodes)),
     ]
     with (work / "emulator").open("wb") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)

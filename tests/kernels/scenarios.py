@@ -64,6 +64,28 @@ ask status-end status --json
 """A day of a host with 2 MiB pages: 40 from before the switch was on, 10 of them in use, 60 more with it on, converted, measured, and
 shrunk, at last by force: that tells which kernel loses the pages that are given back. All with the command itself.
 """
+HOST_NODES = f"""
+pool 40
+$bb mount -t hugetlbfs none /huge; $bb fallocate -l {HOST_USED * _2M} /huge/f
+ask enable enable --json
+ask grow resize 2MiB=50 --node 1 --json
+ask status-mixed status --json
+ask convert-node convert --node 1 --batch 8 --json
+ask convert convert --batch 8 --json
+ask status-converted status --json
+usual=$($bb cat /proc/sys/vm/min_free_kbytes)
+$bb sync; echo 3 > /proc/sys/vm/drop_caches
+echo 2000000 > /proc/sys/vm/min_free_kbytes
+pool 30
+echo $usual > /proc/sys/vm/min_free_kbytes
+snap short
+ask status-stuck status --json
+ask free resize 2MiB=30 --json
+ask status-free status --json
+"""
+"""Two nodes with 20 pages each from before the switch was on, some of them in use, and 30 more on node 1, converted, first that node. Then
+the pool shrinks while no frame can be had, because all free memory is below the watermark, and all that should go is stuck.
+"""
 HOST_WITHOUT = """
 pool 4
 ask status status --json

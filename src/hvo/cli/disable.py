@@ -8,7 +8,7 @@ from hvo.cli.host_options import changing_options, finish
 
 
 @click.command("disable")
-@click.option("--persist", is_flag=True, help="Also at every boot: writes /etc/sysctl.d/60-hvo.conf.")
+@click.option("--persist", is_flag=True, help="Also at every boot: writes /etc/sysctl.d/00-hvo.conf.")
 @click.option("--boot", is_flag=True, help="Also for pages reserved at boot: adds hugetlb_free_vmemmap=off with the boot loader's tool.")
 @changing_options
 @click.pass_context

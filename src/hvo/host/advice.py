@@ -80,7 +80,7 @@ def _gate(kernel: Kernel, rows: list[Row]) -> Iterator[Advice]:
         text = "switch the optimisation on" if command else f"boot with {BOOT_PARAMETER}=on"
         yield Advice(f"{text}: HugeTLB pages allocated from then on are optimised, those there now once converted", command, gain)
     gigantic = sum(row.missing[1] * row.saved for row in rows if is_gigantic(kernel, row.pool.size))
-    if gigantic and kernel.switchable and not kernel.on_at_boot:
+    if gigantic and kernel.reserves_at_boot and kernel.switchable and not kernel.on_at_boot:
         yield Advice("pages reserved at boot are optimised when the boot command line says so", "hvo enable --boot", gigantic)
 
 

@@ -14,7 +14,7 @@ from hvo.errors import HvoError
 from hvo.host.announce import Announce, silent
 from hvo.host.headroom import available_per_node
 from hvo.host.interrupts import Interrupts
-from hvo.host.journal import LOCK, Journal, Promise, refuse_interrupted
+from hvo.host.journal import LOCK, Journal, Promise, refuse_interrupted, writes_since
 from hvo.host.kernel import GATE, Kernel, read_kernel, refuse_defect, require_gate
 from hvo.host.outcome import Change, Outcome, memmap_change, read_counters
 from hvo.host.pools import Pool, read_pool, settable
@@ -127,7 +127,7 @@ def _run(tree: Tree, plan: _Plan, times: dict[tuple[str, bool], list[int]], anno
             unfinished = restore(tree, plan.journal)
         if unfinished and interrupts.pending:
             problem = interrupts.taken()
-    writes = tuple(write for write in tree.written[done:] if "hvo" not in write.path)
+    writes = writes_since(tree, done)
     wrong = tuple(change for change in saving if not change.holds)[:1]
     pages = (0, 0) if before.memmap is not None else (0, plan.pages * (plan.rounds + 1))
     back = memmap_change(plan.kernel, before, plan.pool.size, pages, read_counters(tree, plan.kernel))

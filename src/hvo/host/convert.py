@@ -218,7 +218,7 @@ def _outcome(tree: Tree, plan: Conversion, before: Counters, done: int, rebuilt:
     after = read_counters(tree, plan.kernel)
     low, high = plan.optimised_by(plan.pages)
     change = memmap_change(plan.kernel, before, plan.total.size, (0 if problem else low, high), after)
-    writes = tuple(write for write in tree.written[done:] if not write.path.startswith("/run/hvo/"))
+    writes = journals.writes_since(tree, done)
     return Outcome("convert", False, writes, (change,), problem, _notes(plan), _figures(plan, rebuilt, _newly(plan, before, after)))
 
 

@@ -5,9 +5,9 @@ note `hvo status` would go on advising to rebuild the free ones. It is a hint, a
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from hvo.host.journal import boot_id
+from hvo.host.journal import OWN, boot_id
 from hvo.host.optimized import Estimate
 from hvo.host.pools import Pool
 from hvo.host.tree import Tree
@@ -33,8 +33,12 @@ class Converted:
 def note(tree: Tree, pool: Pool, known: Estimate) -> None:
     """Note that every free page of `pool` that is not reserved has been rebuilt."""
     missing = pool.busy if known.exact is None else pool.pages - known.exact
-    found = Converted(boot_id(tree), pool.pages, pool.busy, missing)
-    tree.replace(_path(pool.size), f"{json.dumps(asdict(found))}\n", durable=False)
+    _save(tree, pool.size, Converted(boot_id(tree), pool.pages, pool.busy, missing))
+
+
+def carry_over(tree: Tree, size: int, found: Converted, pages: int) -> None:
+    """Note the same of the pool with so many pages: only free or optimised pages have come and gone."""
+    _save(tree, size, replace(found, pages=pages))
 
 
 def forget(tree: Tree, size: int) -> None:
@@ -51,5 +55,9 @@ def noted(tree: Tree, size: int) -> Converted | None:
     return found if found.boot_id == boot_id(tree) else None
 
 
+def _save(tree: Tree, size: int, found: Converted) -> None:
+    tree.replace(_path(size), f"{json.dumps(asdict(found))}\n", durable=False)
+
+
 def _path(size: int) -> str:
-    return f"/run/hvo/converted-{size >> 10}kB.json"
+    return f"{OWN}/converted-{size >> 10}kB.json"

@@ -10,8 +10,8 @@ from hvo.host.outcome import Outcome, memmap_change, read_counters
 from hvo.host.pools import read_pools
 from hvo.host.tree import Tree, Write
 
-PERSISTENT = "/etc/sysctl.d/60-hvo.conf"
-"""The file that sets the switch at every boot."""
+PERSISTENT = "/etc/sysctl.d/00-hvo.conf"
+"""The file that sets the switch at every boot: before all others, for they may set `vm.nr_hugepages`, and it is for later pages only."""
 
 
 def switch(tree: Tree, on: bool, *, persist: bool = False, boot: bool = False, dry_run: bool = False) -> Outcome:

@@ -10,10 +10,12 @@ from typing import Any, cast
 
 from hvo.errors import HvoError
 from hvo.host.pools import directory
-from hvo.host.tree import Tree
+from hvo.host.tree import Tree, Write
 
-JOURNAL = "/run/hvo/convert.json"
-LOCK = "/run/hvo/lock"
+OWN = "/run/hvo"
+"""Where hvo keeps what it has to remember until the next boot."""
+JOURNAL = f"{OWN}/convert.json"
+LOCK = f"{OWN}/lock"
 """Held while pools change, by every command that changes them."""
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -95,6 +97,11 @@ def remedy(journal: Journal) -> str:
     if journal.command == "convert":
         return "finish it with hvo convert --resume, or take it back with hvo convert --undo"
     return "take it back with hvo convert --undo"
+
+
+def writes_since(tree: Tree, done: int) -> tuple[Write, ...]:
+    """What was written to the host after the first `done` writes, but for what hvo notes for itself."""
+    return tuple(write for write in tree.written[done:] if not write.path.startswith(f"{OWN}/"))
 
 
 def boot_id(tree: Tree) -> str:

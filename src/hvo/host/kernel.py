@@ -42,6 +42,8 @@ class Kernel:
     """Why it is as it is, in words that a person can act on."""
     boot_parameter: str | None
     """Value of `hugetlb_free_vmemmap=`, `None` when it was not given."""
+    reserves_at_boot: bool
+    """Whether its boot command line reserves HugeTLB pages."""
     on_at_boot: bool
     """Whether pages reserved at boot are optimised."""
     switchable: bool
@@ -57,6 +59,11 @@ class Kernel:
     def freed_pages(self, size: int) -> int:
         """Vmemmap pages that optimising one page of `size` gives back: 0 where that cannot be."""
         return max(0, self.vmemmap_pages(size) - self.kept_pages) if self.supports else 0
+
+    def replaced_frames(self, size: int) -> int:
+        """Frames that back a page of `size` before it is optimised and no longer do afterwards: from 6.2 the head's too, which is moved."""
+        moved = self.version is None or self.version[:2] >= (6, 2)
+        return self.freed_pages(size) + moved if self.freed_pages(size) else 0
 
     @property
     def section_size(self) -> int | None:
@@ -78,8 +85,8 @@ def read_kernel(tree: Tree) -> Kernel:
     reason = _state(switchable, enabled, given) if supports else _why_not(tree, arch, version, options)
     kept = 1 if switchable or version is None or version[:2] >= (5, 18) else 2  # RESERVE_VMEMMAP_NR was 2 to 5.17
     return Kernel(
-        release, version, arch, procfs.page_size(tree), supports, enabled, reason, given, at_boot, switchable, kept,
-        known_defects(version), options,
+        release, version, arch, procfs.page_size(tree), supports, enabled, reason, given,
+        procfs.boot_parameter(tree, "hugepages") is not None, at_boot, switchable, kept, known_defects(version), options,
     )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def memmap_change(kernel: Kernel, before: Counters, size: int, pages: tuple[int,
     weight, base = kernel.freed_pages(size), kernel.page_size
     if before.memmap is None:
         measured = None if after is None else after.mem_total - before.mem_total
-        return Change("MemTotal", 0, max(0, pages[1]) * kernel.vmemmap_pages(size) * base, base, measured)
+        return Change("MemTotal", 0, max(0, pages[1]) * kernel.replaced_frames(size) * base, base, measured)
     measured = None if after is None or after.memmap is None else (after.memmap - before.memmap) // base
     return Change(MEMMAP, -pages[1] * weight, -pages[0] * weight, weight or 1, measured)
 

@@ -63,8 +63,9 @@ def arch(tree: Tree) -> str:
 
 
 def hostname(tree: Tree) -> str | None:
-    """What the host calls itself, `None` where it cannot be read."""
-    return tree.read_or("/proc/sys/kernel/hostname", "").strip() or None
+    """What the host calls itself, `None` where it cannot be read, or was given no name."""
+    name = tree.read_or("/proc/sys/kernel/hostname", "").strip()
+    return None if name in ("", "(none)") else name  # UTS_NODENAME, until somebody sets it
 
 
 def table(text: str) -> dict[str, int]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from hvo.errors import HvoError
 from hvo.host import procfs
-from hvo.host.converted import forget
+from hvo.host.converted import Converted, carry_over, forget, noted
 from hvo.host.headroom import restore_headroom
 from hvo.host.interrupts import Interrupts
-from hvo.host.journal import LOCK, refuse_interrupted
+from hvo.host.journal import LOCK, refuse_interrupted, writes_since
 from hvo.host.kernel import Kernel, defect_notes, read_kernel, refuse_defect
 from hvo.host.optimized import Estimate, estimate
 from hvo.host.outcome import Change, Outcome, memmap_change, read_counters
@@ -42,6 +42,11 @@ class Resize:
         return max(0, min(self.pool.free, self.pool.pages - self.count) if self.stuck else self.pool.persistent - self.count)
 
     @property
+    def pages(self) -> int:
+        """Pages that the pool has in the end, surplus ones in use too; when it grows, those are the first that it takes."""
+        return self.pool.pages - self.given_back if self.given_back else max(self.pool.pages, self.count)
+
+    @property
     def surplus(self) -> int:
         """Surplus pages that may be left: those in use."""
         return self.pool.surplus - self.stuck
@@ -60,17 +65,20 @@ def resize(
     before = read_counters(tree, plan.kernel)
     if dry_run:
         writes = tuple(Write(plan.pool.path, str(value)) for value in _values(plan.pool, plan.stuck, count))
-        return Outcome("resize", True, writes, (_change(plan, before, count),), notes=_notes(tree, plan), details=_figures(plan, plan.pool))
+        predicted = _change(plan, before, plan.pages)
+        return Outcome("resize", True, writes, (predicted,), None, _notes(tree, plan), _figures(plan, plan.pool))
     with tree.lock(LOCK), Interrupts() as interrupts:
         _unchanged(tree, plan.pool)
-        forget(tree, size)
         done = len(tree.written)
+        converted = _forgotten(tree, plan)
         pool = _set(tree, plan, retries, interrupts)
+        if converted:
+            carry_over(tree, size, converted, read_pool(tree, size).pages)
         after = read_counters(tree, plan.kernel)
         stopped = interrupts.taken() if interrupts.pending else None
     change = _change(plan, before, pool.pages, after)
     problem = _shortfall(pool, plan, stopped)
-    return Outcome("resize", False, tuple(tree.written[done:]), (change,), problem, _notes(tree, plan), _figures(plan, pool))
+    return Outcome("resize", False, writes_since(tree, done), (change,), problem, _notes(tree, plan), _figures(plan, pool))
 
 
 def plan_resize(tree: Tree, size: int, count: int, node: int | None, force: bool) -> Resize:
@@ -116,6 +124,14 @@ def _unchanged(tree: Tree, pool: Pool) -> None:
     now = read_pool(tree, pool.size, pool.node)
     if now.persistent != pool.persistent:
         raise HvoError(f"{tree.path(pool.path)}: somebody else set it from {pool.persistent} to {now.persistent}; nothing was changed")
+
+
+def _forgotten(tree: Tree, plan: Resize) -> Converted | None:
+    """Remove the note of the last conversion; it, where it holds and goes on to, because no page comes that is not optimised."""
+    found = noted(tree, plan.pool.size)
+    forget(tree, plan.pool.size)
+    holds = found is not None and found.still_says(plan.total, plan.known)
+    return found if holds and (plan.kernel.enabled or plan.count <= plan.pool.persistent) else None
 
 
 def _stuck(tree: Tree, pool: Pool) -> int:
@@ -174,16 +190,15 @@ def _shortfall(pool: Pool, plan: Resize, stopped: str | None) -> str | None:
 
 def _notes(tree: Tree, plan: Resize) -> tuple[str, ...]:
     notes = list(defect_notes(plan.kernel, plan.pool.size, min(plan.given_back, plan.known.high)))
-    grown = plan.count > plan.pool.persistent
-    if grown and plan.kernel.supports and not plan.kernel.enabled and plan.kernel.freed_pages(plan.pool.size):
+    absorbed = min(plan.pool.surplus, plan.count - plan.pool.persistent)
+    if plan.count > plan.pool.pages and plan.kernel.supports and not plan.kernel.enabled and plan.kernel.freed_pages(plan.pool.size):
         notes.append("the optimisation is off: new pages are not optimised (hvo enable first)")
     if plan.stuck and plan.given_back:
         notes.append(f"{plan.stuck} surplus pages that nobody uses become part of the pool first: only from there they can be given back")
-    elif grown and plan.pool.surplus:
-        notes.append(f"{plan.pool.surplus} surplus pages become part of the pool before the kernel allocates any")
+    elif absorbed > 0:
+        notes.append(f"{absorbed} surplus pages become part of the pool before the kernel allocates any")
     if plan.given_back and plan.known.high:
-        need = plan.known.high if plan.known.high < plan.given_back else plan.given_back
-        frames = need * plan.kernel.freed_pages(plan.pool.size)
+        frames = min(plan.known.high, plan.given_back) * plan.kernel.freed_pages(plan.pool.size)
         notes.append(f"restore headroom: up to {frames} frames ({format_size(frames * plan.kernel.page_size)}) are allocated again")
     return tuple(notes)
 

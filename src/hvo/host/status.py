@@ -64,7 +64,7 @@ class Status:
     """The state of a host."""
 
     host: str | None
-    """Its name, `None` where it cannot be read."""
+    """Its name, `None` where it has none or that cannot be read."""
     memory: int | None
     """Bytes of memory that are present, `None` where that cannot be read."""
     kernel: Kernel
@@ -131,7 +131,7 @@ def _interrupted(tree: Tree) -> Iterator[Advice]:
 
 def _unsure(tree: Tree, rows: list[PoolStatus], memory: str | None) -> Iterator[Advice]:
     """How to find out what the counters leave open, for one who may."""
-    if memory is None and tree.readable("/proc/kcore") and any(row.optimized.exact is None for row in rows):
+    if memory is None and tree.readable("/proc/kcore") and any(row.pool.node is None and row.optimized.exact is None for row in rows):
         yield Advice("how many pages are optimised is known within bounds only: page tables tell", "hvo status --audit live", 0)
 
 

@@ -7,6 +7,7 @@ from hvo.host.bench import HostBench, Timing
 from hvo.host.outcome import Change, Outcome, expected
 from hvo.host.tree import Write
 from hvo.layout.units import format_size
+from hvo.report.status import columns
 
 _MOST_WRITES = 20  # a conversion of a large pool has thousands
 
@@ -24,9 +25,8 @@ def bench_lines(found: HostBench) -> Iterator[str]:
     """The lines of `hvo bench-host`: microseconds a page with the switch off and on, then what was written."""
     if found.times["allocate", True].rounds:
         yield "microseconds a page: median (least to most)"
-        yield f"{'':10}{'off':>24}{'on':>24}"
-        for what in ("allocate", "free"):
-            yield f"{what:10}{_timing(found.times[what, False]):>24}{_timing(found.times[what, True]):>24}"
+        times = [(what, *(_timing(found.times[what, on]) for on in (False, True))) for what in ("allocate", "free")]
+        yield from columns([("", "off", "on"), *times])
     yield from outcome_lines(found.outcome)
 
 

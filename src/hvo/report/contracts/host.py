@@ -74,7 +74,7 @@ class Advice(TypedDict):
 class HostState(TypedDict):
     """What struct pages cost on a host and what is saved."""
 
-    host: Annotated[str | None, "its name, by /proc/sys/kernel/hostname; null where that cannot be read"]
+    host: Annotated[str | None, "its name, by /proc/sys/kernel/hostname; null where it has none or that cannot be read"]
     memory: Annotated[Bytes | None, "present in all zones of /proc/zoneinfo but those of devices; null where it cannot be read"]
     kernel: Kernel
     pools: list[StatusPool]
