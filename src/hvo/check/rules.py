@@ -28,6 +28,11 @@ class Rules:
         return self.arch == "arm64"
 
     @property
+    def sizes_must_agree(self) -> bool:
+        """Whether a large entry in a TLB and the small ones in the tables must say the same of an address (x86-64)."""
+        return self.arch == "x86_64"
+
+    @property
     def reorders(self) -> bool:
         """Whether others may see stores, and a CPU may do loads, in another order than the program's (x86-64 allows neither)."""
         return self.arch != "x86_64"
