@@ -18,7 +18,7 @@ from types import GeneratorType, ModuleType
 from typing import Any, TypeAlias, cast
 
 from hvo.check.geometry import Geometry, SmallVmemmap
-from hvo.check.rules import Rules, parse_rules
+from hvo.check.rules import EXPECTED, Rules, parse_rules
 from hvo.errors import HvoError
 from hvo.steps.vocabulary import Step, Steps
 from hvo.vmemmap.era import Era, parse_variant
@@ -53,7 +53,7 @@ class Own:
         text = self._setting("MACHINE", str)
         rules = parse_rules(text)
         if rules is None:
-            raise HvoError(f"{self.path}: MACHINE is {text!r}: expected x86_64 or arm64, with +bbm1, +bbm2, +bbm3, +noabort, +haf")
+            raise HvoError(f"{self.path}: MACHINE is {text!r}: {EXPECTED}")
         return rules
 
     @property

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from hvo.cli.options import TARGET
 from hvo.cli.output import print_json, write_page
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @click.argument("protocols", metavar="[PROTOCOL]...", nargs=-1)
-@click.option("--arch", help="Machine: x86_64, arm64, +bbm1|2|3, +noabort, +haf, +dead-flush-all.  [default: the scenario's]")
+@click.option("--arch", help="Machine: x86_64, riscv64, arm64[+bbm1|2|3][+noabort][+haf], +dead-flush-all.  [default: the scenario's]")
 @click.option("--hazard", "hazards", multiple=True, metavar="H01", help="Only this hazard's scenarios; may be given several times.")
 @click.option("--cpus", type=click.IntRange(min=1), help="CPUs of the machine; those without work read.  [default: one an actor]")
 @click.option("--states", type=click.IntRange(min=1), default=2_000_000, show_default=True, help="States to look at in each job, at most.")
@@ -50,6 +51,7 @@ def command(
     options = Options(reduce=not plain, symmetry=not plain, most_states=states, seconds=seconds)
     if (mermaid or dump) and replay is None:
         raise click.UsageError("--mermaid and --dump show a run: give one with --replay TOKEN")
+    _refuse_what_is_not_looked_at(ctx)
     if replay is not None:
         ctx.exit(_replay(replay, mermaid, dump, json))
     if litmus:
@@ -63,14 +65,34 @@ def command(
     ctx.exit(_check(asked(protocols, _machine(arch), hazards, cpus), options, scheduler, html, json))
 
 
+_BY_THEMSELVES = {
+    "replay": ("mermaid", "dump"), "litmus": (), "arm64_proposals": ("states", "seconds", "plain"),
+    "mutants": ("protocols", "states", "seconds", "plain", "scheduler"),
+}  # fmt: skip
+"""Options that ask something else than whether protocols are safe, and what may be said beside them; --json always."""
+
+
+def _refuse_what_is_not_looked_at(ctx: click.Context) -> None:
+    """An error for what would be passed over in silence, beside an option that asks something else."""
+    given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and ctx.params[name] != ()]
+    for asked in given:
+        over = [name for name in given if name not in (asked, "json", *_BY_THEMSELVES.get(asked, given))]
+        if over:
+            raise click.UsageError(f"{_spelled(asked)} does not look at {_spelled(over[0])}: ask for one of them")
+
+
+def _spelled(name: str) -> str:
+    return {"protocols": "PROTOCOL", "hazards": "--hazard"}.get(name, "--" + name.replace("_", "-"))
+
+
 def _machine(text: str | None) -> "Rules | None":
-    from hvo.check.rules import parse_rules
+    from hvo.check.rules import EXPECTED, parse_rules
 
     if text is None:
         return None
     rules = parse_rules(text)
     if rules is None:
-        raise HvoError(f"unknown machine {text!r}: expected x86_64 or arm64, with +bbm1, +bbm2, +bbm3, +noabort, +haf, +dead-flush-all")
+        raise HvoError(f"unknown machine {text!r}: {EXPECTED}")
     return rules
 
 
