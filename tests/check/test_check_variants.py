@@ -235,6 +235,15 @@ def test_a_way_back_without_a_flush(tmp_path: Path):
     assert "write-read-only" in way_back(tmp_path, "H19", behind="pass")["optimize, restore, free"]
 
 
+def test_a_node_without_memory(tmp_path: Path):
+    """Frames of any node will do; who insists on the page's own never gives it back."""
+    assert not way_back(tmp_path, "H12")["restore, own node empty"]
+    path = tmp_path / "protocol.py"
+    path.write_text(path.read_text().replace("v.node_of(head), memmap=True)", "v.node_of(head), True, True)"))
+    results = check_all(asked([str(path)], None, ("H12",), None))
+    assert {found.property for result in results for found in result.findings} == {"no-progress"}
+
+
 def test_a_page_that_never_leaves(tmp_path: Path):
     """Once refused, it is refused for ever, although there is memory."""
     stuck = 'yield StorePage(head, "dcache_clean", 1)'

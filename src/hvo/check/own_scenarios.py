@@ -114,6 +114,7 @@ def _way_back(own: Own) -> Iterator[tuple[str, Scenario]]:
     yield "H12", Scenario("restore, allocations refused", (r,), geometry, before=act(own), failures=2)
     yield "H12", Scenario("restore against a reader", (r, g), geometry, before=act(own))
     yield "H12", Scenario("restore, interrupted by a reader", (r, i), geometry, before=act(own))
+    yield "H12", Scenario("restore, own node empty", (r,), geometry, before=act(own), empty_nodes=frozenset({0}))
     yield "H12", Scenario("given back once there is memory", (late,), geometry, before=act(own), failures=2)
     yield "H06", Scenario("given back against memory failure", (f, c.M), geometry, before=act(own))
     yield "H19", Scenario("optimize, restore, free", (Actor("O", "there and back", partial(_there_and_back, own=own)),), geometry)
