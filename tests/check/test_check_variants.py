@@ -157,6 +157,26 @@ def test_the_contiguous_bit_may_abort(tmp_path: Path):
     assert (found["alone"], found["against a reader"]) == (set(), {"access-invalid"})
 
 
+UNSHARED = "_write(entries, lambda old: old & ~(3 << 8))"
+
+
+@pytest.mark.parametrize(
+    ("changed", "shown", "said"),
+    [
+        (GROUP, "contiguous", "the contiguous bit of the live entry of vmemmap page 1 changes"),
+        (UNSHARED, "other attributes", "the attributes in the entry of vmemmap page 1 change"),
+    ],
+    ids=["contiguous", "shareability"],
+)
+def test_what_changes_is_shown(changed: str, shown: str, said: str, tmp_path: Path):
+    """Of an entry that keeps its frame the trace says what else is new."""
+    findings(tmp_path, [changed, FLUSH, STOP, BREAK, FLUSH, NEW, GO], "arm64", "H01", STOPPED=True)
+    result = next(iter(check_all(asked([str(tmp_path / "protocol.py")], parse_rules("arm64"), ("H01",), None))))
+    assert result.findings[0].message.startswith(said)
+    assert result.trace[-1].violated[0][0] == "break-before-make"
+    assert any(f"frame 17 rw -> frame 17 rw, {shown}" in line for line in result.trace[-1].changes)
+
+
 def test_large_and_small_entries_on_x86(tmp_path: Path):
     """They may both be in a TLB where they agree; an entry that is exchanged before the split is flushed does not agree any more."""
     flushed = findings(tmp_path, [NEW, FLUSH], "x86_64")

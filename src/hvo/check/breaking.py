@@ -96,8 +96,10 @@ def check_pte(world: "World", slot: int, page: int, old: int, value: int) -> Non
         return
     for entry, where in pairs + blocks:
         if _conflict(world, entry, where, value, frame):
-            why = "while a TLB may hold the old one"
-            world.note("break-before-make", f"the entry of vmemmap page {page} goes from frame {where} to frame {frame} {why}")
+            what = f"the entry of vmemmap page {page} goes from frame {where} to frame {frame}"
+            if where == frame:
+                what = f"the attributes in the entry of vmemmap page {page} change"
+            world.note("break-before-make", f"{what} while a TLB may hold the old one")
             return
 
 
