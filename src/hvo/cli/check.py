@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--replay", metavar="TOKEN", help="Run one found run again, also on bytes, and show it step by step.")
 @click.option("--mermaid", is_flag=True, help="With --replay: as a Mermaid sequence diagram.")
 @click.option("--dump", is_flag=True, help="With --replay: the page tables in the end, as the kernel dumps them and entry by entry.")
-@click.option("--litmus", metavar="FILE", multiple=True, help="Read herd's AArch64 litmus tests, and print herd's flag and outcomes.")
+@click.option("--litmus", metavar="FILE", multiple=True, help="Read herd's AArch64 litmus tests (more may follow): flag and outcomes.")
 @click.option("--arm64-proposals", is_flag=True, help="Compare the proposals for arm64.")
 @click.option("--mutants", is_flag=True, help="Leave things out of the protocols, and show whether that is noticed.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
@@ -55,7 +55,7 @@ def command(
     if replay is not None:
         ctx.exit(_replay(replay, mermaid, dump, json))
     if litmus:
-        ctx.exit(_litmus(litmus, json))
+        ctx.exit(_litmus((*litmus, *protocols), json))
     if arm64_proposals:
         ctx.exit(_proposals(options, json))
     if mutants:
@@ -66,7 +66,7 @@ def command(
 
 
 _BY_THEMSELVES = {
-    "replay": ("mermaid", "dump"), "litmus": (), "arm64_proposals": ("states", "seconds", "plain"),
+    "replay": ("mermaid", "dump"), "litmus": ("protocols",), "arm64_proposals": ("states", "seconds", "plain"),
     "mutants": ("protocols", "states", "seconds", "plain", "scheduler"),
 }  # fmt: skip
 """Options that ask something else than whether protocols are safe, and what may be said beside them; --json always."""
@@ -192,9 +192,13 @@ def _litmus(files: tuple[str, ...], json: bool) -> int:
     from hvo.check.litmus.run import run_files
     from hvo.report.litmus import litmus_text
 
-    results = run_files(files)
-    if json:
+    results, unread = run_files(files)
+    if results and json:
         print_json({"litmus": [result.to_json() for result in results]})
-    else:
+    elif results:
         click.echo(litmus_text(results), nl=False)
+    for error in unread[:-1]:
+        click.echo(f"hvo: {error}", err=True)
+    if unread:
+        raise unread[-1]
     return 1 if any(result.flags for result in results) else 0
