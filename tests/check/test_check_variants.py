@@ -189,6 +189,60 @@ def test_large_and_small_entries_on_x86(tmp_path: Path):
     assert not set().union(*other.values()), other
 
 
+MERGE = """
+
+def merge(v, order, head):
+    base = int(v.address(head)) & -v.leaf
+    pmd = int((yield Locate(base, 1)))
+    block = yield ReadEntry(pmd, 1)
+    table = yield AllocateFrame(v.node_of(head))
+    pages = [int(entry) for entry in _table_of_leaf(v, block.value)]
+    yield FillTable(table, _table_of_leaf(v, block.value))
+    yield WriteBarrier()
+    {broken}
+    yield WriteEntry(pmd, int(v.format.make_table(table * v.page_size)), 1, base)
+    yield Flush(base, base + v.leaf)
+    yield WriteEntry(table * v.page_size, int(v.format.read_only(pages[0])), 0, base)
+    {flush}
+    yield WriteEntry(table * v.page_size, pages[0], 0, base)
+    yield Flush({start}, base + v.leaf)
+    {broken_again}
+    yield WriteEntry(pmd, int(block.value), 1, base)
+    yield Flush(base, base + v.leaf, tables=True)
+    yield FreeFrame(table)
+
+
+def optimize(v, order, head):
+    yield from merge(v, order, head)
+"""
+
+
+@pytest.mark.parametrize(
+    ("machine", "flush", "start", "expected"),
+    [
+        ("x86_64", "yield Flush(base, base + v.leaf)", "base", set()),
+        ("x86_64", "pass", "base", set()),
+        ("x86_64", "pass", "base + v.page_size", {"mixed-sizes"}),
+        ("arm64+bbm3", "pass", "base + v.page_size", set()),
+        ("arm64", "pass", "base", {"break-before-make"}),
+    ],
+)
+def test_a_table_that_becomes_a_block_again(machine: str, flush: str, start: str, expected: set[str], tmp_path: Path):
+    """Small entries that TLBs hold must agree with the large one, also those that are not in the table any more."""
+    more = MERGE.format(broken="pass", flush=flush, start=start, broken_again="pass")
+    found = findings(tmp_path, [NEW], machine, "H01", more=more)["alone"]
+    assert found == expected
+
+
+@pytest.mark.parametrize("end", ["base + v.leaf", "base + v.page_size"])
+def test_a_block_over_pages_that_were_flushed_in_part(end: str, tmp_path: Path):
+    """arm64: the table is broken first, but what it led to must be invalidated as well, for all its pages."""
+    broken = [f"yield WriteEntry(pmd, 0, 1, base); yield Flush(base, {to}, tables=True)" for to in ("base + v.leaf", end)]
+    more = MERGE.format(broken=broken[0], flush="pass", start="base", broken_again=broken[1])
+    found = findings(tmp_path, [NEW], "arm64", "H01", more=more)["alone"]
+    assert found == (set() if "leaf" in end else {"break-before-make"})
+
+
 def test_a_page_that_does_not_say_so(tmp_path: Path):
     """A page that is optimised without the flag would never be restored."""
     found = findings(tmp_path, [NEW, FLUSH], "x86_64", "H01", FLAG=False)

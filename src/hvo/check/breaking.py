@@ -28,6 +28,22 @@ def check_pmd(world: "World", slot: int, old: int, value: int) -> None:
     for entry in [old] + [e for key, e, _ in world.stale if key == LEVEL1 + slot]:
         if entry != value and model.meaning(entry, 1).cacheable:
             check(world, slot, entry, value)
+    if model.meaning(value, 1).kind == "leaf":
+        _check_pages_under(world, slot, value)
+
+
+def _check_pages_under(world: "World", slot: int, block: int) -> None:
+    """Note when `block` comes into force while TLBs may still hold pages of a table that was there, which must be gone or must agree."""
+    rules, first = world.model.rules, world.model.meaning(block, 1).frame
+    for page, entry, _ in world.stale:
+        held = world.model.meaning(entry, 0) if page // world.leaf == slot else None
+        if held is None or not held.cacheable:
+            continue
+        new = (block, first + page % world.leaf)
+        if rules.sizes_must_agree:
+            _check_agree(world, page, (entry, held.frame), new)
+        elif not size_change_allowed(rules, contiguous_only=False) or _conflict(world, entry, held.frame, *new):
+            world.note("break-before-make", f"a block is put over vmemmap page {page} while a TLB may hold its entry")
 
 
 def _is_looked_at(world: "World") -> bool:
