@@ -325,3 +325,26 @@ def test_a_page_that_never_leaves(tmp_path: Path):
     found = way_back(tmp_path, "H12", before=ever, refused=stuck)
     assert found["given back once there is memory"] == {"no-progress"}
     assert not found["restore, allocations refused"]
+
+
+AS_E = """
+from dataclasses import replace
+from hvo.vmemmap.proposals import PROPOSALS, optimize as _optimize, restore as _restore
+
+_E = replace(PROPOSALS["E"], tries=2)
+
+def optimize(v, order, head):
+    return _optimize(v, _E, order, head)
+
+def restore(v, order, head):
+    return _restore(v, _E, order, head)
+"""
+
+
+def test_a_protocol_that_may_give_up(tmp_path: Path):
+    """Proposal E gives up half-way where walkers spoil its tries: what it leaves is sound, and nobody has to try for ever."""
+    path = tmp_path / "protocol.py"
+    path.write_text(AS_E)
+    results = check_all(asked([str(path)], parse_rules(LIVE + "+haf"), (), None))
+    assert {result.verdict for result in results} == {"safe"}
+    assert "given back once there is memory" in {result.case.scenario.name for result in results}

@@ -143,8 +143,10 @@ def _there_and_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
 
 
 def _there_again(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
-    for name in ("optimize", "restore", "optimize"):
-        yield from run_own(v, g, own, name, 0)
+    """Optimise, restore, and optimise again what was restored."""
+    yield from run_own(v, g, own, "optimize", 0)
+    if not (yield from run_own(v, g, own, "restore", 0)):
+        yield from run_own(v, g, own, "optimize", 0)
 
 
 def _give_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
