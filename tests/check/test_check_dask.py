@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from hvo.check.many import check_all, dask
 from hvo.check.questions import asked
-from hvo.cli.check import command
+from hvo.cli.main import main
 from hvo.errors import HvoError
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed (hvo[dask])")
@@ -25,8 +25,8 @@ def cluster():
 def test_a_cluster_gives_the_same_results(cluster):
     """The command with the scheduler's address: every verdict, property and count of states as from processes here."""
     arguments = ["--hazard", "H01", "--hazard", "H14", "--json"]
-    there = CliRunner().invoke(command, ["--scheduler", cluster.scheduler_address, *arguments])
-    here = CliRunner().invoke(command, arguments)
+    there = CliRunner().invoke(main, ["check", "--scheduler", cluster.scheduler_address, *arguments])
+    here = CliRunner().invoke(main, ["check", *arguments])
     assert there.exit_code == here.exit_code == 1, there.exception
     told = [[{**row, "seconds": 0} for row in json.loads(result.output)["results"]] for result in (there, here)]
     assert told[0] == told[1]
@@ -48,9 +48,9 @@ def test_an_error_of_a_job_comes_back(cluster, tmp_path):
     """A protocol that fails on a worker is said in one line, as it is here."""
     path = tmp_path / "mine.py"
     path.write_text("def optimize(v, order, head):\n    yield from []\n    1 / 0\n")
-    result = CliRunner().invoke(command, [str(path), "--scheduler", cluster.scheduler_address])
-    assert isinstance(result.exception, HvoError)
-    assert "mine.py:3: ZeroDivisionError" in str(result.exception)
+    result = CliRunner().invoke(main, ["check", str(path), "--scheduler", cluster.scheduler_address])
+    assert result.exit_code == 2
+    assert "mine.py:3: ZeroDivisionError" in result.stderr
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://there", "tcp://256.256.256.256:1"])

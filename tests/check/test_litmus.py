@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hvo.check.litmus.parse import parse, read_test
 from hvo.check.litmus.run import LitmusResult, executions, run_test
 from hvo.check.rules import needs_break
-from hvo.cli.check import command
+from hvo.cli.main import main
 from hvo.errors import HvoError
 from hvo.mmu.formats import format_for
 from hvo.report.litmus import litmus_text
@@ -35,7 +35,7 @@ def result_of(name: str) -> LitmusResult:
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(command, list(arguments))
+    result = CliRunner().invoke(main, ["check", *arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
 

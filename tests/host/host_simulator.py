@@ -27,6 +27,8 @@ class Kernel(Tree):
             stack[len(stack) - optimized :] = [True] * min(optimized, len(stack))
         self.room: int | None = None
         """Pages that the page allocator still has; `None` is enough."""
+        self.frames: int | None = None
+        """Frames that it has for the struct pages of optimised pages; `None` is enough."""
         self.refused: dict[str, int] = {}
         """Error numbers of writes to paths that end so."""
         self.on_write: list = []
@@ -50,11 +52,8 @@ class Kernel(Tree):
 
     def set_pool(self, node: int, count: int) -> None:
         """What `set_max_huge_pages()` does on one node."""
-        pool, stack, changed = self.host.pools[_SIZE][node], self.stacks[node], 0
-        while pool.pages - pool.surplus > count and stack:
-            changed -= stack.pop()
-            pool.pages, pool.free = pool.pages - 1, pool.free - 1
-            self.room = None if self.room is None else self.room + 1
+        pool, stack = self.host.pools[_SIZE][node], self.stacks[node]
+        changed = -self._shrink(pool, stack, pool.pages - pool.surplus - max(count, pool.pages - pool.free))
         pool.surplus += max(0, pool.pages - pool.surplus - count)
         while pool.pages - pool.surplus < count and self.room != 0:
             if pool.surplus:
@@ -66,6 +65,21 @@ class Kernel(Tree):
             pool.pages, pool.free = pool.pages + 1, pool.free + 1
             self.room = None if self.room is None else self.room - 1
         self._flush(changed)
+
+    def _shrink(self, pool: NodePool, stack: list[bool], pages: int) -> int:
+        """Give back up to `pages` free pages, those on top; how many of them were optimised. One that lacks frames stays as surplus."""
+        restored, stay = 0, []
+        for optimised in [stack.pop() for _ in range(min(max(0, pages), len(stack)))]:
+            if optimised and self.frames is not None and self.frames < _FREED:
+                stay.append(optimised)
+                pool.surplus += 1
+                continue
+            restored += optimised
+            self.frames = None if self.frames is None else self.frames - _FREED * optimised
+            self.room = None if self.room is None else self.room + 1
+            pool.pages, pool.free = pool.pages - 1, pool.free - 1
+        stack.extend(reversed(stay))
+        return restored
 
     def take(self, size: int, pages: int, node: int | None) -> None:
         """`Hold.take`: use the pages on top of a free list."""

@@ -44,6 +44,8 @@ class Host:
     memmap_on_memory: str | None = None
     mem_total: int | None = None
     """In KiB; by default what the sections have."""
+    name: str | None = "shelf-3"
+    """Host name; `None`: the file is missing."""
 
     @property
     def nodes(self) -> list[int]:
@@ -79,6 +81,8 @@ class Host:
             "proc/zoneinfo": zones, "proc/sys/kernel/random/boot_id": "b0\n", "proc/sys/vm/compact_memory": "",
             "proc/cpuinfo": "CPU implementer\t: 0x41\n" if self.arch == "arm64" else "vendor_id\t: GenuineIntel\n",
         }  # fmt: skip
+        if self.name is not None:
+            files["proc/sys/kernel/hostname"] = f"{self.name}\n"
         if self.sysctl_arch:
             files["proc/sys/kernel/arch"] = {"arm64": "aarch64"}.get(self.arch, self.arch) + "\n"
         if self.gate is not None:

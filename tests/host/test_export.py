@@ -32,7 +32,8 @@ def test_metrics_say_what_status_says(name, tmp_path):
     assert get(found, "hvo_optimization_reason_info", reason=kernel["reason"]) == 1
     numbers = {"hvo_optimization_supported": kernel["supports"], "hvo_optimization_enabled": kernel["enabled"],
                "hvo_base_page_size_bytes": kernel["page_size"], "hvo_kernel_known_defects": len(kernel["defects"]),
-               "hvo_memory_total_bytes": said["mem_total"], "hvo_scrape_success": 1}  # fmt: skip
+               "hvo_memory_total_bytes": said["mem_total"], "hvo_memory_present_bytes": said["memory"],
+               "hvo_scrape_success": 1}  # fmt: skip
     assert {metric: get(found, metric) for metric in numbers} == numbers
     assert all(get(found, "hvo_memmap_bytes", origin=origin) == said["memmap"][origin] for origin in ("boot", "runtime"))
     assert get(found, "hvo_memmap_contradicts_pools") == (None if HOSTS[name].memmap is None else name == "contradiction")
@@ -53,7 +54,7 @@ def check_row(found: dict, row: dict, several: bool) -> None:
         assert get(found, "hvo_hugetlb_reserved_pages", **size) == row["reserved"]
         assert get(found, "hvo_hugetlb_optimized_source_info", **size, source=row["source"], reason=row["reason"]) == 1
     prefix, labels = ("hvo_hugetlb", size) if every else ("hvo_hugetlb_node", place)
-    for name, key in (("optimized_pages", "optimized"), ("saved_bytes", "saved"), ("possible_bytes", "possible")):
+    for name, key in (("optimized_pages", "optimized"), ("saved_bytes", "saved"), ("possible_bytes", "possible"), ("paid_bytes", "paid")):
         values = [get(found, f"{prefix}_{name}{ending}", **labels) for ending in ("", *BOUNDS)]
         assert values == [row[key], row[f"{key}_low"], row[f"{key}_high"]]
     paid = [get(found, f"{prefix}_paid_bytes{ending}", **labels) for ending in BOUNDS]

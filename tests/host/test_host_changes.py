@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,17 @@ def test_dry_run_writes_nothing_and_predicts(tmp_path):
     assert not changed(before, tmp_path)
 
 
+def test_an_interrupted_resize_says_how_far_it_came(tmp_path):
+    """The kernel stops at Ctrl-C with 30 of 50 pages: exit 1 and how many there are, no further attempt; one that is complete is fine."""
+    tree = kernel(tmp_path, NodePool(4, 4))
+    tree.on_write.append(lambda _: signal.raise_signal(signal.SIGINT))
+    assert resize(tree, SIZE, 5, 0).ok
+    tree.room = 25
+    outcome = resize(tree, SIZE, 50, 0, retries=3)
+    assert outcome.complaint == "interrupted at 30 of 50 pages of 2MiB; it had 5"
+    assert (tree.pool_writes, outcome.changes[0].measured) == (2, -25 * 7)
+
+
 def test_a_shortfall_is_reported_after_the_retries(tmp_path):
     """The allocator has 30 pages: exit 1 says how many are missing; a retry compacts memory and asks again."""
     tree = kernel(tmp_path, NodePool())
@@ -180,6 +192,32 @@ def test_a_shortfall_is_reported_after_the_retries(tmp_path):
     assert "30 of 50 pages of 2MiB" in resize(tree, SIZE, 50, 0, retries=2).problem
     assert tree.pool_writes == 3
     assert tree.read("/proc/sys/vm/compact_memory") == "1\n"
+
+
+def test_pages_that_cannot_be_restored_stay_as_surplus_and_a_retry_gets_them(tmp_path):
+    """Frames for 4 of 10 pages: 6 stay as surplus, exit 1. Setting the same size again tries them again, once the frames are there."""
+    tree = kernel(tmp_path, NodePool(20, 20), optimized=20)
+    tree.frames = 4 * 7
+    outcome = resize(tree, SIZE, 10, 0, force=True)
+    assert "6 pages of 2MiB stayed as surplus" in outcome.complaint
+    assert (outcome.changes[0].measured, tree.pool()) == (4 * 7, NodePool(16, 16, 6))
+    assert "6 pages of 2MiB stayed as surplus" in resize(tree, SIZE, 10, retries=2).complaint
+    dry = resize(tree, SIZE, 10, dry_run=True)
+    assert ([write.value for write in dry.writes], dry.changes[0].low) == (["16", "10"], 6 * 7)
+    tree.frames = 100
+    outcome = resize(tree, SIZE, 10, 0)
+    assert outcome.ok, outcome.complaint
+    assert (tree.pool(), [write.value for write in outcome.writes], outcome.changes[0].measured) == (NodePool(10, 10), ["16", "10"], 42)
+
+
+def test_surplus_pages_in_use_are_left_alone(tmp_path):
+    """7 in use, 6 of 10 surplus, so that 3 free ones are stuck: they go, the others stay until their users end; below 4 is refused."""
+    tree = kernel(tmp_path, NodePool(10, 3, 6))
+    assert resize(tree, SIZE, 4, 0).ok
+    assert tree.pool() == NodePool(7, 0, 3)
+    assert resize(tree, SIZE, 4, 0).writes == ()
+    with pytest.raises(HvoError, match="expected at least 4"):
+        resize(tree, SIZE, 3, 0)
 
 
 @pytest.mark.parametrize(("count", "reserved", "fits"), [(40, 0, True), (39, 0, False), (40, 5, False), (45, 5, True)])
@@ -232,7 +270,11 @@ def test_known_defect_refuses_what_gives_pages_back(tmp_path):
             call()
     assert tree.pool_writes == 0
     assert resize(tree, SIZE, 30, 0).ok
-    assert resize(tree, SIZE, 10, 0, force=True).ok
+    forced = resize(tree, SIZE, 10, 0, force=True)
+    assert forced.ok
+    assert forced.notes[0] == "known defect H19: up to 15 optimised pages of 2MiB are given back and lost, 30MiB"
+    dry = convert(kernel(tmp_path / "half", NodePool(20, 20), optimized=5, release="6.12.117"), SIZE, force=True, dry_run=True)
+    assert dry.notes == ("known defect H19: up to 5 optimised pages of 2MiB are given back and lost, 10MiB",)
 
 
 # --- convert
@@ -345,6 +387,60 @@ def test_a_batch_that_cannot_be_filled_again_stops(tmp_path):
     assert journals.load(tree) is None
 
 
+def short_of(tree: Kernel, pages: int, at: int, more) -> None:
+    """A kernel that has only the pages which are out, and loses some of them at a write; then `more` happens as well."""
+    tree.room = 0
+
+    def happen(number: int) -> None:
+        if number == at:
+            tree.room -= pages
+            more()
+
+    tree.on_write.append(happen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_does_not_hide_that_pages_are_missing(number, tmp_path):
+    """Ctrl-C, or a terminal that goes, while the pool cannot be filled: no mere "interrupted", the line says what is missing."""
+    tree = kernel(tmp_path, NodePool(40, 40))
+    short_of(tree, 5, 4, lambda: signal.raise_signal(number))
+    outcome = convert(tree, SIZE, batch=10, hold=tree)
+    assert outcome.complaint.startswith("interrupted; 5 of 40 pages of 2MiB are missing: hvo convert --undo")
+    assert journals.load(tree) is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_ends_it_after_the_batch(number, tmp_path):
+    """The pool is whole, no journal is left, and the signal means again what it did before; one that is ignored (nohup) is not heeded."""
+    tree = kernel(tmp_path, NodePool(40, 40))
+    before = signal.getsignal(number)
+    tree.on_write.append(lambda write: signal.raise_signal(number) if write == 3 else None)
+    with pytest.raises(KeyboardInterrupt):
+        convert(tree, SIZE, batch=10, hold=tree)
+    assert (tree.pool(), sum(tree.stacks[0]), journals.load(tree), signal.getsignal(number)) == (NodePool(40, 40), 20, None, before)
+    signal.signal(number, signal.SIG_IGN)
+    try:
+        tree.pool_writes = 0
+        assert convert(tree, SIZE, batch=10, hold=tree).ok
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_failure_does_not_hide_what_became_of_the_pool(tmp_path):
+    """Converted pages cannot be held, and somebody has set the pool: the error says both."""
+    tree = kernel(tmp_path, NodePool(40, 40))
+
+    class Limited:
+        def take(self, size: int, pages: int, node: int | None) -> None:
+            tree.set_pool(0, 35)
+            raise HvoError("cannot hold")
+
+        release = tree.release
+
+    with pytest.raises(HvoError, match=r"^cannot hold; .*somebody else set it from 40 to 35"):
+        convert(tree, SIZE, batch=10, hold=Limited())
+
+
 @pytest.mark.parametrize("at", range(1, 9))
 @pytest.mark.parametrize("pages", [0, 7, 200])
 def test_somebody_else_sets_the_pool_in_the_middle(at, pages, tmp_path):
@@ -444,7 +540,9 @@ def test_commands_on_a_plain_tree(tmp_path):
     assert err.count("\n") == 1
     assert "Traceback" not in err
     host(NodePool(10, 6)).write(tmp_path)
-    for words in (["resize", "2MiB=1"], ["resize", "2MiB"], ["resize", "2MiB=5", "--node", "9"], ["convert", "--resume", "--undo"]):
+    taken_up = (["--resume", "--undo"], ["--undo", "--node", "0"], ["--resume", "--size", "1G"], ["--resume", "--force"])
+    resizes = (["resize", "2MiB=1"], ["resize", "2MiB"], ["resize", "2MiB=5", "--node", "9"])
+    for words in (*resizes, *(["convert", *words] for words in taken_up)):
         status, out, err = run(tmp_path, *words)
         assert (status, out, err.count("\n")) == (2, "", 1), (words, err)
     assert run(tmp_path, "disable", "--dry-run")[0] == 0

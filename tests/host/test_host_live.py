@@ -192,14 +192,15 @@ def test_somebody_else_sets_the_pool_in_the_middle(host):
     """After the third batch another process takes pages away: the conversion stops with its line, and the other's size stays."""
     resize(host, SIZE, 64)
     switch(host, True)
-    said: list[str] = []
+    said: list[tuple[str, int, int]] = []
 
-    def disturb(line: str) -> None:
-        said.append(line)
+    def disturb(what: str, done: int, total: int) -> None:
+        said.append((what, done, total))
         if len(said) == 4:
             host.path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages").write_text("50\n")
 
     outcome = convert(host, SIZE, batch=8, announce=disturb)
+    assert said == [("converting 2MiB", done, 64) for done in (0, 8, 16, 24)]
     assert "somebody else set it from 64 to 50" in outcome.complaint
     pool = read_pool(host, SIZE)
     assert (pool.pages, pool.free, host.exists(JOURNAL)) == (50, 50, False)

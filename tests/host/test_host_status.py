@@ -70,6 +70,18 @@ def test_gates_of_every_kind(tmp_path):
     assert [kernel.freed_pages(2 * MIB) for kernel in kernels] == [7, 7, 6, 6, 6]
 
 
+@pytest.mark.parametrize("default", [True, False])
+def test_words_of_the_boot_parameter(default, tmp_path):
+    """As `kstrtobool()` reads them, by their first letters; what it does not take leaves the build's default."""
+    options = (*HVO, "HUGETLB_PAGE_OPTIMIZE_VMEMMAP_DEFAULT_ON") if default else HVO
+    words = {"on": True, "yes": True, "1": True, "True": True, "off": False, "0": False, "no": False, "of": False,
+             "": default, "maybe": default, "o": default}  # fmt: skip
+    for number, (word, on) in enumerate(words.items()):
+        host = Host(cmdline=f"quiet hugetlb_free_vmemmap={word}", options=options)
+        assert read_status(host.write(tmp_path / str(number))).kernel.on_at_boot is on, word
+    assert read_status(Host(options=options).write(tmp_path / "none")).kernel.on_at_boot is default
+
+
 @pytest.mark.parametrize(
     ("memmap", "sections", "pages", "optimised"),
     [
@@ -82,6 +94,7 @@ def test_counters_of_real_kernels_tell_how_many_are_optimised(memmap, sections, 
     """The figures that Debian kernels printed give exactly the number that their page tables show."""
     row = found(two_sizes(pages, 0, memmap, sections=sections), tmp_path)
     assert (row["optimized"], row["saved"], row["possible"]) == (optimised, optimised * 28672, (pages - optimised) * 28672)
+    assert (row["cost"], row["paid"]) == (pages * 32768, pages * 32768 - optimised * 28672)
     assert row["source"] == "counters" or not optimised
 
 
@@ -115,6 +128,7 @@ def test_where_nothing_tells_the_bounds_are_wide(changes, word, tmp_path):
     """Without counters, or with counters that contradict the pool, everything between none and all is possible."""
     row = found(replace(two_sizes(50, 0, (0, 98304)), **changes), tmp_path)
     assert (row["optimized"], row["optimized_low"], row["optimized_high"], row["source"]) == (None, 0, 50, "none")
+    assert (row["paid"], row["paid_low"], row["paid_high"]) == (None, 50 * 4096, 50 * 32768)
     assert word in row["reason"]
 
 
@@ -197,6 +211,30 @@ def test_text_says_what_json_says(tmp_path):
     assert "optimisation: on" in text
 
 
+def test_the_host_says_its_name_and_its_memory(tmp_path):
+    """Present pages of every zone and node but those of devices; the first line of the text has both."""
+    host = Host(pools={2 * MIB: {0: NodePool(3, 3), 1: NodePool(4, 4)}})
+    status = read_status(host.write(tmp_path))
+    assert (status.to_json()["host"], status.to_json()["memory"]) == ("shelf-3", 192 * 128 * MIB)
+    zones = tmp_path / "proc/zoneinfo"
+    whole = zones.read_text()
+    zones.write_text(f"{whole}Node 1, zone   Device\n  pages free     0\n        spanned  9\n        present  9\n")
+    assert read_status(Tree(tmp_path)).memory == 192 * 128 * MIB
+    zones.write_text(whole.replace("present  0", "present  512", 1))
+    more = read_status(Tree(tmp_path))
+    assert more.memory == 192 * 128 * MIB + 512 * 4096
+    assert next(status_lines(more)) == "shelf-3: kernel 6.18.44, x86_64, 4KiB pages, 24578MiB of memory"
+
+
+def test_a_host_without_a_name_or_zones_still_has_a_status(tmp_path):
+    """A container that hides the two files: both are null, and the first line leaves them out."""
+    tree = two_sizes(5, 0, None, name=None).write(tmp_path)
+    (tmp_path / "proc/zoneinfo").unlink()
+    status = read_status(tree)
+    assert (status.to_json()["host"], status.to_json()["memory"]) == (None, None)
+    assert next(status_lines(status)) == "kernel 6.18.44, x86_64, 4KiB pages"
+
+
 def test_damaged_trees_are_one_line(tmp_path):
     """A missing proc, a number that is none, a broken build configuration: an error that names the file."""
     with pytest.raises(HvoError, match="proc and sys"):
@@ -225,7 +263,7 @@ def test_the_command_is_quick_and_loads_no_arrays(tmp_path):
         after = os.times()
         seconds.append(after.children_user - before.children_user + after.children_system - before.children_system)
     data = json.loads(done.stdout)
-    assert set(data) == {"kernel", "pools", "memmap", "mem_total", "advice", "command"}
+    assert set(data) == {"host", "memory", "kernel", "pools", "memmap", "mem_total", "advice", "command"}
     assert {"release", "arch", "page_size", "supports", "enabled", "reason"} <= set(data["kernel"])
     assert {"size", "node", "pages", "free", "in_use", "surplus", "optimized", "saved", "possible"} <= set(data["pools"][0])
     assert set(data["memmap"]) == {"boot", "runtime", "total"}

@@ -82,13 +82,13 @@ def expected(found: dict, columns: tuple[str, ...]) -> list[list[str]]:
     rows = []
     for pool in found["pools"]:
         pool = pool | {"node": "all" if pool["node"] is None else pool["node"], "size": format_size(pool["size"])}
-        for name in ("saved", "possible", "cost"):
+        for name in ("saved", "possible", "paid"):
             pool[name] = format_size(pool[name])
         rows.append([str(pool[name]) for name in columns if pool[name] is not None])
     return rows
 
 
-ALL = ("size", "node", "pages", "free", "in_use", "reserved", "surplus", "optimized", "cost", "saved", "possible")
+ALL = ("size", "node", "pages", "free", "in_use", "reserved", "surplus", "optimized", "paid", "saved", "possible")
 
 
 def test_the_screen_says_what_status_says_at_every_tick(tmp_path):
@@ -111,8 +111,9 @@ def test_it_is_readable_on_80x24(tmp_path):
     (text,) = view(WatchApp(Watcher(tree), 3600, None), (80, 24))
     lines = text.splitlines()
     assert (len(lines), max(map(len, lines)) <= 80) == (24, True)
-    left_out = ("reserved", "cost")
+    left_out = ("reserved", "paid")
     assert table(text) == expected(status(tmp_path), tuple(name for name in ALL if name not in left_out))
+    assert lines[0].startswith("shelf-3  ")
     assert "optimisation: on" in lines[1]
     assert "q quit" in lines[-1]
     assert "…" not in text

@@ -29,10 +29,10 @@ def command(
     from hvo.host.pools import default_size
     from hvo.host.tree import Tree
     from hvo.report.host import bench_lines
-    from hvo.report.progress import progress
+    from hvo.report.progress import progress_bar
 
     tree = Tree(root)
-    with progress() as announce:
+    with progress_bar() as announce:
         found = bench_host(
             tree, size or default_size(tree), node, pages=pages, rounds=rounds, force=force, dry_run=dry_run, announce=announce
         )

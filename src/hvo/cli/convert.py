@@ -9,7 +9,7 @@ from hvo.cli.host_options import changing_options, finish
 from hvo.cli.options import SIZE
 
 if TYPE_CHECKING:
-    from hvo.host.convert import Announce
+    from hvo.host.announce import Announce
     from hvo.host.outcome import Outcome
     from hvo.host.tree import Tree
 
@@ -34,10 +34,12 @@ def command(
     """
     if resume and undo:
         raise click.UsageError("--resume and --undo: give one of them", ctx)
+    if (resume or undo) and (size or node is not None or batch or gigantic or force):
+        raise click.UsageError("--resume and --undo take up what was begun: leave its options out", ctx)
     from hvo.host.tree import Tree
-    from hvo.report.progress import progress
+    from hvo.report.progress import progress_bar
 
-    with progress() as announce:
+    with progress_bar() as announce:
         outcome = _convert(Tree(root), size, node, batch, gigantic, resume, undo, force, dry_run, announce)
     finish(ctx, outcome, json)
 

@@ -8,19 +8,19 @@ import click
 
 
 @contextmanager
-def needs(command: str, library: str) -> Generator[None]:
+def needs(command: str, library: str, extra: str | None = None) -> Generator[None]:
     """Import what `command` needs of `library` in the block; without the library the command ends with 2 and one line.
 
-    The extra of the package has the name of the command.
+    The extra of the package has the name of the command, unless it is given.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != library:
             raise
-        _leave(command, library)
+        _leave(command, library, extra or command)
 
 
-def _leave(command: str, library: str) -> NoReturn:
-    click.echo(f"hvo {command} needs {library.replace('_', '-')}: pip install 'hvo[{command}]'", err=True)
+def _leave(command: str, library: str, extra: str) -> NoReturn:
+    click.echo(f"hvo {command} needs {library.replace('_', '-')}: pip install 'hvo[{extra}]'", err=True)
     click.get_current_context().exit(2)

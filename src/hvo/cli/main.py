@@ -29,6 +29,7 @@ COMMANDS = {
     "convert": "Rebuild the free pages of a HugeTLB pool, so that they become optimised.",
     "watch": "Watch pools, counters and the saving of this host live on a terminal.",
     "export": "Export the state of this host as Prometheus metrics.",
+    "fleet": "Say what struct pages cost a fleet of hosts, and which one action gains most.",
     "bench-host": "Measure what optimising a HugeTLB page costs on this host.",
 }
 """Every subcommand, which is `command` in the module of its name, and what it does in a line."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from hvo.host.converted import Converted
 from hvo.host.kernel import BOOT_PARAMETER, Kernel
 from hvo.host.optimized import Estimate
 from hvo.host.pools import Pool
@@ -22,8 +24,28 @@ class Advice:
     """Bytes that it gives back at most, 0 when it is a warning or concerns later pages only."""
 
 
-Row = tuple[Pool, Estimate, int]
-"""A pool of all nodes, how much of it is optimised, and bytes that optimising one of its pages gives back."""
+class Row(NamedTuple):
+    """What is known of the pool of a size on all nodes."""
+
+    pool: Pool
+    known: Estimate
+    saved: int
+    """Bytes that optimising one of its pages gives back."""
+    stuck: int
+    """Surplus pages that nobody uses."""
+    converted: Converted | None
+    """What the last conversion noted."""
+
+    @property
+    def missing(self) -> tuple[int, int]:
+        """Pages that are not optimised, at least and at most."""
+        return self.pool.pages - self.known.high, self.pool.pages - self.known.low
+
+    @property
+    def rebuildable(self) -> tuple[int, int]:
+        """How many of them are free and not reserved, at least and at most."""
+        least, most = self.missing
+        return max(0, least - self.pool.busy), min(most, max(0, self.pool.pages - self.pool.busy))
 
 
 def is_gigantic(kernel: Kernel, size: int) -> bool:
@@ -36,51 +58,64 @@ def advise(kernel: Kernel, rows: list[Row]) -> tuple[Advice, ...]:
     """What to do: warnings first, then by what it gives back."""
     if not kernel.supports:
         return (Advice(f"this kernel cannot optimise: {kernel.reason}", None, 0),)
-    warnings = [Advice(_warning(kernel), None, 0)] if kernel.defects else []
+    warnings = list(_defects(kernel))
     todo = [] if kernel.defects else [*_gate(kernel, rows), *(advice for row in rows for advice in _pool(kernel, row))]
-    return (*warnings, *sorted(todo, key=lambda advice: -advice.gain), *(advice for row in rows for advice in _surplus(row)))
+    todo += [advice for row in rows for advice in _surplus(kernel, row)]
+    return (*warnings, *sorted(todo, key=lambda advice: -advice.gain))
 
 
-def _warning(kernel: Kernel) -> str:
-    defect = kernel.defects[0]
-    return f"known defect {defect.id} of this kernel: {defect.summary}; give no HugeTLB pages back, and install a kernel without it"
+def _defects(kernel: Kernel) -> Iterator[Advice]:
+    for defect in kernel.defects[:1]:
+        known = f"known defect {defect.id} of this kernel: {defect.summary}"
+        yield Advice(f"{known}; give no HugeTLB pages back, and install a kernel without it", None, 0)
+        if kernel.enabled and kernel.switchable:
+            more = "pages allocated while the optimisation is on will be lost as well: switch it off until another kernel runs"
+            yield Advice(more, "hvo disable --persist", 0)
 
 
 def _gate(kernel: Kernel, rows: list[Row]) -> Iterator[Advice]:
-    gain = sum((pool.pages - known.low) * saved for pool, known, saved in rows)
+    gain = sum(row.missing[1] * row.saved for row in rows)
     if not kernel.enabled:
         command = "hvo enable --persist" if kernel.switchable else None
         text = "switch the optimisation on" if command else f"boot with {BOOT_PARAMETER}=on"
         yield Advice(f"{text}: HugeTLB pages allocated from then on are optimised, those there now once converted", command, gain)
-    gigantic = sum((pool.pages - known.low) * saved for pool, known, saved in rows if is_gigantic(kernel, pool.size))
-    if gigantic and not kernel.on_at_boot:
+    gigantic = sum(row.missing[1] * row.saved for row in rows if is_gigantic(kernel, row.pool.size))
+    if gigantic and kernel.switchable and not kernel.on_at_boot:
         yield Advice("pages reserved at boot are optimised when the boot command line says so", "hvo enable --boot", gigantic)
 
 
 def _pool(kernel: Kernel, row: Row) -> Iterator[Advice]:
-    pool, known, saved = row
-    size, missing = format_size(pool.size), pool.pages - known.low
-    if not saved or not missing:
+    missing = row.missing[1]
+    if not kernel.enabled or not row.saved or not missing:
         return
-    available = min(missing, max(0, pool.free - (pool.reserved or 0)))
-    if available and kernel.enabled and kernel.switchable and not pool.surplus:
-        gigantic = is_gigantic(kernel, pool.size)
+    size, (_, available) = format_size(row.pool.size), row.rebuildable
+    if row.converted and row.converted.still_says(row.pool, row.known):
+        pages = f"{_number((row.missing[0], missing))} pages of {size} are not optimised"
+        since = "in use or reserved when hvo convert rebuilt the others, and no fewer are now"
+        yield Advice(f"{pages}: {since}; convert again once their users have ended", None, missing * row.saved)
+        return
+    if available and kernel.switchable and not row.pool.surplus:
+        gigantic = is_gigantic(kernel, row.pool.size)
         risk = "; they may not come back if memory is fragmented" if gigantic else ""
-        upto = "" if known.exact is not None and pool.in_use == 0 else "up to "
         command = f"hvo convert --size {size}{' --gigantic' if gigantic else ''}"
-        yield Advice(f"rebuild {upto}{available} free pages of {size}{risk}", command, available * saved)
+        yield Advice(f"rebuild {_number(row.rebuildable)} free pages of {size}{risk}", command, available * row.saved)
     busy = missing - available
-    if busy and kernel.enabled:
-        text = f"up to {busy} pages of {size} are in use or reserved: convert them once their users have ended"
-        yield Advice(text, None, busy * saved)
+    if busy:
+        pages = _number((max(0, row.missing[0] - (row.pool.pages - row.pool.busy)), busy))
+        yield Advice(f"{pages} pages of {size} are in use or reserved: convert them once their users have ended", None, busy * row.saved)
 
 
-def _surplus(row: Row) -> Iterator[Advice]:
-    pool = row[0]
-    if pool.surplus > (pool.overcommit or 0):
-        yield Advice(
-            f"{pool.surplus} pages of {format_size(pool.size)} are surplus, more than may be taken beyond the pool: in use when it shrank, "
-            "or free memory was short for their struct pages; free memory, then set the pool again",
-            f"hvo resize {format_size(pool.size)}={pool.persistent}",
-            0,
-        )
+def _number(bounds: tuple[int, int]) -> str:
+    least, most = bounds
+    return str(most) if least == most else f"{least} to {most}" if least else f"up to {most}"
+
+
+def _surplus(kernel: Kernel, row: Row) -> Iterator[Advice]:
+    pool, size = row.pool, format_size(row.pool.size)
+    if row.stuck:
+        command = None if kernel.defects else f"hvo resize {size}={pool.persistent}"
+        text = f"{row.stuck} surplus pages of {size} are used by nobody: memory for their struct pages was short when they were to go"
+        yield Advice(f"{text}; free memory, then set the pool again", command, row.stuck * pool.size)
+    elif pool.surplus > (pool.overcommit or 0):
+        over = f"{pool.surplus} pages of {size} are surplus and in use, more than may be taken beyond the pool"
+        yield Advice(f"{over}: they go when their users end, or stay when the pool is set to them", None, 0)

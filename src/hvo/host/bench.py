@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from hvo.errors import HvoError
+from hvo.host.announce import Announce, silent
 from hvo.host.headroom import available_per_node
 from hvo.host.interrupts import Interrupts
 from hvo.host.journal import LOCK, Journal, Promise, refuse_interrupted
@@ -24,7 +25,6 @@ from hvo.layout.units import format_size
 _PAGES = 512
 _SHARE = 2
 """At most one part in so many of a node's free memory is taken."""
-Announce = Callable[[str], None]
 Clock = Callable[[], int]
 
 
@@ -71,7 +71,7 @@ class _Plan:
 
 def bench_host(
     tree: Tree, size: int, node: int | None = None, *, pages: int | None = None, rounds: int = 5, force: bool = False,
-    dry_run: bool = False, announce: Announce = lambda _: None, clock: Clock = time.perf_counter_ns,
+    dry_run: bool = False, announce: Announce = silent, clock: Clock = time.perf_counter_ns,
 ) -> HostBench:  # fmt: skip
     """Time taking and giving back `pages` pages of `size` bytes on one node, `rounds` times with the switch off and on, after a warm-up.
 
@@ -119,12 +119,14 @@ def _run(tree: Tree, plan: _Plan, times: dict[tuple[str, bool], list[int]], anno
             for number in range((plan.rounds + 1) * 2):
                 if interrupts.pending:
                     break
-                announce(f"round {number // 2} of {plan.rounds}")
+                announce("measuring", number, (plan.rounds + 1) * 2)
                 saving.append(_round(tree, plan, bool(number % 2), times if number > 1 else None, clock))
         except Stopped as stop:
             problem = str(stop)
         finally:
             unfinished = restore(tree, plan.journal)
+        if unfinished and interrupts.pending:
+            problem = interrupts.taken()
     writes = tuple(write for write in tree.written[done:] if "hvo" not in write.path)
     wrong = tuple(change for change in saving if not change.holds)[:1]
     pages = (0, 0) if before.memmap is not None else (0, plan.pages * (plan.rounds + 1))

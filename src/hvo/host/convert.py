@@ -4,17 +4,19 @@ No page in use or reserved is touched, and at no moment more than one batch is o
 (`hvo.host.journal`) before the first page leaves, so that a conversion that is killed can be finished or taken back.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hvo.errors import HvoError
 from hvo.host import journal as journals
 from hvo.host.advice import is_gigantic
+from hvo.host.announce import Announce, silent
+from hvo.host.converted import forget, note
 from hvo.host.headroom import restore_headroom
 from hvo.host.hold import Hold, MappedPages
-from hvo.host.interrupts import Interrupts
+from hvo.host.interrupts import INTERRUPTED, Interrupts
 from hvo.host.journal import JOURNAL, LOCK, Journal, Promise
-from hvo.host.kernel import GATE, Kernel, read_kernel, refuse_defect, require_gate
+from hvo.host.kernel import GATE, Kernel, defect_notes, read_kernel, refuse_defect, require_gate
 from hvo.host.optimized import Estimate, estimate
 from hvo.host.outcome import Outcome, memmap_change, read_counters
 from hvo.host.pools import Pool, read_pool, settable, sizes
@@ -24,8 +26,6 @@ from hvo.host.tree import Tree, Write
 from hvo.layout.units import format_size
 
 _BATCH_BYTES = 1 << 30
-Announce = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Conversion:
@@ -50,7 +50,7 @@ class Conversion:
 
 def convert(
     tree: Tree, size: int, node: int | None = None, *, gigantic: bool = False, force: bool = False, batch: int | None = None,
-    dry_run: bool = False, hold: Hold | None = None, announce: Announce = lambda _: None,
+    dry_run: bool = False, hold: Hold | None = None, announce: Announce = silent,
 ) -> Outcome:  # fmt: skip
     """Rebuild the free pages of the pool of `size` bytes, on one node or on all, so that they become optimised.
 
@@ -82,7 +82,7 @@ def undo(tree: Tree, *, dry_run: bool = False) -> Outcome:
     return Outcome("convert --undo", False, tuple(tree.written[done:]), (), problem)
 
 
-def resume(tree: Tree, *, hold: Hold | None = None, announce: Announce = lambda _: None, dry_run: bool = False) -> Outcome:
+def resume(tree: Tree, *, hold: Hold | None = None, announce: Announce = silent, dry_run: bool = False) -> Outcome:
     """Bring the pools of an interrupted conversion back, then convert what is left; a measurement is only taken back."""
     journal = journals.load(tree)
     outcome = undo(tree, dry_run=dry_run)
@@ -101,7 +101,7 @@ def plan_convert(
     kernel, total = read_kernel(tree), read_pool(tree, size)
     require_gate(kernel)
     _refuse(kernel, total, gigantic, force)
-    known = estimate(tree, kernel, [read_pool(tree, each) for each in sizes(tree)])[size]
+    known = _known(tree, kernel, size)
     left = 0 if known.exact == total.pages else max(0, total.free - (total.reserved or 0))
     parts: list[tuple[Pool, int]] = []
     for pool in settable(tree, size, node):
@@ -139,25 +139,56 @@ def _refuse_short(tree: Tree, plan: Conversion) -> None:
 def _run(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: Announce) -> Outcome:
     """Convert every part; whatever happens, the pools have their sizes afterwards or the journal says what they lack."""
     before, done, rebuilt = read_counters(tree, plan.kernel), len(tree.written), 0
-    problem = unfinished = None
+    problem: str | None = None
+    unfinished: str | None = None
+    failed: HvoError | None = None
     with Interrupts() as interrupts:
         try:
             journal.save(tree)
-            for pool, count in _steps(plan):
+            forget(tree, journal.size)
+            for fresh in _rebuild(tree, plan, journal, hold, announce):
+                rebuilt += fresh
                 if interrupts.pending or _nothing_left(tree, plan, before):
                     break
-                announce(f"converting {format_size(pool.size)}: {rebuilt} of {plan.pages} pages")
-                rebuilt += (fresh := rebuild(tree, journal, pool, count))
-                if fresh and rebuilt < plan.pages:
-                    hold.take(pool.size, fresh, pool.node)
         except Stopped as stop:
             problem = str(stop)
+        except HvoError as error:
+            failed = error
         finally:
             hold.release()
             unfinished = restore(tree, journals.load(tree) or journal)
-    if tree.exists(JOURNAL):  # pages are still missing
-        problem = "; ".join(filter(None, (problem, unfinished)))
-    return _outcome(tree, plan, before, done, rebuilt, problem or unfinished)
+        if unfinished and interrupts.pending:
+            problem = interrupts.taken()
+    if not problem or problem == INTERRUPTED or tree.exists(JOURNAL):  # else it says what `unfinished` does
+        problem = "; ".join(filter(None, (problem, unfinished))) or None
+    if failed:
+        raise HvoError("; ".join(filter(None, (str(failed), problem)))) from failed
+    if not problem and rebuilt == plan.pages:
+        _note(tree, plan)
+    return _outcome(tree, plan, before, done, rebuilt, problem)
+
+
+def _rebuild(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: Announce) -> Iterator[int]:
+    """Rebuild batch after batch -> the pages of each; who goes on has the last ones out of the way."""
+    rebuilt, what = 0, f"converting {format_size(plan.total.size)}"
+    for pool, count in _steps(plan):
+        announce(what, rebuilt, plan.pages)
+        fresh = rebuild(tree, journal, pool, count)
+        rebuilt += fresh
+        yield fresh
+        if fresh and rebuilt < plan.pages:
+            hold.take(pool.size, fresh, pool.node)
+
+
+def _note(tree: Tree, plan: Conversion) -> None:
+    """Note for `hvo status` that only busy pages are left, unless some of them have become free meanwhile, or nodes were left out."""
+    total = read_pool(tree, plan.total.size)
+    if (total.busy, total.pages) == (plan.total.busy, sum(pool.pages for pool, _ in plan.parts)):
+        note(tree, total, _known(tree, plan.kernel, total.size))
+
+
+def _known(tree: Tree, kernel: Kernel, size: int) -> Estimate:
+    return estimate(tree, kernel, [read_pool(tree, each) for each in sizes(tree)])[size]
 
 
 def _steps(plan: Conversion) -> list[tuple[Pool, int]]:
@@ -187,7 +218,7 @@ def _outcome(tree: Tree, plan: Conversion, before: Counters, done: int, rebuilt:
     after = read_counters(tree, plan.kernel)
     low, high = plan.optimised_by(plan.pages)
     change = memmap_change(plan.kernel, before, plan.total.size, (0 if problem else low, high), after)
-    writes = tuple(write for write in tree.written[done:] if write.path != JOURNAL)
+    writes = tuple(write for write in tree.written[done:] if not write.path.startswith("/run/hvo/"))
     return Outcome("convert", False, writes, (change,), problem, _notes(plan), _figures(plan, rebuilt, _newly(plan, before, after)))
 
 
@@ -205,8 +236,8 @@ def _dry_writes(plan: Conversion) -> tuple[Write, ...]:
 
 
 def _notes(plan: Conversion) -> tuple[str, ...]:
-    notes: list[str] = []
-    busy = plan.total.in_use + (plan.total.reserved or 0)
+    notes = list(defect_notes(plan.kernel, plan.total.size, min(plan.pages, plan.known.high)))
+    busy = plan.total.busy
     if plan.known.exact == plan.total.pages:
         notes.append("every page of this size is optimised already" if plan.total.pages else "the pool is empty")
     elif busy:
@@ -217,5 +248,5 @@ def _notes(plan: Conversion) -> tuple[str, ...]:
 def _figures(plan: Conversion, rebuilt: int, newly: int | None) -> dict[str, int | None]:
     return {
         "size": plan.total.size, "pages": plan.total.pages, "convertible": plan.pages, "rebuilt": rebuilt, "optimized": newly,
-        "left": plan.total.in_use + (plan.total.reserved or 0), "batch": plan.batch,
+        "left": plan.total.busy, "batch": plan.batch,
     }  # fmt: skip

@@ -53,27 +53,39 @@ class Journal:
 
     def save(self, tree: Tree) -> None:
         """Write it, whole; raises `HvoError` when that is refused."""
-        text = json.dumps({"boot_id": _boot_id(tree), **asdict(self)})
+        text = json.dumps({"boot_id": boot_id(tree), **asdict(self)})
         tree.replace(JOURNAL, f"{text}\n", durable=False)  # a power cut ends the pools too
 
 
 def load(tree: Tree) -> Journal | None:
     """The journal of what did not end in this boot, `None` when there is none; raises `HvoError` when it is damaged."""
-    if not tree.exists(JOURNAL):
+    text = _text(tree)
+    if text is None:
         return None
     try:
-        data = cast("dict[str, Any]", json.loads(tree.read(JOURNAL)))
+        data = cast("dict[str, Any]", json.loads(text))
         boot = data.pop("boot_id")
         promises = tuple(Promise(**promise) for promise in data.pop("promises"))
         journal = Journal(promises=promises, **data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HvoError(f"{tree.path(JOURNAL)}: expected the journal of hvo convert ({error}); look at the pools, then remove it") from error
-    return journal if boot == _boot_id(tree) else None
+    return journal if boot == boot_id(tree) else None
+
+
+def _text(tree: Tree) -> str | None:
+    try:
+        return tree.read(JOURNAL)
+    except HvoError:
+        if tree.exists(JOURNAL):
+            raise
+        return None  # there is none, or it went away just now
 
 
 def refuse_interrupted(tree: Tree) -> None:
-    """Raise `HvoError` when something was interrupted and its pool may not be as it was."""
+    """Raise `HvoError` when something was interrupted and its pool may not be as it was, or is going on."""
     journal = load(tree)
+    if journal and tree.locked(LOCK):
+        raise HvoError(f"{tree.path(LOCK)}: hvo {journal.command} is running; wait until it has finished")
     if journal:
         raise HvoError(f"an earlier hvo {journal.command} was interrupted: {remedy(journal)}")
 
@@ -85,5 +97,6 @@ def remedy(journal: Journal) -> str:
     return "take it back with hvo convert --undo"
 
 
-def _boot_id(tree: Tree) -> str:
+def boot_id(tree: Tree) -> str:
+    """What this boot of the host calls itself; the empty string where that cannot be read."""
     return tree.read_or(_BOOT_ID, "").strip()

@@ -11,6 +11,7 @@ from hvo.host import procfs
 from hvo.host.tree import Tree
 from hvo.layout.geometry import GEOMETRIES
 from hvo.layout.releases import Defect, Version, known_defects, lacking_reason, upstream_version
+from hvo.layout.units import format_size
 
 GATE = "/proc/sys/vm/hugetlb_optimize_vmemmap"
 """The run-time switch, from 5.19."""
@@ -23,6 +24,8 @@ _WANTS = tuple(
     for name in ("OPTIMIZE_HUGETLB_VMEMMAP", "HUGETLB_PAGE_OPTIMIZE_VMEMMAP", "HUGETLB_PAGE_FREE_VMEMMAP")  # newest first
 )
 _YES = ("1", "on", "y", "Y")
+_BOOLEANS = {"y": True, "t": True, "1": True, "on": True, "n": False, "f": False, "0": False, "of": False}
+"""How words begin that `kstrtobool()` takes (lib/kstrtox.c), in small letters."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,17 @@ def refuse_defect(kernel: Kernel, action: str, force: bool) -> None:
         raise HvoError(f"{action}: {known}: {defect.summary}; --force does it all the same")
 
 
+def defect_notes(kernel: Kernel, size: int, pages: int) -> tuple[str, ...]:
+    """What giving `pages` optimised pages of `size` bytes back costs, all the same, on a kernel that loses them."""
+    lost = f"up to {pages} optimised pages of {format_size(size)} are given back and lost, {format_size(pages * size)}"
+    return tuple(f"known defect {defect.id}: {lost}" for defect in kernel.defects[:1] if pages)
+
+
 def _on_at_boot(given: str | None, options: dict[str, str] | None) -> bool:
-    if given is not None:
-        return given in _YES
-    return any(f"{option}_DEFAULT_ON" in (options or {}) for option in _OPTIONS)
+    """What the boot parameter says; the build's default without one, and with a word that the kernel does not take."""
+    default = any(f"{option}_DEFAULT_ON" in (options or {}) for option in _OPTIONS)
+    word = (given or "").lower()
+    return _BOOLEANS.get(word[:2] if word[:1] == "o" else word[:1], default)
 
 
 def _state(switchable: bool, enabled: bool, given: str | None) -> str:

@@ -102,6 +102,8 @@ def _kernel(status: Status) -> Iterator[Sample]:
 
 def _memory(status: Status) -> Iterator[Sample]:
     memmap = status.memmap
+    if status.memory is not None:
+        yield Sample("hvo_memory_present_bytes", (), status.memory)
     yield Sample("hvo_memory_total_bytes", (), memmap.mem_total)
     for origin, amount in (("boot", memmap.boot), ("runtime", memmap.runtime)):
         if amount is not None:
@@ -128,15 +130,14 @@ def _node(row: PoolStatus, node: int) -> Iterator[Sample]:
     yield Sample("hvo_hugetlb_pages", (*place, "free"), pool.free)
     yield Sample("hvo_hugetlb_pages", (*place, "in_use"), pool.in_use)
     yield Sample("hvo_hugetlb_surplus_pages", place, pool.surplus)
-    yield Sample("hvo_hugetlb_struct_page_bytes", place, pool.pages * row.cost_per_page)
+    yield Sample("hvo_hugetlb_struct_page_bytes", place, row.cost)
     yield from _bounded("hvo_hugetlb_node", place, row)
 
 
 def _bounded(prefix: str, labels: tuple[str, ...], row: PoolStatus) -> Iterator[Sample]:
-    cost, (saved_low, saved_high) = row.pool.pages * row.cost_per_page, row.saved
     quantities = {
         "optimized_pages": (row.optimized.low, row.optimized.high), "saved_bytes": row.saved, "possible_bytes": row.possible,
-        "paid_bytes": (cost - saved_high, cost - saved_low),
+        "paid_bytes": row.paid,
     }  # fmt: skip
     for name, (low, high) in quantities.items():
         if low == high:

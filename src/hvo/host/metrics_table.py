@@ -38,6 +38,10 @@ def _kernel() -> Iterator[Metric]:
 
 
 def _memory() -> Iterator[Metric]:
+    yield Metric(
+        "hvo_memory_present_bytes", "gauge", "bytes", (),
+        "Memory that is present, what the kernel keeps for itself too, without memory of devices; absent where it cannot be read.",
+    )  # fmt: skip
     yield Metric("hvo_memory_total_bytes", "gauge", "bytes", (), "MemTotal: memory that the page allocator was given.")
     yield Metric(
         "hvo_memmap_bytes", "gauge", "bytes", ("origin",),

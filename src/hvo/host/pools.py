@@ -42,6 +42,11 @@ class Pool:
         return self.pages - self.free
 
     @property
+    def busy(self) -> int:
+        """Pages that are in use or reserved: nobody may take them away."""
+        return self.in_use + (self.reserved or 0)
+
+    @property
     def persistent(self) -> int:
         """Pages that the pool was set to: what is written to `nr_hugepages`."""
         return self.pages - self.surplus
@@ -104,6 +109,15 @@ def settable(tree: Tree, size: int, node: int | None) -> list[Pool]:
     if node is not None:
         return [read_pool(tree, size, node)]
     return [read_pool(tree, size, number) for number in nodes(tree, size)] or [read_pool(tree, size)]
+
+
+def stuck(pools: list[Pool], total: Pool) -> int:
+    """Surplus pages that nobody uses or was promised, of the `pools` that `settable` gives: the kernel could not give them back.
+
+    A surplus page goes when its last user does. It stays, free, only when its struct pages could not be allocated again; `total` says how
+    many free pages are promised.
+    """
+    return min(max(0, total.free - (total.reserved or 0)), sum(min(pool.surplus, pool.free) for pool in pools))
 
 
 def default_size(tree: Tree) -> int:

@@ -62,6 +62,11 @@ def arch(tree: Tree) -> str:
     raise HvoError(f"{tree.path('/proc/cpuinfo')}: expected a host of x86_64, arm64, riscv64 or loongarch64")
 
 
+def hostname(tree: Tree) -> str | None:
+    """What the host calls itself, `None` where it cannot be read."""
+    return tree.read_or("/proc/sys/kernel/hostname", "").strip() or None
+
+
 def table(text: str) -> dict[str, int]:
     """The numbers of `/proc/meminfo` (in bytes) or `/proc/vmstat` (as they are) by their names."""
     values: dict[str, int] = {}
@@ -100,6 +105,17 @@ def zones(tree: Tree) -> list[Zone]:
         amounts = (_amount(body, word) for word in ("pages free", "low", "present", "spanned"))
         found.append(Zone(int(node), name, *amounts))
     return found
+
+
+def present_memory(tree: Tree, base_page: int) -> int | None:
+    """Bytes of memory that are there, without memory of devices; `None` where `/proc/zoneinfo` cannot be read.
+
+    `MemTotal` is less: it leaves out what the kernel took while booting, the memory map above all, and grows when pages are optimised.
+    """
+    try:
+        return sum(zone.present for zone in zones(tree) if zone.name != "Device") * base_page
+    except HvoError:
+        return None
 
 
 def _amount(body: str, word: str) -> int:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from hvo.errors import HvoError
 from hvo.host import procfs
+from hvo.host.converted import forget
 from hvo.host.headroom import restore_headroom
+from hvo.host.interrupts import Interrupts
 from hvo.host.journal import LOCK, refuse_interrupted
-from hvo.host.kernel import Kernel, read_kernel, refuse_defect
+from hvo.host.kernel import Kernel, defect_notes, read_kernel, refuse_defect
 from hvo.host.optimized import Estimate, estimate
 from hvo.host.outcome import Change, Outcome, memmap_change, read_counters
-from hvo.host.pools import Pool, nodes, read_pool, sizes
+from hvo.host.pools import Pool, nodes, read_pool, settable, sizes, stuck
 from hvo.host.procfs import Counters
 from hvo.host.tree import Tree, Write
 from hvo.layout.units import format_size
@@ -31,11 +33,18 @@ class Resize:
     """The pool of all nodes; the same one when no node was asked for."""
     known: Estimate
     count: int
+    stuck: int
+    """Surplus pages of it that nobody uses."""
 
     @property
     def given_back(self) -> int:
         """Pages that leave the pool."""
-        return max(0, self.pool.persistent - self.count)
+        return max(0, min(self.pool.free, self.pool.pages - self.count) if self.stuck else self.pool.persistent - self.count)
+
+    @property
+    def surplus(self) -> int:
+        """Surplus pages that may be left: those in use."""
+        return self.pool.surplus - self.stuck
 
 
 def resize(
@@ -50,15 +59,18 @@ def resize(
     plan = plan_resize(tree, size, count, node, force)
     before = read_counters(tree, plan.kernel)
     if dry_run:
-        writes = (Write(plan.pool.path, str(count)),) if plan.pool.persistent != count else ()
+        writes = tuple(Write(plan.pool.path, str(value)) for value in _values(plan.pool, plan.stuck, count))
         return Outcome("resize", True, writes, (_change(plan, before, count),), notes=_notes(tree, plan), details=_figures(plan, plan.pool))
-    with tree.lock(LOCK):
+    with tree.lock(LOCK), Interrupts() as interrupts:
         _unchanged(tree, plan.pool)
+        forget(tree, size)
         done = len(tree.written)
-        pool = _set(tree, plan, retries)
+        pool = _set(tree, plan, retries, interrupts)
         after = read_counters(tree, plan.kernel)
+        stopped = interrupts.taken() if interrupts.pending else None
     change = _change(plan, before, pool.pages, after)
-    return Outcome("resize", False, tuple(tree.written[done:]), (change,), _shortfall(pool, plan), _notes(tree, plan), _figures(plan, pool))
+    problem = _shortfall(pool, plan, stopped)
+    return Outcome("resize", False, tuple(tree.written[done:]), (change,), problem, _notes(tree, plan), _figures(plan, pool))
 
 
 def plan_resize(tree: Tree, size: int, count: int, node: int | None, force: bool) -> Resize:
@@ -66,7 +78,7 @@ def plan_resize(tree: Tree, size: int, count: int, node: int | None, force: bool
     kernel, pool = read_kernel(tree), read_pool(tree, size, node)
     total = read_pool(tree, size)
     known = estimate(tree, kernel, [read_pool(tree, each) for each in sizes(tree)])[size]
-    plan = Resize(kernel, pool, total, known, count)
+    plan = Resize(kernel, pool, total, known, count, _stuck(tree, pool))
     _refuse_in_use(plan)
     if plan.given_back and known.high:
         refuse_defect(kernel, f"resize {format_size(size)}={count}", force)
@@ -79,7 +91,7 @@ def _refuse_in_use(plan: Resize) -> None:
     """A pool below what is in use or promised would make pages surplus that nobody asked for."""
     pool, total = plan.pool, plan.total
     promised = max(0, (total.reserved or 0) - (total.free - pool.free))
-    least = max(0, pool.in_use + promised - pool.surplus)
+    least = max(0, pool.in_use + promised - plan.surplus)
     if plan.count < min(least, pool.persistent):
         what = f"resize {format_size(pool.size)}={plan.count}"
         raise HvoError(f"{what}: {pool.in_use} pages are in use and {promised} reserved: expected at least {least}")
@@ -106,14 +118,32 @@ def _unchanged(tree: Tree, pool: Pool) -> None:
         raise HvoError(f"{tree.path(pool.path)}: somebody else set it from {pool.persistent} to {now.persistent}; nothing was changed")
 
 
-def _set(tree: Tree, plan: Resize, retries: int) -> Pool:
+def _stuck(tree: Tree, pool: Pool) -> int:
+    return stuck(settable(tree, pool.size, pool.node), read_pool(tree, pool.size))
+
+
+def _values(pool: Pool, stuck_pages: int, count: int) -> tuple[int, ...]:
+    """What has to be written to get a pool to `count` pages.
+
+    Stuck surplus pages are not tried again when the pool is set to what it has, nor do free pages leave while surplus ones make up for
+    them (`min_count` of `set_max_huge_pages()`): all of them become part of the pool first, and what is too much leaves then.
+    """
+    if stuck_pages and count < pool.pages:
+        return pool.pages, count
+    return (count,) if count != pool.persistent else ()
+
+
+def _set(tree: Tree, plan: Resize, retries: int, interrupts: Interrupts) -> Pool:
+    """Set the pool, again while it falls short and nobody interrupts it: the kernel itself stops at a signal, with what it has."""
     pool = plan.pool
     for attempt in range(1 + retries):
-        if pool.persistent == plan.count and (pool.surplus <= plan.pool.surplus or not plan.given_back):
+        values = _values(pool, _stuck(tree, pool), plan.count)
+        if not values or interrupts.pending:
             break
         if attempt:
             tree.write(_COMPACT, "1")
-        tree.write(pool.path, str(plan.count))
+        for value in values:
+            tree.write(pool.path, str(value))
         pool = read_pool(tree, pool.size, pool.node)
     return pool
 
@@ -128,10 +158,12 @@ def _change(plan: Resize, before: Counters, pages: int, after: Counters | None =
     return memmap_change(plan.kernel, before, plan.pool.size, (-left[1], -left[0]), after)
 
 
-def _shortfall(pool: Pool, plan: Resize) -> str | None:
+def _shortfall(pool: Pool, plan: Resize, stopped: str | None) -> str | None:
     size = format_size(pool.size)
-    if pool.surplus > plan.pool.surplus:
-        stayed = f"{pool.surplus - plan.pool.surplus} pages of {size} stayed as surplus"
+    if stopped and pool.persistent != plan.count:
+        return f"{stopped} at {pool.persistent} of {plan.count} pages of {size}; it had {plan.pool.persistent}"
+    if pool.surplus > plan.surplus:
+        stayed = f"{pool.surplus - plan.surplus} pages of {size} stayed as surplus"
         return f"{stayed}: in use by now, or memory was short for their struct pages"
     if pool.persistent < plan.count:
         return f"{pool.persistent} of {plan.count} pages of {size}: the kernel found no memory for {plan.count - pool.persistent}"
@@ -141,11 +173,13 @@ def _shortfall(pool: Pool, plan: Resize) -> str | None:
 
 
 def _notes(tree: Tree, plan: Resize) -> tuple[str, ...]:
-    notes: list[str] = []
+    notes = list(defect_notes(plan.kernel, plan.pool.size, min(plan.given_back, plan.known.high)))
     grown = plan.count > plan.pool.persistent
     if grown and plan.kernel.supports and not plan.kernel.enabled and plan.kernel.freed_pages(plan.pool.size):
         notes.append("the optimisation is off: new pages are not optimised (hvo enable first)")
-    if grown and plan.pool.surplus:
+    if plan.stuck and plan.given_back:
+        notes.append(f"{plan.stuck} surplus pages that nobody uses become part of the pool first: only from there they can be given back")
+    elif grown and plan.pool.surplus:
         notes.append(f"{plan.pool.surplus} surplus pages become part of the pool before the kernel allocates any")
     if plan.given_back and plan.known.high:
         need = plan.known.high if plan.known.high < plan.given_back else plan.given_back

@@ -1,14 +1,17 @@
 """What struct pages cost on a host, what the optimisation saves, what it still could, and what to do about it."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hvo.errors import HvoError
 from hvo.host import procfs
-from hvo.host.advice import Advice, advise
-from hvo.host.journal import load
+from hvo.host.advice import Advice, Row, advise
+from hvo.host.converted import noted
+from hvo.host.journal import LOCK, load
 from hvo.host.kernel import Kernel, read_kernel
 from hvo.host.optimized import Estimate, estimate, of_node
-from hvo.host.pools import Place, Pool, read_pools
+from hvo.host.pools import Place, Pool, read_pools, stuck
 from hvo.host.procfs import Counters
 from hvo.host.tree import Tree
 
@@ -25,6 +28,16 @@ class PoolStatus:
     """What optimising one page gives back; 0 where it cannot be."""
 
     @property
+    def cost(self) -> int:
+        """Bytes of struct pages with nothing optimised."""
+        return self.pool.pages * self.cost_per_page
+
+    @property
+    def paid(self) -> tuple[int, int]:
+        """Bytes that struct pages take now, at least and at most."""
+        return self.cost - self.saved[1], self.cost - self.saved[0]
+
+    @property
     def saved(self) -> tuple[int, int]:
         """Bytes saved now, at least and at most."""
         return self.optimized.low * self.saved_per_page, self.optimized.high * self.saved_per_page
@@ -36,11 +49,12 @@ class PoolStatus:
         return rest[0] * self.saved_per_page, rest[1] * self.saved_per_page
 
     def to_json(self) -> dict[str, Any]:
-        """Counts of pages and bytes; `optimized`, `saved` and `possible` are `null` when only their bounds are known."""
+        """Counts of pages and bytes; `optimized`, `paid`, `saved` and `possible` are `null` when only their bounds are known."""
         pool = self.pool
         row = {name: getattr(pool, name) for name in ("size", "node", "pages", "free", "in_use", "reserved", "surplus", "overcommit")}
-        row["cost"] = pool.pages * self.cost_per_page
-        for name, bounds in (("optimized", (self.optimized.low, self.optimized.high)), ("saved", self.saved), ("possible", self.possible)):
+        row["cost"] = self.cost
+        optimized = self.optimized.low, self.optimized.high
+        for name, bounds in (("optimized", optimized), ("paid", self.paid), ("saved", self.saved), ("possible", self.possible)):
             row |= {name: bounds[0] if bounds[0] == bounds[1] else None, f"{name}_low": bounds[0], f"{name}_high": bounds[1]}
         return row | {"source": self.optimized.source, "reason": self.optimized.reason}
 
@@ -49,6 +63,10 @@ class PoolStatus:
 class Status:
     """The state of a host."""
 
+    host: str | None
+    """Its name, `None` where it cannot be read."""
+    memory: int | None
+    """Bytes of memory that are present, `None` where that cannot be read."""
     kernel: Kernel
     pools: tuple[PoolStatus, ...]
     """Per size the pool of all nodes, then each node's where there are several."""
@@ -60,6 +78,8 @@ class Status:
         kernel = {name: getattr(self.kernel, name) for name in ("release", "arch", "page_size", "supports", "enabled", "reason")}
         kernel["defects"] = [asdict(defect) for defect in self.kernel.defects]
         return {
+            "host": self.host,
+            "memory": self.memory,
             "kernel": kernel,
             "pools": [pool.to_json() for pool in self.pools],
             "memmap": {"boot": self.memmap.boot, "runtime": self.memmap.runtime, "total": self.memmap.memmap},
@@ -81,12 +101,38 @@ def read_status(tree: Tree, memory: str | None = None) -> Status:
         known = estimates[pool.size, pool.node]
         cost = pool.size // kernel.page_size * 64
         rows.append(PoolStatus(pool, known, cost, kernel.freed_pages(pool.size) * kernel.page_size))
-    advice = advise(kernel, [(row.pool, row.optimized, row.saved_per_page) for row in rows if row.pool.node is None])
-    journal = load(tree)
-    if journal:
+    advice = (*_interrupted(tree), *advise(kernel, list(_totals(tree, rows))), *_unsure(tree, rows, memory))
+    name, memory_present = procfs.hostname(tree), procfs.present_memory(tree, kernel.page_size)
+    return Status(name, memory_present, kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice)
+
+
+def _totals(tree: Tree, rows: list[PoolStatus]) -> Iterator[Row]:
+    """What advice is given on: every size on all nodes."""
+    for row in rows:
+        size = row.pool.size
+        if row.pool.node is None:
+            nodes = [other.pool for other in rows if other.pool.size == size and other.pool.node is not None] or [row.pool]
+            yield Row(row.pool, row.optimized, row.saved_per_page, stuck(nodes, row.pool), noted(tree, size))
+
+
+def _interrupted(tree: Tree) -> Iterator[Advice]:
+    """What to do about a journal, which must not keep anybody from seeing the pools: it may be damaged."""
+    try:
+        journal = load(tree)
+    except HvoError as error:
+        yield Advice(str(error), None, 0)
+        return
+    if journal and tree.locked(LOCK):
+        yield Advice(f"hvo {journal.command} is running: figures are those of a moment", None, 0)
+    elif journal:
         again = "hvo convert --resume" if journal.command == "convert" else "hvo convert --undo"
-        advice = (Advice(f"hvo {journal.command} was interrupted: its pool may not be as it was", again, 0), *advice)
-    return Status(kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice)
+        yield Advice(f"hvo {journal.command} was interrupted: its pool may not be as it was", again, 0)
+
+
+def _unsure(tree: Tree, rows: list[PoolStatus], memory: str | None) -> Iterator[Advice]:
+    """How to find out what the counters leave open, for one who may."""
+    if memory is None and tree.readable("/proc/kcore") and any(row.optimized.exact is None for row in rows):
+        yield Advice("how many pages are optimised is known within bounds only: page tables tell", "hvo status --audit live", 0)
 
 
 def _estimates(tree: Tree, kernel: Kernel, pools: list[Pool], memory: str | None) -> dict[Place, Estimate]:

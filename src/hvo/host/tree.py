@@ -50,6 +50,10 @@ class Tree:
         """Whether the host has a file or directory `name`; one in a directory that may not be entered is as good as missing."""
         return os.path.exists(self.path(name))  # `Path.exists` raises PermissionError before Python 3.14
 
+    def readable(self, name: str) -> bool:
+        """Whether the file is there and this user may read it."""
+        return os.access(self.path(name), os.R_OK)
+
     def names(self, name: str) -> list[str]:
         """Sorted names in the directory `name`; none when it is missing or may not be read."""
         try:
@@ -128,6 +132,15 @@ class Tree:
             except OSError as error:
                 raise HvoError(f"{path}: another hvo is changing the pools of this host; wait until it has finished") from error
             yield
+
+    def locked(self, name: str) -> bool:
+        """Whether somebody holds the lock file `name`, as far as `/proc/locks` shows it: trying would be in the way of others."""
+        try:
+            file = os.stat(self.path(name))
+        except OSError:
+            return False
+        mark = f" {os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino} "
+        return any("FLOCK" in line and mark in line for line in self.read_or("/proc/locks", "").splitlines())
 
     def _put(self, path: Path, value: str) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)

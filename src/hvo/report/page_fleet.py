@@ -1,80 +1,137 @@
-"""The section of a page about `hvo fleet`: what all hosts pay, save and still could, and every breakdown as a chart and a table."""
+"""The section of a page about `hvo fleet`: what all hosts pay, save and still could, why not, what to do, and where."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
 from hvo.layout.units import format_size
 from hvo.report import page_parts as p
 from hvo.report.charts import Slice, stacked_bars
 from hvo.report.html import Html, joined
-from hvo.report.page_parts import Section, Verdict
-from hvo.report.page_records import BYTES, records_table
+from hvo.report.page_parts import Cell, Column, Part, Section, Verdict
 from hvo.report.record import Record
 
-_COLOURS = {"saved": "green", "possible": "amber", "impossible": "grey"}
+_SERIES = {"saved": "green", "possible": "amber", "unknown": "blue", "impossible": "grey"}
 """What bars are made of, and their colours in the style sheet."""
+_TITLES = {"group": "By group", "kernel": "By kernel", "arch": "By architecture", "size": "By HugeTLB size"}
 
 
 def fleet_section(result: Record) -> Section:
     """The section; raises HvoError where `result` is not what `hvo fleet --json` prints."""
-    saved, possible = result.integer("saved"), result.integer("possible")
-    verdict = Verdict("unsure" if possible else "good", f"{format_size(possible)} still possible, {format_size(saved)} saved")
-    rejected = _rejected(result)
+    body = joined((
+        _figures(result), _whole(result), _actions(result.records("actions")), _defects(result.records("defects")),
+        *(_breakdown(key, result.record("by").records(key)) for key in _TITLES), _top(result.records("top")),
+        _impossible(result.records("impossible_because")), _rejects(result),
+    ))  # fmt: skip
+    return Section("fleet", p.plural(result.integer("hosts"), "host"), _verdict(result), body)
+
+
+def _verdict(result: Record) -> Verdict:
+    possible, saved, rejected = (result.integer(name) for name in ("possible", "saved", "rejected"))
+    text = f"{format_size(possible)} still possible, {format_size(saved)} saved"
     if rejected:
-        verdict = Verdict("bad", f"{verdict.text}; {p.plural(rejected, 'row')} rejected")
-    body = (_figures(result), *(_breakdown(name, rows) for name, rows in _lists(result)))
-    return Section("fleet", p.plural(_hosts(result), "host"), verdict, joined(body))
-
-
-def _hosts(result: Record) -> int:
-    return len(result.records("hosts")) if isinstance(result.values["hosts"], list) else result.integer("hosts")
-
-
-def _rejected(result: Record) -> int:
-    """How many rows of the inventory were refused."""
-    value = result.values.get("rejected", result.values.get("rejects"))
-    return len(cast("list[object]", value)) if isinstance(value, list) else value if isinstance(value, int) else 0
+        return Verdict("bad", f"{text}; {p.plural(rejected, 'row')} rejected")
+    return Verdict("unsure" if possible else "good", text)
 
 
 def _figures(result: Record) -> Html:
-    """Every number of the whole fleet."""
-    plain = (key for key, value in result.values.items() if isinstance(value, int) and not isinstance(value, bool))
-    return p.figures((key.replace("_", " ").capitalize(), _said(result, key), None) for key in plain)
+    """The numbers of the whole fleet that matter."""
+    less = f"up to {format_size(result.integer('unknown'))} less" if result.integer("unknown") else "for struct pages"
+    headroom = f"{format_size(result.integer('restore_headroom_after'))} when all that is possible is saved"
+    return p.figures((
+        ("Paid", format_size(result.integer("paid")), less),
+        ("Saved", format_size(result.integer("saved")), p.percent(result.integer("saved"), result.integer("memmap"))),
+        ("Still possible", format_size(result.integer("possible")), f"and {format_size(result.integer('table_cost'))} of tables"),
+        ("Impossible", format_size(result.integer("impossible")), None),
+        ("Memory", format_size(result.integer("memory")), f"{format_size(result.integer('pool_bytes'))} in HugeTLB pools"),
+        ("To give it back", format_size(result.integer("restore_headroom")), headroom),
+    ))  # fmt: skip
 
 
-def _said(result: Record, key: str) -> str:
-    return format_size(result.integer(key)) if key in BYTES else f"{result.integer(key):,}"
+def _whole(result: Record) -> Html:
+    """What becomes of the struct pages of all pools, as one bar."""
+    names = (*_SERIES, "kept")
+    parts = [Part(name, name, result.integer(name), format_size(result.integer(name))) for name in names]
+    return joined((p.bar(parts, result.integer("cost"), "struct pages of pools"), p.legend((name, name) for name in names)))
 
 
-def _lists(result: Record) -> Iterator[tuple[str, list[Record]]]:
-    """The lists of objects in the result, also those one level down: title and rows."""
-    for key, value in result.values.items():
-        if _is_rows(value):
-            yield key, result.records(key)
-        elif isinstance(value, dict):
-            inner = cast("dict[str, Any]", value)
-            yield from ((f"{key} {name}", result.record(key).records(name)) for name, rows in inner.items() if _is_rows(rows))
+def _actions(rows: Sequence[Record]) -> Html:
+    if not rows:
+        return Html()
+    columns = (Column("action"), Column("what"), Column("command"), Column("hosts", True), Column("gains up to", True))
+    cells = (
+        (row.text("action").replace("_", " "), row.text("what"), p.code(row.text("command")) if "command" in row else "",
+         p.count(row.integer("hosts")), p.size(row.integer("gain")))
+        for row in rows
+    )  # fmt: skip
+    return joined((p.heading("What to do"), p.table("What to do", columns, cells)))
 
 
-def _is_rows(value: object) -> bool:
-    return isinstance(value, list) and value != [] and all(isinstance(row, dict) for row in cast("list[object]", value))
+def _defects(rows: Sequence[Record]) -> Html:
+    return joined(
+        p.note(f"{p.plural(row.integer('hosts'), 'host')} with the known defect {row.text('id')}: {row.text('summary')}. "
+               f"{format_size(row.integer('saved'))} may be saved by pages that would be lost: give none of them back.")
+        for row in rows
+    )  # fmt: skip
 
 
-def _breakdown(name: str, rows: Sequence[Record]) -> Html:
-    title = name.replace("_", " ").capitalize()
-    return joined((p.heading(title), _chart(title, rows), records_table(title, rows)))
+def _breakdown(key: str, rows: Sequence[Record]) -> Html:
+    if not rows:
+        return Html()
+    hosts = () if key == "size" else ("memory", "paid")
+    columns = (Column(key), *(Column(name, True) for name in ("hosts", *hosts, *_SERIES)))
+    cells = (
+        (_name(row, "name"), p.count(row.integer("hosts")), *(p.size(row.integer(name)) for name in (*hosts, *_SERIES))) for row in rows
+    )  # fmt: skip
+    return joined((p.heading(_TITLES[key]), _chart(_TITLES[key], rows), p.table(_TITLES[key], columns, cells)))
 
 
 def _chart(title: str, rows: Sequence[Record]) -> Html:
-    """Bars of what is saved, possible and impossible, where the rows say so and there are several."""
-    series = [key for key in _COLOURS if all(isinstance(row.values.get(key), int) for row in rows)]
-    if len(rows) < 2 or not series:
+    """A bar for each row, where there are several and something is in them."""
+    slices = [
+        Slice(_name(row, "name"), name, row.integer(name), format_size(row.integer(name)))
+        for row in rows if any(row.integer(name) for name in _SERIES) for name in _SERIES
+    ]  # fmt: skip
+    if len(slices) <= len(_SERIES):
         return Html()
-    slices = [Slice(_name(row), key, row.integer(key), format_size(row.integer(key))) for row in rows for key in series]
-    return joined((stacked_bars(title, slices, {key: _COLOURS[key] for key in series}), p.legend((key, key) for key in series)))
+    return joined((stacked_bars(title, slices, _SERIES), p.legend((name, name) for name in _SERIES)))
 
 
-def _name(row: Record) -> str:
-    """What the row is about: its values that are no amounts, the first two."""
-    said = [value for key, value in row.values.items() if isinstance(value, str) or key in ("size", "hugepage_size")]
-    return ", ".join(format_size(value) if isinstance(value, int) else str(value) for value in said[:2]) or "all"
+def _name(row: Record, key: str) -> str:
+    """What the row is about."""
+    return (row.text(key) or "(none)") if key in row else f"({row.integer('merged'):,} others)"
+
+
+def _top(rows: Sequence[Record]) -> Html:
+    if not rows:
+        return Html()
+    texts, sizes = ("host", "group", "kernel", "arch"), ("memory", "paid", *_SERIES)
+    columns = (*map(Column, texts), Column("to do"), *(Column(name, True) for name in sizes))
+    cells = (
+        (*(row.text(name) for name in texts), row.text("action").replace("_", " ") if "action" in row else "",
+         *(p.size(row.integer(name)) for name in sizes))
+        for row in rows
+    )  # fmt: skip
+    title = "Hosts where most is possible"
+    return joined((p.heading(title), p.table(title, columns, cells)))
+
+
+def _impossible(rows: Sequence[Record]) -> Html:
+    if not rows:
+        return Html()
+    columns = (Column("reason"), Column("hosts", True), Column("impossible", True))
+    cells = ((_name(row, "reason"), p.count(row.integer("hosts")), p.size(row.integer("impossible"))) for row in rows)
+    return joined((p.heading("Impossible because"), p.table("Impossible because", columns, cells)))
+
+
+def _rejects(result: Record) -> Html:
+    """Rows that were rejected: the reasons, and the first of them."""
+    rows, first = result.records("rejects"), result.records("first_rejects")
+    if not rows:
+        return Html()
+    reasons = p.table("Rejected rows", (Column("reason"), Column("rows", True)), ((row.text("reason"), p.count(row.integer("rows"))) for row in rows))
+    columns = (Column("file"), Column("line", True), Column("host"), Column("reason"))
+    cells = (
+        (row.text("file") if "file" in row else "", p.count(row.integer("line")) if "line" in row else Cell(""),
+         row.text("host") if "host" in row else "", row.text("reason"))
+        for row in first
+    )  # fmt: skip
+    return joined((p.heading("Rejected rows"), reasons, p.note("The first of them:"), p.table("The first rejected rows", columns, cells)))

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from hvo.host.status import PoolStatus, Status
 from hvo.layout.units import format_size
 
-HEADINGS = ("size", "node", "pages", "free", "in use", "reserved", "surplus", "optimised", "cost", "saved", "possible")
+HEADINGS = ("size", "node", "pages", "free", "in use", "reserved", "surplus", "optimised", "paid", "saved", "possible")
 """What `pool_cells` gives, cell by cell."""
 _INDENT = "  "
 
 
 def status_lines(status: Status) -> Iterator[str]:
-    """The lines of the report: the kernel, the pools, the memory map, and what to do."""
+    """The lines of the report: the host and its kernel, the pools, the memory map, and what to do."""
     yield from _kernel(status)
     yield ""
     yield from columns([HEADINGS, *(pool_cells(row) for row in status.pools)]) if status.pools else ("no HugeTLB pools",)
@@ -35,7 +35,9 @@ def columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 def _kernel(status: Status) -> Iterator[str]:
     kernel = status.kernel
-    yield f"kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages"
+    name = "" if status.host is None else f"{status.host}: "
+    memory = "" if status.memory is None else f", {format_size(status.memory)} of memory"
+    yield f"{name}kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages{memory}"
     yield f"optimisation: {state(status)} ({kernel.reason})"
     for defect in kernel.defects:
         yield f"WARNING: known defect {defect.id}: {defect.summary}"
@@ -51,9 +53,8 @@ def pool_cells(row: PoolStatus) -> tuple[str, ...]:
     pool = row.pool
     counts = (pool.pages, pool.free, pool.in_use, "" if pool.reserved is None else pool.reserved, pool.surplus)
     optimised = _bounds((row.optimized.low, row.optimized.high), str)
-    cost = format_size(pool.pages * row.cost_per_page)
-    saved, possible = (_bounds(bounds, format_size) for bounds in (row.saved, row.possible))
-    return (format_size(pool.size), "all" if pool.node is None else str(pool.node), *map(str, counts), optimised, cost, saved, possible)
+    sizes = [_bounds(bounds, format_size) for bounds in (row.paid, row.saved, row.possible)]
+    return (format_size(pool.size), "all" if pool.node is None else str(pool.node), *map(str, counts), optimised, *sizes)
 
 
 def _bounds(bounds: tuple[int, int], form: Callable[[int], str]) -> str:

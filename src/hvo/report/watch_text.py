@@ -11,7 +11,7 @@ from hvo.host.watching import Mapped, Point
 from hvo.layout.units import format_size
 from hvo.report.status import HEADINGS, columns, interval_lines, memmap_line, pool_cells, state
 
-_LEFT_OUT = ("cost", "reserved", "in use", "node")
+_LEFT_OUT = ("paid", "reserved", "in use", "node")
 """Columns that go first where all do not fit; what is in use is what is not free."""
 _MAP_ROWS = 24
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -19,10 +19,10 @@ _EIGHTHS = len(_BARS) - 1
 
 
 def title(status: Status, interval: float, now: float) -> str:
-    """The first line: which kernel, how often, and when."""
+    """The first line: which host and kernel, how often, and when."""
     kernel = status.kernel
-    clock = time.strftime("%H:%M:%S", time.localtime(now))
-    return f"hvo watch  {clock}, every {interval:g} s  kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages"
+    when = f"{time.strftime('%H:%M:%S', time.localtime(now))}, every {interval:g} s"
+    return f"{status.host or 'hvo watch'}  {when}  kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages"
 
 
 def state_text(status: Status) -> Text:

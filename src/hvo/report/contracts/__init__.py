@@ -2,6 +2,7 @@
 
 from hvo.report.contracts.audit import Audit, Ptdump
 from hvo.report.contracts.check import Check, Litmus, Mutants, Proposals, Replay
+from hvo.report.contracts.fleet import Fleet, FleetCollect, FleetGenerate
 from hvo.report.contracts.host import BenchHost, Convert, ExportServer, ExportTextfile, Resize, Status, Switch, Watch
 from hvo.report.contracts.plan import Plan, PlanComparison
 from hvo.report.contracts.report import Report
@@ -27,6 +28,9 @@ CONTRACTS: dict[str, type] = {
     "watch": Watch,
     "export": ExportServer,
     "export-textfile": ExportTextfile,
+    "fleet": Fleet,
+    "fleet-collect": FleetCollect,
+    "fleet-generate": FleetGenerate,
     "report": Report,
 }
 """The object of every command; where an option decides what is printed, it is part of the name."""

@@ -42,6 +42,9 @@ class StatusPool(TypedDict):
     optimized: Pages | None
     optimized_low: Annotated[Pages, "at least"]
     optimized_high: Annotated[Pages, "at most"]
+    paid: Annotated[Bytes | None, "that struct pages take now: cost less saved"]
+    paid_low: Annotated[Bytes, "at least"]
+    paid_high: Annotated[Bytes, "at most"]
     saved: Bytes | None
     saved_low: Annotated[Bytes, "at least"]
     saved_high: Annotated[Bytes, "at most"]
@@ -71,6 +74,8 @@ class Advice(TypedDict):
 class HostState(TypedDict):
     """What struct pages cost on a host and what is saved."""
 
+    host: Annotated[str | None, "its name, by /proc/sys/kernel/hostname; null where that cannot be read"]
+    memory: Annotated[Bytes | None, "present in all zones of /proc/zoneinfo but those of devices; null where it cannot be read"]
     kernel: Kernel
     pools: list[StatusPool]
     memmap: HostMemmap

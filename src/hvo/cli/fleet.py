@@ -1,0 +1,132 @@
+"""`hvo fleet`: what struct pages cost a fleet of hosts, and which one action gains most."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hvo.cli.extras import needs
+from hvo.cli.options import TARGET
+from hvo.cli.output import print_json
+
+if TYPE_CHECKING:
+    from hvo.fleet.answer import Answer
+
+_DEFAULT = "answer"
+
+
+class Fleet(click.Group):
+    """A group in which the name of an inventory stands for the command that answers about it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Call `answer` where no command is named."""
+        if not args:
+            raise click.UsageError("give an inventory, such as fleet.parquet, or a command: collect, generate", ctx)
+        known = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if args[0] in known else [_DEFAULT, *args])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """As it is mostly called."""
+        return ["[OPTIONS] INVENTORY | COMMAND [ARGS]..."]
+
+
+@click.group("fleet", cls=Fleet)
+def command() -> None:
+    """Say what struct pages cost a fleet of hosts, what is saved, what still could be, and which one action gains most.
+
+    INVENTORY is Parquet (a file, a directory or a pattern), CSV, JSON lines, DuckDB, or the URL of a database, with one row for each host or
+    each of its pools; docs/inventory.md has the columns. `hvo fleet INVENTORY` is short for `hvo fleet answer INVENTORY`.
+    """
+
+
+@command.command(_DEFAULT)
+@click.argument("inventory")
+@click.option("--engine", default="duckdb", show_default=True, help="duckdb, spark (on this machine), or a master: spark://host:7077.")
+@click.option("--table", help="Table of a database that has several.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows of each list, at most; the others are summed up.")
+@click.option("--rejects", type=TARGET, metavar="FILE", help="Write rejected rows, with reason and line, to this .csv or .parquet file.")
+@click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
+@click.pass_context
+def answer(ctx: click.Context, inventory: str, engine: str, table: str | None, top: int, rejects: Path | None, json: bool) -> None:
+    """Answer about the fleet in INVENTORY: paid, saved, still possible, impossible and why, and which one action gains most.
+
+    Rows that cannot be right are counted and left out, and make it exit 1.
+    """
+    begun = time.perf_counter()
+    found = _answer(inventory, engine, table, top, rejects)
+    about = {"inventory": inventory, "engine": engine}
+    if json:
+        print_json(about | found.to_json() | {"seconds": time.perf_counter() - begun})
+    else:
+        from hvo.report.fleet import print_fleet
+
+        print_fleet(found.to_json())
+    if found.rejected:
+        where = f"see {rejects}" if rejects else "--rejects FILE writes them down"
+        click.echo(f"hvo fleet: {found.rejected} of {found.rows} rows rejected: {where}", err=True)
+    ctx.exit(1 if found.rejected else 0)
+
+
+def _answer(inventory: str, name: str, table: str | None, most: int, rejected: Path | None) -> "Answer":
+    with needs("fleet", "ibis"), needs("fleet", "duckdb"), needs("fleet", "prometheus_client"):
+        from hvo.fleet.answer import answer
+        from hvo.fleet.engine import engine
+        from hvo.fleet.rejects import write_rejects
+        from hvo.fleet.sources import open_inventory
+    from hvo.report.progress import progress
+
+    with needs("fleet --engine spark", "pyspark", "spark"), progress() as phase, tempfile.TemporaryDirectory(prefix="hvo-fleet-") as scratch:
+        phase("starting the engine")
+        with engine(name) as opened:
+            phase("reading the inventory")
+            found, tally = answer(opened, open_inventory(inventory, table, opened, Path(scratch)), inventory, most, phase)
+            if rejected is not None:
+                write_rejects(opened, tally, rejected)
+            return found
+
+
+@command.command("collect")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=TARGET, required=True, metavar="FILE", help="Inventory to write: .csv or .parquet.")
+@click.option("--group", help="Group of the hosts that do not say one.")
+@click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
+@click.pass_context
+def collect(ctx: click.Context, files: tuple[Path, ...], output: Path, group: str | None, json: bool) -> None:
+    """Make an inventory of FILES.
+
+    They are what `hvo status --json` printed (.json), and what `hvo export` offered (.prom, .txt; the host is the label `instance`, or the
+    name of the file); a directory stands for all such files in it. One that cannot be used is told, and makes it exit 1; the others are
+    collected.
+    """
+    with needs("fleet", "ibis"), needs("fleet", "prometheus_client"):
+        from hvo.fleet.collect import collect_files, inventory, write_inventory
+
+    rows, refused = collect_files(files)
+    write_inventory(inventory(rows, group), output)
+    if json:
+        print_json({"output": str(output), "files": len(files), "rows": len(rows), "refused": [each._asdict() for each in refused]})
+    else:
+        click.echo(f"{len(rows)} rows of {len(files) - len(refused)} files written to {output}")
+    for each in refused:
+        click.echo(f"hvo fleet collect: {each.file}: {each.reason}", err=True)
+    ctx.exit(1 if refused else 0)
+
+
+@command.command("generate")
+@click.option("--hosts", type=click.IntRange(1, 99_999_999), required=True, help="Hosts of the fleet.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same fleet.")
+@click.option("-o", "--output", type=TARGET, required=True, metavar="FILE", help="Parquet file to write.")
+@click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
+def generate(hosts: int, seed: int, output: Path, json: bool) -> None:
+    """Write the inventory of a synthetic fleet."""
+    with needs("fleet", "ibis"):
+        from hvo.fleet.synthetic import write_fleet
+    from hvo.report.progress import progress
+
+    with progress() as phase:
+        phase("writing")
+        rows = write_fleet(hosts, seed, output)
+    found = {"output": str(output), "hosts": hosts, "seed": seed, "rows": rows}
+    print_json(found) if json else click.echo(f"{rows} rows of {hosts} hosts written to {output}")

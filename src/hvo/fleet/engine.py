@@ -1,0 +1,121 @@
+"""The engines that answer: DuckDB in this process, or Spark; both through Ibis, and both are asked the same.
+
+An engine reads Parquet files, keeps a table that is asked several times, and gives small answers as Python's own values.
+"""
+
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+import pyarrow as pa
+from ibis import _
+
+from hvo.errors import HvoError
+from hvo.fleet.columns import FILE, LINE
+from hvo.fleet.expressions import small_table
+
+_MEMORY = "3GiB"
+"""What DuckDB may take before it goes to disk: with what Python and readers need, a fleet of any size stays below 4 GiB."""
+
+
+class Engine:
+    """What answers, on an Ibis `backend`."""
+
+    name = ""
+    _failures: tuple[type[Exception], ...] = ()
+
+    def __init__(self, backend: Any) -> None:  # noqa: ANN401
+        self.backend = backend
+        self._numbers = count()
+
+    def parquet(self, files: Sequence[Path]) -> ibis.Table:
+        """The rows of Parquet files with `LINE`, the row's number in its file, and `FILE`, where they do not say these themselves."""
+        raise NotImplementedError
+
+    def keep(self, expression: ibis.Table) -> ibis.Table:
+        """The table, worked out once, until the engine is closed."""
+        raise NotImplementedError
+
+    def store(self, table: pa.Table) -> ibis.Table:
+        """A small table of ours."""
+        raise NotImplementedError
+
+    def number(self, expression: Any) -> int:  # noqa: ANN401
+        """A whole number; 0 where there is none."""
+        with self.failures():
+            return self.backend.to_pyarrow(expression).as_py() or 0
+
+    def table(self, expression: ibis.Table) -> pa.Table:
+        """A table that fits in memory."""
+        with self.failures():
+            return self.backend.to_pyarrow(expression)
+
+    def rows(self, expression: ibis.Table) -> list[dict[str, Any]]:
+        """A small table, row by row."""
+        return self.table(expression).to_pylist()
+
+    @contextmanager
+    def failures(self) -> Generator[None]:
+        """Say what the engine says as one line of ours."""
+        try:
+            yield
+        except self._failures as error:
+            said = str(error).partition("\n")[0][:300]
+            raise HvoError(f"{self.name} cannot read or work out the inventory: {said}") from error
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.backend.disconnect()
+
+
+class DuckDB(Engine):
+    """DuckDB in this process, on all cores."""
+
+    name = "duckdb"
+    _failures = (duckdb.Error,)
+
+    def __init__(self) -> None:
+        self._spill = tempfile.TemporaryDirectory(prefix="hvo-fleet-")
+        super().__init__(ibis.duckdb.connect(memory_limit=_MEMORY, temp_directory=self._spill.name))
+
+    def parquet(self, files: Sequence[Path]) -> ibis.Table:
+        """See `Engine`."""
+        with self.failures():
+            found = self.backend.read_parquet([str(file) for file in files], file_row_number=True, filename=True, union_by_name=True)
+        if LINE in found.columns:
+            return found.drop("file_row_number", "filename")
+        return found.mutate(**{LINE: _.file_row_number + 1, FILE: _.filename}).drop("file_row_number", "filename")
+
+    def keep(self, expression: ibis.Table) -> ibis.Table:
+        """See `Engine`."""
+        with self.failures():
+            return self.backend.create_table(f"kept_{next(self._numbers)}", expression, temp=True)
+
+    def store(self, table: pa.Table) -> ibis.Table:
+        """See `Engine`."""
+        return self.keep(small_table(table))
+
+    def close(self) -> None:
+        """See `Engine`."""
+        super().close()
+        self._spill.cleanup()
+
+
+@contextmanager
+def engine(name: str) -> Generator[Engine]:
+    """The engine `duckdb`, `spark` (on this machine), or the Spark that a master names (`spark://host:7077`, `local[2]`)."""
+    if name == DuckDB.name:
+        found: Engine = DuckDB()
+    else:
+        from hvo.fleet.spark import LOCAL, Spark
+
+        found = Spark(LOCAL if name == Spark.name else name)
+    try:
+        yield found
+    finally:
+        found.close()

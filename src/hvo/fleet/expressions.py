@@ -1,0 +1,48 @@
+"""Pieces of Ibis expressions that everything here is made of, with types where Ibis' own are too vague to be checked."""
+
+from typing import Any
+
+import ibis
+from ibis import _
+
+_untyped: Any = ibis
+
+
+def grouped(table: ibis.Table, *keys: str, **sums: Any) -> ibis.Table:  # noqa: ANN401
+    """A row for each combination of values of `keys` that is there, with `sums` over its rows; without keys one row."""
+    rows: Any = table.group_by(*keys) if keys else table
+    return rows.agg(**sums)
+
+
+def total(amount: Any) -> Any:  # noqa: ANN401
+    """The sum of whole numbers, as one of 64 bits; engines that count further say when it does not fit."""
+    return amount.sum().cast("int64")
+
+
+def null(kind: str) -> Any:  # noqa: ANN401
+    """No value, of a type."""
+    return _untyped.null(kind)
+
+
+def one() -> Any:  # noqa: ANN401
+    """The number 1."""
+    return _untyped.literal(1, "int64")
+
+
+def small_table(table: Any) -> ibis.Table:  # noqa: ANN401
+    """A table of Arrow as one of Ibis."""
+    return _untyped.memtable(table)
+
+
+def given(condition: Any, amount: Any) -> Any:  # noqa: ANN401
+    """The amount where the condition holds, else 0."""
+    return ibis.ifelse(condition, amount, 0)
+
+
+def first_known(*values: Any) -> Any:  # noqa: ANN401
+    """The first value that is not null."""
+    return ibis.coalesce(*values)
+
+
+COUNT: Any = _.count()
+"""How many rows there are."""

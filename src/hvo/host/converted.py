@@ -1,0 +1,55 @@
+"""The note that a conversion leaves behind: which pages it could not rebuild.
+
+The counters say how many pages are not optimised, never which. After a conversion they are those that were in use or reserved; without the
+note `hvo status` would go on advising to rebuild the free ones. It is a hint, and holds only while the pool has not changed since.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+from hvo.host.journal import boot_id
+from hvo.host.optimized import Estimate
+from hvo.host.pools import Pool
+from hvo.host.tree import Tree
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A pool as a conversion of all its free pages left it."""
+
+    boot_id: str
+    pages: int
+    busy: int
+    """Pages in use or reserved, which were left as they were."""
+    missing: int
+    """Pages that were not optimised, at most."""
+
+    def still_says(self, pool: Pool, known: Estimate) -> bool:
+        """Whether nothing speaks against the pages that are not optimised being in use still: no fewer are in use, no more are missing."""
+        fits = known.exact is None or pool.pages - known.exact <= self.missing
+        return fits and (pool.pages, pool.surplus) == (self.pages, 0) and pool.busy >= self.busy
+
+
+def note(tree: Tree, pool: Pool, known: Estimate) -> None:
+    """Note that every free page of `pool` that is not reserved has been rebuilt."""
+    missing = pool.busy if known.exact is None else pool.pages - known.exact
+    found = Converted(boot_id(tree), pool.pages, pool.busy, missing)
+    tree.replace(_path(pool.size), f"{json.dumps(asdict(found))}\n", durable=False)
+
+
+def forget(tree: Tree, size: int) -> None:
+    """Remove the note: the pool is being changed."""
+    tree.remove(_path(size))
+
+
+def noted(tree: Tree, size: int) -> Converted | None:
+    """The note of this boot; `None` when there is none that can be read."""
+    try:
+        found = Converted(**json.loads(tree.read_or(_path(size), "null")))
+    except (ValueError, TypeError):
+        return None
+    return found if found.boot_id == boot_id(tree) else None
+
+
+def _path(size: int) -> str:
+    return f"/run/hvo/converted-{size >> 10}kB.json"
