@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -179,3 +180,36 @@ def test_a_page_is_written(tmp_path: Path):
     assert "unsafe" in output
     assert path.read_text().startswith("<!doctype html>")
     assert CliRunner().invoke(main, ["check", "--hazard", "H12", "--html", str(tmp_path / "no/check.html")]).exit_code == 2
+
+
+NOTHING = {
+    ("--arch", "arm64", "--hazard", "H14"): r"no scenario of H14 on arm64, but on x86_64: name a protocol \(hvo check 7\.1 --arch arm64\)",
+    ("5.14", "--hazard", "H15"): "no scenario of H15 is about 5.14",
+    ("7.1", "--hazard", "H14", "--cpus", "1"): "2 actors or more, one a CPU: raise --cpus",
+    ("--arch", "x86_64+bbm2"): "unknown machine 'x86_64\\+bbm2': expected x86_64, riscv64 or arm64",
+    ("--arch", "arm64+bbm1+bbm2"): "unknown machine 'arm64\\+bbm1\\+bbm2'",
+}
+
+
+@pytest.mark.parametrize("arguments", NOTHING, ids=" ".join)
+def test_why_nothing_is_checked(arguments: tuple[str, ...]):
+    """A question that nothing answers says which part of it is to blame; so does a machine that there is none of."""
+    result = CliRunner().invoke(main, ["check", *arguments])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert re.search(NOTHING[arguments], result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--arm64-proposals 7.1", "--arm64-proposals does not look at PROTOCOL"),
+        ("--litmus x.litmus --hazard H01", "--litmus does not look at --hazard"),
+        ("--mutants --html x.html proposal-F", "--mutants does not look at --html"),
+        ("--replay x --cpus 3", "--replay does not look at --cpus"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(arguments: str, said: str):
+    """An option that asks something else than whether protocols are safe has no use for the others, and nothing is ignored in silence."""
+    result = CliRunner().invoke(main, ["check", *arguments.split()])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert said in result.stderr

@@ -71,7 +71,7 @@ def test_names_tell_scenarios_apart():
 
 
 def test_properties_are_told_apart():
-    """Sixteen properties, each with an id of its own, a sentence and an example on either side."""
-    assert len(SEVERITY) == len(PROPERTIES) == 16
+    """Seventeen properties, each with an id of its own, a sentence and an example on either side."""
+    assert len(SEVERITY) == len(PROPERTIES) == 17
     assert all(rule.sentence.endswith(".") and rule.bad and rule.good for rule in PROPERTIES)
     assert {case.expected for case in CASES} - {None} <= set(SEVERITY)

@@ -47,7 +47,7 @@ NOTICED = [
     ("5.18", "optimise", "mark-late", "write-read-only"), ("6.2", "memory failure", "hugetlb-lock", "poison-freed"),
     ("5.18", "restore", "copy-late", "wrong-head"), ("5.18", "optimise", "page-table-unlock", "deadlock"),
     ("proposal-B", "optimise", "stop", "access-invalid"), ("proposal-D", "optimise", "stop-interrupts", "access-invalid"),
-    ("proposal-A", "optimise", "fault-waits", "access-invalid"), ("proposal-E", "optimise", "swap", "freed-while-cached"),
+    ("proposal-A", "optimise", "fault-waits", "access-invalid"), ("proposal-E", "optimise", "swap", "access-freed"),
     ("proposal-B", "optimise", "break", "access-freed"),
 ]  # fmt: skip
 

@@ -152,6 +152,9 @@ WRONG = {
     "era": ("ERA = '2.6'\ndef optimize(v, order, head):\n    yield\n", "2.6"),
     "machine": ("MACHINE = 'vax'\ndef optimize(v, order, head):\n    yield\n", "MACHINE is 'vax'"),
     "geometry": ("GEOMETRY = {'pages': 0}\ndef optimize(v, order, head):\n    yield\n", "GEOMETRY has 'pages': 0"),
+    "group": ("GEOMETRY = {'group': 3}\ndef optimize(v, order, head):\n    yield\n", "GEOMETRY has 'group': 3: expected a power of two"),
+    "used": ("GEOMETRY = {'used': 5}\ndef optimize(v, order, head):\n    yield\n", "GEOMETRY has 'used': 5: expected no more than 'group'"),
+    "bad place": (HEAD + "def optimize(v, order, head):\n    yield WriteEntry(1 << 30, 5, 0, 7)\n", r"WriteEntry\(.*cannot be done"),
     "hazard": (HEAD + "def optimize(v, order, head):\n    yield WriteBarrier()\n", "no scenario of hazard 'H99'"),
 }
 

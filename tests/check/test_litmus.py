@@ -1,6 +1,8 @@
 """`hvo check --litmus`: herd's break-before-make flag, one test of our own for each clause of the predicate, both sides of it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,16 @@ def test_what_cannot_be_computed(code: str):
     """An address that is none, an operand of TLBI that is not shifted, an address used as a number."""
     with pytest.raises(HvoError, match="file"):
         run_test(parse(HEAD + code + TAIL, "file"))
+
+
+def test_a_test_that_is_not_read_does_not_hide_the_others(tmp_path: Path):
+    """Each that cannot be read is one line on standard error, with its file and line, and the status is 2; the others are printed."""
+    strange = tmp_path / "strange.litmus"
+    strange.write_text((TESTS / "cas.litmus").read_text().replace("CAS X1,X2,[X0]", "CMP X1,X2"))
+    files = [str(strange), str(TESTS / "told-alone.litmus"), str(tmp_path / "absent.litmus")]
+    script = "import sys; from hvo.cli.main import main; sys.argv[0] = 'hvo'; main()"
+    done = subprocess.run([sys.executable, "-c", script, "check", "--litmus", *files], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, litmus_text([result_of("told-alone")]))
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"hvo: {strange}: line ")
+    assert second == f"hvo: cannot read {tmp_path}/absent.litmus: No such file or directory; expected a litmus test"

@@ -8,6 +8,7 @@ from hvo.check.geometry import KERNEL_FRAME, PMD_FRAME, PUD_FRAME, ROW
 from hvo.check.model import ALLOCATED, KIND, OTHER, PRIVATE, STATUS, State, new_record
 from hvo.check.perform import NODE, PILE
 from hvo.check.search import step
+from hvo.check.struct_steps import decode, field_of
 from hvo.check.tree import Forest
 from hvo.check.world import Fault, World
 from hvo.kernel.struct_page import LINK
@@ -26,6 +27,7 @@ def at_the_end(forest: Forest, scenario: "Scenario", state: State) -> Iterator[t
     if scenario.complete:
         yield from _frames(world, state)
         yield from _counters(world)
+        yield from _flags(forest, state)
         yield from _tails(world)
     yield from _heads(forest, state)
     yield from _progress(world, state)
@@ -65,6 +67,16 @@ def _counters(world: World) -> Iterator[tuple[str, str]]:
     own = len(set(shown) - {world.contents[KERNEL_FRAME][0] - 1})
     if shown and own - world.model.geometry.vmemmap_pages != world.counters[1]:
         yield "counters", f"the vmemmap has {own - world.model.geometry.vmemmap_pages:+} frames, nr_memmap_pages says {world.counters[1]:+}"
+
+
+def _flags(forest: Forest, state: State) -> Iterator[tuple[str, str]]:
+    """Huge pages that are optimised say so, for whoever gives them back looks there."""
+    world = World(forest.model, state)
+    for number in range(forest.model.geometry.pages):
+        place, field = field_of(forest.model, forest.model.geometry.head(number), "vmemmap_optimized")
+        said = bool(decode(field, _word_at(forest, state, *place)))
+        if not state.extra[1] >> number & 1 and said != _is_optimized(world, number):
+            yield "counters", f"huge page {number} is {'not ' if said else ''}optimised, its head says that it is{'' if said else ' not'}"
 
 
 def _is_optimized(world: World, number: int) -> bool:
@@ -112,8 +124,12 @@ def decoded(forest: Forest, state: State, pfn: int) -> int | None:
 
 def _word(forest: Forest, state: State, pfn: int, word: int) -> int:
     """A word of the struct page of `pfn` as it is mapped now; 0 where it is not."""
+    return _word_at(forest, state, *forest.model.geometry.place(pfn, word))
+
+
+def _word_at(forest: Forest, state: State, page: int, at: int) -> int:
+    """The word at `at` in the vmemmap page `page` as it is mapped now; 0 where it is not."""
     world = World(forest.model, state)
-    page, at = forest.model.geometry.place(pfn, word)
     frames = [frame for frame, shows in mapped_frames(world).items() if any(shown == page for shown, _ in shows)]
     return world.contents[frames[0]][at] if frames else 0
 

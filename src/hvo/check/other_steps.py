@@ -191,11 +191,10 @@ def _ready_exchange(model: Model, step: x.CompareExchangeEntry) -> Operation:
 
 
 def _exchange(world: World, actor: int, phase: int, location: int, expected: int, value: int, level: int) -> Result:
-    """Compare and swap; a walker may have set a clear access flag meanwhile, with no access (FEAT_HAFDBS lets it do so on a guess)."""
+    """Compare and swap, with what a walker may have made of the entry."""
     world.touched.append((PHYSICAL, location, 1))
     frame, index = location // PAGE, location % PAGE // 8
-    if world.is_flag_for_walkers(frame, index, level) and world.choose(2):
-        world.set_access_flag(frame, index)
+    world.walk_on_a_guess(frame, index, level)
     if world.contents[frame][index] != expected:
         return 0
     order(world, actor)

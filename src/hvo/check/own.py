@@ -18,7 +18,8 @@ from types import GeneratorType, ModuleType
 from typing import Any, TypeAlias, cast
 
 from hvo.check.geometry import Geometry, SmallVmemmap
-from hvo.check.rules import Rules, parse_rules
+from hvo.check.operations import Operation
+from hvo.check.rules import EXPECTED, Rules, parse_rules
 from hvo.errors import HvoError
 from hvo.steps.vocabulary import Step, Steps
 from hvo.vmemmap.era import Era, parse_variant
@@ -53,7 +54,7 @@ class Own:
         text = self._setting("MACHINE", str)
         rules = parse_rules(text)
         if rules is None:
-            raise HvoError(f"{self.path}: MACHINE is {text!r}: expected x86_64 or arm64, with +bbm1, +bbm2, +bbm3, +noabort, +haf")
+            raise HvoError(f"{self.path}: MACHINE is {text!r}: {EXPECTED}")
         return rules
 
     @property
@@ -64,7 +65,16 @@ class Own:
         for name, value in sizes.items():
             if name not in known or not isinstance(value, int) or value < 1:
                 raise HvoError(f"{self.path}: GEOMETRY has {name!r}: {value!r}: expected positive numbers for {', '.join(known)}")
-        return Geometry(**({"pages": 1, "group": 4, "leaf": 4} | sizes)) if sizes else None
+        return self._fitting(Geometry(**({"pages": 1, "group": 4, "leaf": 4} | sizes))) if sizes else None
+
+    def _fitting(self, geometry: Geometry) -> Geometry:
+        """The geometry, which must be one that huge pages and tables can have."""
+        for name in ("group", "leaf"):
+            if getattr(geometry, name).bit_count() != 1:
+                raise HvoError(f"{self.path}: GEOMETRY has {name!r}: {getattr(geometry, name)}: expected a power of two")
+        if geometry.used > geometry.group:
+            raise HvoError(f"{self.path}: GEOMETRY has 'used': {geometry.used}: expected no more than 'group', which is {geometry.group}")
+        return geometry
 
     def _setting(self, name: str, kind: type) -> Any:  # noqa: ANN401
         value = getattr(module_of(self), name, SETTINGS[name])
@@ -184,7 +194,8 @@ def missteps(own: Own) -> Generator[None]:
 
 
 def _last_step(error: Exception) -> str:
-    steps = [value for frame, _ in traceback.walk_tb(error.__traceback__) for value in frame.f_locals.values() if isinstance(value, Step)]
+    known = [value for frame, _ in traceback.walk_tb(error.__traceback__) for value in frame.f_locals.values()]
+    steps = [value.step if isinstance(value, Operation) else value for value in known if isinstance(value, Step | Operation)]
     return f"the step {_line_of(steps[-1])}" if steps else "a step"
 
 

@@ -80,6 +80,7 @@ def _ready_write_entry(model: Model, step: s.WriteEntry) -> Operation:
 
 
 def _write_entry(world: World, actor: int, phase: int, location: int, value: int, level: int) -> Result:
+    world.walk_on_a_guess(location // PAGE, location % PAGE // 8, level)
     world.write_entry(location, value, level)
     return None
 

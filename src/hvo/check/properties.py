@@ -47,6 +47,10 @@ PROPERTIES = (
         "an entry is pointed at a copy with no barrier between", "copy, write barrier, entry",
     ),
     Property(
+        "mixed-sizes", "On x86-64 a page's entry agrees with a large one that a TLB may hold beside it.",
+        "a leaf is split, and an entry of its table leads elsewhere before the flush", "split, flush, then exchange the entry",
+    ),
+    Property(
         "lost-update", "A struct page that was copied is not changed in the old place before the copy takes over.",
         "a flag is set in the head's old frame after it was copied", "the flag is set before the copy",
     ),
@@ -67,7 +71,7 @@ PROPERTIES = (
         "a table is overwritten by another CPU's", "the loser frees its table",
     ),
     Property(
-        "counters", "In the end the counters agree with the mapping.",
+        "counters", "In the end the counters, and what each huge page says of itself, agree with the mapping.",
         "a failed optimise leaves the key raised", "the key goes down again on failure",
     ),
     Property("deadlock", "Somebody can always go on until all are done.", "two CPUs wait for each other's lock", "one order of locks"),

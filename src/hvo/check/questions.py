@@ -35,8 +35,19 @@ def asked(protocols: Iterable[str], arch: Rules | None, hazards: Iterable[str], 
         chosen += _of_the_benchmark([name for name in protocols if name not in files], arch, hazards)
     found = [case for case in (with_cpus(case, cpus) for case in chosen) if case is not None]
     if not found:
-        raise HvoError("nothing to check: no scenario has that hazard on that machine with so few CPUs")
+        raise HvoError(f"nothing to check: {_why_nothing(chosen, protocols, arch, hazards)}")
     return found
+
+
+def _why_nothing(chosen: list[Case], protocols: tuple[str, ...], arch: Rules | None, hazards: tuple[str, ...]) -> str:
+    """What the question excludes, and what to ask instead."""
+    if chosen:
+        return f"the scenarios asked for have {min(len(case.scenario.actors) for case in chosen)} actors or more, one a CPU: raise --cpus"
+    which = f"scenario of {' or '.join(hazards)}" if hazards else "scenario"
+    if protocols or arch is None:
+        return f"no {which} is about {' or '.join(protocols)}: its other actors did not live then, or a proposal has scenarios of its own"
+    where = dict.fromkeys(case.rules.name for case in _asked_for(hazards))
+    return f"the benchmark has no {which} on {arch.name}, but on {', '.join(where)}: name a protocol (hvo check 7.1 --arch {arch.name})"
 
 
 def is_file(protocol: str) -> bool:
@@ -59,11 +70,16 @@ def _of_the_benchmark(protocols: list[str], arch: Rules | None, hazards: tuple[s
     for hazard in hazards:
         if not any(name.startswith(hazard) for name in known):
             raise HvoError(f"unknown hazard {hazard!r}: there are {', '.join(known)}")
-    chosen = [case for case in CASES if not hazards or any(case.hazard.startswith(hazard) for hazard in hazards)]
+    chosen = _asked_for(hazards)
     names = [name if name in PROPOSED else parse_variant(name).variant for name in protocols]
     if names:
         return list(_everywhere(names, chosen, arch))
     return [case for case in chosen if arch is None or case.rules == arch]
+
+
+def _asked_for(hazards: tuple[str, ...]) -> list[Case]:
+    """The rows of the benchmark with one of `hazards` (none: all)."""
+    return [case for case in CASES if not hazards or any(case.hazard.startswith(hazard) for hazard in hazards)]
 
 
 def _everywhere(protocols: list[str], chosen: list[Case], arch: Rules | None) -> Iterator[Case]:

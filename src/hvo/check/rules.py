@@ -28,6 +28,11 @@ class Rules:
         return self.arch == "arm64"
 
     @property
+    def sizes_must_agree(self) -> bool:
+        """Whether a large entry in a TLB and the small ones in the tables must say the same of an address (x86-64)."""
+        return self.arch == "x86_64"
+
+    @property
     def reorders(self) -> bool:
         """Whether others may see stores, and a CPU may do loads, in another order than the program's (x86-64 allows neither)."""
         return self.arch != "x86_64"
@@ -51,16 +56,19 @@ class Rules:
 
 
 ARCHITECTURES = ("arm64", "x86_64", "riscv64")
+EXPECTED = "expected x86_64, riscv64 or arm64, the last with one of +bbm1, +bbm2, +bbm3, and +noabort, +haf; all with +dead-flush-all"
+"""What `parse_rules` understands, for messages."""
+_LEVELS = ("bbm1", "bbm2", "bbm3")
 
 
 def parse_rules(text: str) -> Rules | None:
     """The machine that `Rules.name` calls `text`, None when it is none: `x86_64`, `arm64+bbm2+noabort`."""
     arch, *extras = text.split("+")
-    known = {"noabort", "haf", "dead-flush-all", "bbm1", "bbm2", "bbm3"}
-    if arch not in ARCHITECTURES or not set(extras) <= known:
+    levels = [int(extra[3]) for extra in extras if extra in _LEVELS]
+    known = {"dead-flush-all"} | ({"noabort", "haf", *_LEVELS} if arch == "arm64" else set[str]())
+    if arch not in ARCHITECTURES or not set(extras) <= known or len(levels) > 1:
         return None
-    level = max((int(extra[3]) for extra in extras if extra.startswith("bbm")), default=0)
-    return Rules(arch, level, "noabort" in extras, "haf" in extras, "dead-flush-all" not in extras)
+    return Rules(arch, levels[0] if levels else 0, "noabort" in extras, "haf" in extras, "dead-flush-all" not in extras)
 
 
 def is_cacheable(format: Format, entry: int) -> bool:

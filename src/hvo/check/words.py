@@ -7,6 +7,7 @@ import numpy as np
 
 from hvo.check.geometry import BASE, PAGE, PMD_FRAME
 from hvo.check.model import FREE, GIVEN, LEVEL1, STATUS, TABLE, Model, State
+from hvo.check.rules import attributes_differ
 from hvo.steps.vocabulary import Step, StoreTableEntry
 
 
@@ -48,8 +49,12 @@ def entry_text(model: Model, entry: int, level: int) -> str:
         return "invalid"
     if meaning.kind == "table":
         return f"table {meaning.frame}"
-    flag = "" if meaning.cacheable else ", access flag clear"
-    return f"frame {meaning.frame} {'rw' if meaning.writable else 'ro'}{flag}"
+    format = model.v.format
+    more = (
+        ("access flag clear", not meaning.cacheable), ("contiguous", format.is_contiguous(entry)),
+        ("other attributes", format.arch == "arm64" and attributes_differ(entry, format.page_attributes)),
+    )  # fmt: skip
+    return ", ".join([f"frame {meaning.frame} {'rw' if meaning.writable else 'ro'}", *(name for name, said in more if said)])
 
 
 def differences(model: Model, before: State, after: State) -> Iterator[str]:

@@ -172,8 +172,15 @@ class World:
 
     def is_flag_for_walkers(self, table: int, index: int, level: int) -> bool:
         """Whether the entry is a leaf whose access flag is clear, on a machine whose walkers set it."""
+        if level or not self.model.rules.hardware_access_flag:
+            return False
         meaning = self.model.meaning(self.contents[table][index], 0)
-        return level == 0 and self.model.rules.hardware_access_flag and meaning.kind == "leaf" and not meaning.cacheable
+        return meaning.kind == "leaf" and not meaning.cacheable
+
+    def walk_on_a_guess(self, table: int, index: int, level: int) -> None:
+        """Before an entry is written, a walker may have set a clear access flag with no access (FEAT_HAFDBS lets it do so)."""
+        if self.is_flag_for_walkers(table, index, level) and self.choose(2):
+            self.set_access_flag(table, index)
 
     def set_access_flag(self, table: int, index: int) -> None:
         """The hardware sets the access flag of a page's entry."""
@@ -182,14 +189,21 @@ class World:
         self.put(table, index, self.contents[table][index] | self.model.v.format.accessed)
 
     def _conflict_abort(self, page: int, what: str) -> None:
-        """With FEAT_BBM level 2 a block beside its table may make the TLB abort, except on cores known not to."""
+        """With FEAT_BBM level 2 entries of two sizes may make the TLB abort, except on cores known not to."""
         rules = self.model.rules
         if not rules.breaks_before_make or rules.bbm_level != 2 or rules.noabort:
             return
-        slot = page // self.leaf
-        kinds = {self.model.meaning(entry, 1).kind for key, entry, _ in self.stale if key == LEVEL1 + slot}
-        if kinds and kinds | {self.model.meaning(self.contents[PMD_FRAME][slot], 1).kind} >= {"leaf", "table"}:
+        slot, index = divmod(page, self.leaf)
+        stale = [entry for key, entry, _ in self.stale if key == LEVEL1 + slot]
+        pmd = self.model.meaning(self.contents[PMD_FRAME][slot], 1)
+        kinds = {self.model.meaning(entry, 1).kind for entry in stale}
+        if stale and kinds | {pmd.kind} >= {"leaf", "table"}:
             self.note("access-invalid", f"{what} meets a block and its table at once: TLB conflict abort")
+        stale = [entry for key, entry, _ in self.stale if key == page]
+        entries = stale + ([self.contents[pmd.frame][index]] if pmd.kind == "table" else [])
+        groups = {self.model.v.format.is_contiguous(entry) for entry in entries if self.model.meaning(entry, 0).cacheable}
+        if stale and len(groups) > 1:
+            self.note("access-invalid", f"{what} meets an entry of a contiguous group and one of none at once: TLB conflict abort")
 
     # -- entries --
 

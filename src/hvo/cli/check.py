@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from hvo.cli.options import TARGET
 from hvo.cli.output import print_json, write_page
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @click.argument("protocols", metavar="[PROTOCOL]...", nargs=-1)
-@click.option("--arch", help="Machine: x86_64, arm64, +bbm1|2|3, +noabort, +haf, +dead-flush-all.  [default: the scenario's]")
+@click.option("--arch", help="Machine: x86_64, riscv64, arm64[+bbm1|2|3][+noabort][+haf], +dead-flush-all.  [default: the scenario's]")
 @click.option("--hazard", "hazards", multiple=True, metavar="H01", help="Only this hazard's scenarios; may be given several times.")
 @click.option("--cpus", type=click.IntRange(min=1), help="CPUs of the machine; those without work read.  [default: one an actor]")
 @click.option("--states", type=click.IntRange(min=1), default=2_000_000, show_default=True, help="States to look at in each job, at most.")
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--replay", metavar="TOKEN", help="Run one found run again, also on bytes, and show it step by step.")
 @click.option("--mermaid", is_flag=True, help="With --replay: as a Mermaid sequence diagram.")
 @click.option("--dump", is_flag=True, help="With --replay: the page tables in the end, as the kernel dumps them and entry by entry.")
-@click.option("--litmus", metavar="FILE", multiple=True, help="Read herd's AArch64 litmus tests, and print herd's flag and outcomes.")
+@click.option("--litmus", metavar="FILE", multiple=True, help="Read herd's AArch64 litmus tests (more may follow): flag and outcomes.")
 @click.option("--arm64-proposals", is_flag=True, help="Compare the proposals for arm64.")
 @click.option("--mutants", is_flag=True, help="Leave things out of the protocols, and show whether that is noticed.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
@@ -50,10 +51,11 @@ def command(
     options = Options(reduce=not plain, symmetry=not plain, most_states=states, seconds=seconds)
     if (mermaid or dump) and replay is None:
         raise click.UsageError("--mermaid and --dump show a run: give one with --replay TOKEN")
+    _refuse_what_is_not_looked_at(ctx)
     if replay is not None:
         ctx.exit(_replay(replay, mermaid, dump, json))
     if litmus:
-        ctx.exit(_litmus(litmus, json))
+        ctx.exit(_litmus((*litmus, *protocols), json))
     if arm64_proposals:
         ctx.exit(_proposals(options, json))
     if mutants:
@@ -63,14 +65,34 @@ def command(
     ctx.exit(_check(asked(protocols, _machine(arch), hazards, cpus), options, scheduler, html, json))
 
 
+_BY_THEMSELVES = {
+    "replay": ("mermaid", "dump"), "litmus": ("protocols",), "arm64_proposals": ("states", "seconds", "plain"),
+    "mutants": ("protocols", "states", "seconds", "plain", "scheduler"),
+}  # fmt: skip
+"""Options that ask something else than whether protocols are safe, and what may be said beside them; --json always."""
+
+
+def _refuse_what_is_not_looked_at(ctx: click.Context) -> None:
+    """An error for what would be passed over in silence, beside an option that asks something else."""
+    given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and ctx.params[name] != ()]
+    for asked in given:
+        over = [name for name in given if name not in (asked, "json", *_BY_THEMSELVES.get(asked, given))]
+        if over:
+            raise click.UsageError(f"{_spelled(asked)} does not look at {_spelled(over[0])}: ask for one of them")
+
+
+def _spelled(name: str) -> str:
+    return {"protocols": "PROTOCOL", "hazards": "--hazard"}.get(name, "--" + name.replace("_", "-"))
+
+
 def _machine(text: str | None) -> "Rules | None":
-    from hvo.check.rules import parse_rules
+    from hvo.check.rules import EXPECTED, parse_rules
 
     if text is None:
         return None
     rules = parse_rules(text)
     if rules is None:
-        raise HvoError(f"unknown machine {text!r}: expected x86_64 or arm64, with +bbm1, +bbm2, +bbm3, +noabort, +haf, +dead-flush-all")
+        raise HvoError(f"unknown machine {text!r}: {EXPECTED}")
     return rules
 
 
@@ -170,9 +192,13 @@ def _litmus(files: tuple[str, ...], json: bool) -> int:
     from hvo.check.litmus.run import run_files
     from hvo.report.litmus import litmus_text
 
-    results = run_files(files)
-    if json:
+    results, unread = run_files(files)
+    if results and json:
         print_json({"litmus": [result.to_json() for result in results]})
-    else:
+    elif results:
         click.echo(litmus_text(results), nl=False)
+    for error in unread[:-1]:
+        click.echo(f"hvo: {error}", err=True)
+    if unread:
+        raise unread[-1]
     return 1 if any(result.flags for result in results) else 0

@@ -39,12 +39,16 @@ def vmemmap_remap_free(v: Vmemmap, remap: Remap) -> Steps:
 
 
 def _remap_pieces(v: Vmemmap, remap: Remap) -> Steps:
-    """Piece by piece (a piece is under one leaf): split, then remap -> (vmemmap pages walked, error)."""
+    """Piece by piece (a piece is under one leaf): split, then remap -> (vmemmap pages walked, error).
+
+    What must be split here is flushed here, even where a list's remap is not: only the pass that splits all of a list beforehand leaves
+    that to one flush for all (VMEMMAP_SPLIT_NO_TLB_FLUSH; the remap has VMEMMAP_REMAP_NO_TLB_FLUSH alone).
+    """
     kept, shared = v.era.layout.kept_pages, remap.shared
     walked = 0
     for first, pages in v.pieces(remap.order, 0):
         address = v.address(remap.head) + np.uint64(first * v.page_size)
-        error = yield from split_vmemmap_huge_pmd(v, address, v.node_of(remap.head), flush=remap.flush)
+        error = yield from split_vmemmap_huge_pmd(v, address, v.node_of(remap.head), flush=True)
         if error:
             return walked, error
         pte = yield from pte_of(v, address)

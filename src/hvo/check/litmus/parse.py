@@ -17,7 +17,7 @@ def read_test(path: Path) -> Test:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise HvoError(f"cannot read {path}: {error}; expected a litmus test") from error
+        raise HvoError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; expected a litmus test") from error
     return parse(text, str(path))
 
 
@@ -81,7 +81,7 @@ def _code(source: Source, test: Test) -> None:
     line, names = rows[0]
     for number, name in enumerate(names):
         if name != f"P{number}":
-            raise source.error(line, name, f"P{number}, as the head of a column")
+            raise source.error(line, name, f"P{number}, as the head of a column; fault handlers are not read")
     cells: list[list[tuple[int, str]]] = [[] for _ in names]
     for line, row in rows[1:]:
         if len(row) != len(names):

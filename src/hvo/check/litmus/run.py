@@ -12,6 +12,7 @@ from hvo.check.litmus.ordering import reason_not_told
 from hvo.check.litmus.parse import read_test
 from hvo.check.litmus.program import Test
 from hvo.check.litmus.values import Address, Value
+from hvo.errors import HvoError
 
 _KINDS = {"exists": "Allowed", "~exists": "Forbidden", "forall": "Required"}
 
@@ -57,9 +58,16 @@ class LitmusResult:
         }  # fmt: skip
 
 
-def run_files(files: Iterable[str]) -> list[LitmusResult]:
-    """The result for each file; raises `HvoError` for the first that cannot be read."""
-    return [run_test(test) for test in [read_test(Path(file)) for file in files]]
+def run_files(files: Iterable[str]) -> tuple[list[LitmusResult], list[HvoError]]:
+    """The result for each file that can be read, and an error for each other."""
+    results: list[LitmusResult] = []
+    unread: list[HvoError] = []
+    for file in files:
+        try:
+            results.append(run_test(read_test(Path(file))))
+        except HvoError as error:
+            unread.append(error)
+    return results, unread
 
 
 def run_test(test: Test) -> LitmusResult:
