@@ -29,6 +29,11 @@ def one() -> Any:  # noqa: ANN401
     return _untyped.literal(1, "int64")
 
 
+def word(text: str) -> Any:  # noqa: ANN401
+    """A text that is the same in every row."""
+    return _untyped.literal(text)
+
+
 def given(condition: Any, amount: Any) -> Any:  # noqa: ANN401
     """The amount where the condition holds, else 0."""
     return ibis.ifelse(condition, amount, 0)

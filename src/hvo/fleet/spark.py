@@ -54,10 +54,11 @@ class Spark(Engine):
     """Spark at `master`; files must be where its workers can read them."""
 
     name = "spark"
-    _failures = (PySparkException,)
+    _failures = (PySparkException, Py4JError)
 
     def __init__(self, master: str = LOCAL) -> None:
-        warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas", category=FutureWarning)
+        for said in ("PySpark does not yet fully support pandas", "The copy keyword is deprecated"):  # PySpark's own, with pandas 3
+            warnings.filterwarnings("ignore", message=said)
         logging.getLogger("py4j").setLevel(logging.ERROR)
         builder = SparkSession.builder.master(master).appName("hvo fleet")
         for name, value in (_SETTINGS | (_LOCALLY if master.startswith("local") else {})).items():

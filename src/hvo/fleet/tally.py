@@ -13,7 +13,7 @@ from ibis import _
 from hvo.fleet.amounts import AMOUNTS, with_amounts
 from hvo.fleet.columns import ADDED, FILE, HOSTS, KEY, LINE, MALFORMED, NAMES
 from hvo.fleet.engine import Engine
-from hvo.fleet.expressions import COUNT, first_known, grouped
+from hvo.fleet.expressions import COUNT, first_known, grouped, word
 from hvo.fleet.kinds import KEYS, kinds_table
 from hvo.fleet.rows import HOST, measured, numbered
 from hvo.fleet.several import conflicts, keyed, one_row_each, repeated
@@ -124,7 +124,7 @@ def _several(engine: Engine, keys: ibis.Table, rows: ibis.Table, meaning: ibis.T
 def _shown_by_one(engine: Engine, rows: ibis.Table, meaning: ibis.Table, hosts: ibis.Table) -> ibis.Table:
     """The pools, where all those of `hosts` have a kernel that optimises, whatever is known of it: one of their pools shows it."""
     theirs, supported = rows.semi_join(hosts, "host"), f"{SAID}supported"
-    said = first_known(theirs[supported].cast("string"), "true") if supported in theirs.columns else ibis.literal("true")
+    said = first_known(theirs[supported].cast("string"), "true") if supported in theirs.columns else word("true")
     told = engine.keep(theirs.mutate(**{supported: said}))
     known = engine.keep(_judged(engine, grouped(told, *_said(told), **{HOSTS: COUNT})))
     return meant(rows.anti_join(hosts, "host"), meaning).select(*_POOL).union(meant(told, known).select(*_POOL))
