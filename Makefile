@@ -53,6 +53,7 @@ docs: reference
 	$(BIN)/python -m hvo.audit.findings_page > docs/findings.md
 	$(BIN)/python -m hvo.check.properties_page > docs/properties.md
 	$(BIN)/python -m hvo.host.metrics_page > docs/metrics.md
+	$(BIN)/python -m hvo.fleet.inventory_page > docs/inventory.md
 	$(BIN)/python -m hvo.report.check_pages docs/arm64.md docs/h19.md
 	$(BIN)/python tools/pictures.py docs/pictures
 	$(BIN)/mkdocs build --strict --quiet

@@ -64,7 +64,7 @@ def main() -> None:
         enough = available() > (parse_size(memory) >> 40) * NEEDED_PER_TIB
         line = measure(shape) if enough else "not tried, the host has too little memory"
         print(f"arm64 4KiB {memory:>5} of {size}, {era:>4}: {line}", flush=True)
-    for other in (["walk.py"], ["walk.py", "--random"], ["buddy.py"], ["audit.py"], ["check.py"], ["export.py"]):
+    for other in (["walk.py"], ["walk.py", "--random"], ["buddy.py"], ["audit.py"], ["check.py"], ["export.py"], ["fleet.py"]):
         subprocess.run([sys.executable, str(HERE / other[0]), *other[1:]], check=True)
 
 

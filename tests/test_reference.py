@@ -181,6 +181,22 @@ def test_check_proposals():
     validate(hvo("check", "--arm64-proposals")[1], "check-arm64-proposals")
 
 
+def test_fleet(tmp_path):
+    """A fleet with every state and a rejected row, the inventory that it was made as, and one that was collected."""
+    pytest.importorskip("ibis", reason="ibis is absent: hvo fleet needs it")
+    _, made = hvo("fleet", "generate", "--hosts", "500", "-o", tmp_path / "fleet.parquet")
+    validate(made, "fleet-generate")
+    status, found = hvo("fleet", tmp_path / "fleet.parquet", "--top", "3")
+    assert (status, len(found["top"]), bool(found["defects"])) == (0, 3, True)
+    validate(found, "fleet")
+    (tmp_path / "x.csv").write_text("host,arch,kernel,page_size,memory\na,x86_64,6.1,4095,64GiB\nb,x86_64,6.1,4096,64GiB\n")
+    status, found = hvo("fleet", tmp_path / "x.csv")
+    assert (status, found["rejected"]) == (1, 1)
+    validate(found, "fleet")
+    (tmp_path / "x.prom").write_text("up 1\n")
+    validate(hvo("fleet", "collect", tmp_path / "x.prom", "-o", tmp_path / "y.csv")[1], "fleet-collect")
+
+
 @pytest.mark.slow
 def test_check_mutants():
     """Mutants of one protocol, noticed and not."""

@@ -26,12 +26,14 @@ PICTURES = {
     "run": ("hvo run --memory 4GiB --pages 512", 110, 60),
     "status": (_HOST, 120, 30),
     "audit": ("hvo audit machine.core", 110, 40),
+    "fleet": ("hvo fleet fleet.parquet --top 4", 140, 60),
     "check": ("hvo check 5.18+split-lock-read --hazard H01", 160, 40),
     "trace": ("hvo check --replay $TOKEN", 130, 60),
 }
 """Pictures: the command, and the columns and lines of its terminal."""
 _BEFORE = {
     "audit": "hvo run --memory 1GiB --pages 300 --save machine.core > made.txt",
+    "fleet": "hvo fleet generate --hosts 20000 --seed 7 -o fleet.parquet > made.txt",
     "trace": "TOKEN=$(hvo check 5.14+split-lock-read --hazard H04 --json | python -c "
     "'import json, sys; print(json.load(sys.stdin)[\"results\"][0][\"trace\"][\"token\"])')",
 }
