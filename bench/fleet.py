@@ -1,7 +1,7 @@
 """How long `hvo fleet` takes for fleets of several sizes, and what memory it needs: `python bench/fleet.py [HOSTS...]`.
 
-Each fleet is asked about by a process of its own, whose anonymous memory is sampled from outside; the time is that of the whole command, from
-start to end, with what of it is the answer's. The second table is for inventories in which every host has one row, which most have.
+Each fleet is asked about by a process of its own, whose anonymous memory is sampled from outside; the time is that of the whole command,
+and of the answer in it. Each size is there twice: with some hosts that have several rows, and with one row a host.
 """
 
 import json
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -58,10 +59,10 @@ def main() -> None:
                 seconds, answered, found, peak = ask(file)
                 lines.setdefault(shape, []).append((hosts, seconds))
                 count = rows if file is path else found
-                print(f"{found:>10,} hosts, {count:>10,} rows ({shape}): {seconds:6.2f} s, of it the answer {answered:6.2f} s; "
-                      f"{format_size(file.stat().st_size >> 20 << 20)} of Parquet, peak {format_size(peak >> 20 << 20)} anonymous", flush=True)  # fmt: skip
+                memory = f"{format_size(file.stat().st_size >> 10 << 10)} of Parquet, peak {format_size(peak >> 20 << 20)} anonymous"
+                print(f"{found:>10,} hosts, {count:>10,} rows ({shape}): {seconds:.2f} s, answer {answered:.2f} s; {memory}", flush=True)
     for shape, line in lines.items():
-        for (few, before), (many, after) in zip(line, line[1:], strict=False):
+        for (few, before), (many, after) in pairwise(line):
             print(f"{shape}: {many / few:.0f} times the hosts, {after / before:.1f} times the seconds")
 
 

@@ -184,7 +184,7 @@ def test_check_proposals():
 def test_fleet(tmp_path):
     """A fleet with every state and a rejected row, the inventory that it was made as, and one that was collected."""
     pytest.importorskip("ibis", reason="ibis is absent: hvo fleet needs it")
-    _, made = hvo("fleet", "generate", "--hosts", "500", "-o", tmp_path / "fleet.parquet")
+    _, made = hvo("fleet", "generate", "--hosts", "2000", "--seed", "7", "-o", tmp_path / "fleet.parquet")
     validate(made, "fleet-generate")
     status, found = hvo("fleet", tmp_path / "fleet.parquet", "--top", "3")
     assert (status, len(found["top"]), bool(found["defects"])) == (0, 3, True)

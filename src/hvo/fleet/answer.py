@@ -22,7 +22,7 @@ _HOST = ("memory", "memmap", "paid", *_POOL)
 _WHAT = {
     "switch_on": ("switch the optimisation on, then rebuild the pools or boot again", "hvo enable --persist; hvo convert"),
     "convert": ("rebuild pools that were filled before the optimisation was on, once their pages are free", "hvo convert"),
-    "find_out": ("find out: the switch, or how many pages are optimised, is not known", "hvo status --json; hvo audit live"),
+    "find_out": ("the switch, or how many pages are optimised, is not known", "hvo status --json; hvo audit live"),
     "upgrade": ("install a kernel that has the optimisation, gives one page more back, or is without a known defect", None),
     "change_size": ("use the largest HugeTLB pages instead: beyond what the pages of now could give back", None),
 }
