@@ -39,8 +39,8 @@ COLUMNS = (
 """Every column, in the order in which inventories are written."""
 NAMES = tuple(column.name for column in COLUMNS)
 """The names alone."""
-LINE, FILE, MALFORMED, HOSTS, KEY = "hvo_line", "hvo_file", "hvo_malformed", "hvo_hosts", "hvo_key"
-"""What is added to a row: its line, from 1, and its file, why it is no row at all, of how many hosts it is, and a number for its host."""
+LINE, FILE, MALFORMED, HOSTS = "hvo_line", "hvo_file", "hvo_malformed", "hvo_hosts"
+"""What is added to a row: its line, from 1, and its file, why it is no row at all, and of how many hosts it is."""
 ADDED = "hvo_"
 """How the names of such columns begin."""
 KINDS = {

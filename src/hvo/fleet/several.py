@@ -5,19 +5,13 @@ from ibis import _
 
 from hvo.fleet import rules
 from hvo.fleet.amounts import AMOUNTS, HOST_ONLY
-from hvo.fleet.columns import KEY
 from hvo.fleet.expressions import COUNT, grouped, total
 from hvo.fleet.rows import HOST
 
 
 def repeated(raw: ibis.Table) -> ibis.Table:
-    """`KEY` of the hosts that stand in more than one row of an inventory, and of some others, whose key happens to be the same."""
-    return grouped(keyed(raw), KEY, rows=COUNT).filter((_.rows > 1) & _[KEY].notnull()).select(KEY)
-
-
-def keyed(raw: ibis.Table) -> ibis.Table:
-    """The rows with `KEY`, a number that is the same for the same host: engines look for numbers faster than for names."""
-    return raw.mutate(**{KEY: raw.host.hash().cast("int64")})
+    """The hosts that stand in more than one row of an inventory."""
+    return grouped(raw, "host", rows=COUNT).filter((_.rows > 1) & (_.host.cast("string") != "")).select("host")
 
 
 def one_row_each(pools: ibis.Table) -> ibis.Table:

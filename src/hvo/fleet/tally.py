@@ -11,12 +11,12 @@ import ibis
 from ibis import _
 
 from hvo.fleet.amounts import AMOUNTS, with_amounts
-from hvo.fleet.columns import ADDED, FILE, HOSTS, KEY, LINE, MALFORMED, NAMES
+from hvo.fleet.columns import ADDED, FILE, HOSTS, LINE, MALFORMED, NAMES
 from hvo.fleet.engine import Engine
 from hvo.fleet.expressions import COUNT, first_known, grouped, word
 from hvo.fleet.kinds import KEYS, kinds_table
 from hvo.fleet.rows import HOST, measured, numbered
-from hvo.fleet.several import conflicts, keyed, one_row_each, repeated
+from hvo.fleet.several import conflicts, one_row_each, repeated
 
 SAID = f"{ADDED}said_"
 """How the names of columns begin that are as they are stored."""
@@ -39,10 +39,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Several:
-    """Hosts with several rows, and perhaps a few with one."""
+    """Hosts with several rows."""
 
-    keys: ibis.Table
-    """Their keys."""
+    names: ibis.Table
+    """All of them."""
     conflicts: ibis.Table
     """Those whose rows contradict each other: `host`, `problem`."""
     pools: ibis.Table
@@ -58,13 +58,13 @@ def tally(engine: Engine, raw: ibis.Table, phase: Callable[[str], None]) -> Tall
     found = engine.keep(grouped(stored, *_said(stored), **{HOSTS: COUNT}))
     meaning = engine.keep(_judged(engine, found))
     phase("looking for hosts with several rows")
-    keys = engine.keep(repeated(raw))
-    if not engine.number(keys.count()):
+    names = engine.keep(repeated(raw))
+    if not engine.number(names.count()):
         return Tally(stored, meaning, meaning, None)
     phase("bringing their rows together")
-    rows = engine.keep(keyed(stored).semi_join(keys, KEY))
+    rows = engine.keep(stored.semi_join(names, "host"))
     alike = engine.keep(_less(meaning, grouped(rows, *_said(rows), more=COUNT)))
-    return Tally(stored, meaning, alike, _several(engine, keys, rows, meaning))
+    return Tally(stored, meaning, alike, _several(engine, names, rows, meaning))
 
 
 def _stored(raw: ibis.Table) -> ibis.Table:
@@ -97,7 +97,7 @@ def meant(rows: ibis.Table, meaning: ibis.Table) -> ibis.Table:
 
 def single_rows(tally: Tally) -> ibis.Table:
     """The stored rows of hosts that have one."""
-    return tally.stored if tally.several is None else keyed(tally.stored).anti_join(tally.several.keys, KEY)
+    return tally.stored if tally.several is None else tally.stored.anti_join(tally.several.names, "host")
 
 
 def _less(meaning: ibis.Table, others: ibis.Table) -> ibis.Table:
@@ -108,7 +108,7 @@ def _less(meaning: ibis.Table, others: ibis.Table) -> ibis.Table:
     return left.drop("more", *(name for name in found.columns if name.endswith("_right")))
 
 
-def _several(engine: Engine, keys: ibis.Table, rows: ibis.Table, meaning: ibis.Table) -> Several:
+def _several(engine: Engine, names: ibis.Table, rows: ibis.Table, meaning: ibis.Table) -> Several:
     """Bring the rows of each host together."""
     pools = engine.keep(meant(rows, meaning).select(*_POOL))
     unexpected = engine.keep(pools.filter(_.unexpected).select("host").distinct())
@@ -118,7 +118,7 @@ def _several(engine: Engine, keys: ibis.Table, rows: ibis.Table, meaning: ibis.T
     hosts = engine.keep(one_row_each(sound))
     against = engine.keep(conflicts(hosts, sound))
     agreed = hosts if not engine.number(against.count()) else engine.keep(hosts.anti_join(against, "host"))
-    return Several(keys, against, pools, agreed)
+    return Several(names, against, pools, agreed)
 
 
 def _shown_by_one(engine: Engine, rows: ibis.Table, meaning: ibis.Table, hosts: ibis.Table) -> ibis.Table:
