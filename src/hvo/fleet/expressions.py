@@ -29,6 +29,11 @@ def one() -> Any:  # noqa: ANN401
     return _untyped.literal(1, "int64")
 
 
+def no() -> Any:  # noqa: ANN401
+    """False in every row."""
+    return _untyped.literal(False)
+
+
 def word(text: str) -> Any:  # noqa: ANN401
     """A text that is the same in every row."""
     return _untyped.literal(text)

@@ -1,5 +1,7 @@
 """Hosts with several rows, brought together: what is said of a host counts once, and what its rows say must agree."""
 
+from typing import Any
+
 import ibis
 from ibis import _
 
@@ -9,9 +11,15 @@ from hvo.fleet.expressions import COUNT, grouped, total
 from hvo.fleet.rows import HOST
 
 
+def nameless(raw: ibis.Table) -> Any:  # noqa: ANN401
+    """Whether a row does not say its host."""
+    return raw.host.isnull() | (raw.host.cast("string") == "")
+
+
 def repeated(raw: ibis.Table) -> ibis.Table:
-    """The hosts that stand in more than one row of an inventory."""
-    return grouped(raw, "host", rows=COUNT).filter((_.rows > 1) & (_.host.cast("string") != "")).select("host")
+    """`host` of those that stand in more than one row of an inventory, and of rows that do not say one."""
+    hosts = grouped(raw, "host", rows=COUNT)
+    return hosts.filter((_.rows > 1) | nameless(hosts)).select("host")
 
 
 def one_row_each(pools: ibis.Table) -> ibis.Table:

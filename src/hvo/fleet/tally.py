@@ -13,10 +13,10 @@ from ibis import _
 from hvo.fleet.amounts import AMOUNTS, with_amounts
 from hvo.fleet.columns import ADDED, FILE, HOSTS, LINE, MALFORMED, NAMES
 from hvo.fleet.engine import Engine
-from hvo.fleet.expressions import COUNT, first_known, grouped, word
+from hvo.fleet.expressions import COUNT, first_known, grouped, no, word
 from hvo.fleet.kinds import KEYS, kinds_table
 from hvo.fleet.rows import HOST, measured, numbered
-from hvo.fleet.several import conflicts, one_row_each, repeated
+from hvo.fleet.several import conflicts, nameless, one_row_each, repeated
 
 SAID = f"{ADDED}said_"
 """How the names of columns begin that are as they are stored."""
@@ -53,25 +53,30 @@ class Several:
 
 def tally(engine: Engine, raw: ibis.Table, phase: Callable[[str], None]) -> Tally:
     """Ask the engine about `raw`, an inventory as it is stored; `phase` is told what is being done."""
-    stored = _stored(raw)
-    phase("looking for rows that are alike")
-    found = engine.keep(grouped(stored, *_said(stored), **{HOSTS: COUNT}))
-    meaning = engine.keep(_judged(engine, found))
     phase("looking for hosts with several rows")
-    names = engine.keep(repeated(raw))
-    if not engine.number(names.count()):
+    found = engine.keep(repeated(raw))
+    named = ~nameless(found)
+    names, others = (engine.number(found.filter(test).count()) for test in (named, ~named))
+    stored = _stored(raw, some_nameless=bool(others))
+    phase("looking for rows that are alike")
+    meaning = engine.keep(_judged(engine, engine.keep(grouped(stored, *_said(stored), **{HOSTS: COUNT}))))
+    if not names:
         return Tally(stored, meaning, meaning, None)
-    phase("bringing their rows together")
-    rows = engine.keep(stored.semi_join(names, "host"))
+    phase("bringing rows of hosts together")
+    several = found.filter(named)
+    rows = engine.keep(stored.semi_join(several, "host"))
     alike = engine.keep(_less(meaning, grouped(rows, *_said(rows), more=COUNT)))
-    return Tally(stored, meaning, alike, _several(engine, names, rows, meaning))
+    return Tally(stored, meaning, alike, _several(engine, several, rows, meaning))
 
 
-def _stored(raw: ibis.Table) -> ibis.Table:
-    """The columns that are of use, under names that tell them from what they mean."""
+def _stored(raw: ibis.Table, *, some_nameless: bool) -> ibis.Table:
+    """The columns that are of use, under names that tell them from what they mean.
+
+    Where all rows have names, these, the longest column, need not be read to find rows that are alike.
+    """
     said = {f"{SAID}{name}": raw[name] for name in raw.columns if name in NAMES and name != "host"}
     added = {name: raw[name] for name in (LINE, FILE, MALFORMED) if name in raw.columns}
-    return raw.select("host", **added, **said, **{_NAMELESS: raw.host.isnull() | (raw.host.cast("string") == "")})
+    return raw.select("host", **added, **said, **{_NAMELESS: nameless(raw) if some_nameless else no()})
 
 
 def _said(stored: ibis.Table) -> list[str]:

@@ -7,6 +7,7 @@ running kernel can optimise is read off the kernel itself (`hvo.host.kernel`).
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +79,7 @@ NEWEST = (9999, 0)
 """Newer than every kernel."""
 
 
+@cache
 def defect_ranges() -> tuple[DefectRange, ...]:
     """Every known defect, with the kernels that have it."""
     rows = ((row, Defect(row["id"], row["summary"], row["source"], row["measured"])) for row in _data("defects"))
@@ -92,12 +94,14 @@ def known_defects(version: Version | None) -> tuple[Defect, ...]:
     return tuple(row.defect for row in rows if row.last is None or version.patch <= row.last)
 
 
+@cache
 def support_gaps() -> tuple[Gap, ...]:
     """Every kernel that lacks the mechanism; the first that applies says why."""
     rows = ((row["arch"], row.get("from", "0.0"), row.get("until", "9999.0"), row["reason"]) for row in _data("support"))
     return tuple(Gap(arch, _pair(first), _pair(last), reason) for arch, first, last, reason in rows)
 
 
+@cache
 def distributions() -> tuple[Distribution, ...]:
     """What is known of distributions; where nothing is, mainline's default holds: compiled in, and off."""
     return tuple(Distribution(row["name"], row["match"], row["arch"], row["built"], row["default_on"]) for row in _data("distributions"))
