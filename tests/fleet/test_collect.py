@@ -95,6 +95,9 @@ def test_metrics_of_many_hosts_in_one_file(tmp_path):
     ("x.prom", "up 1\n", "there is none that begins with hvo_"),
     ("x.prom", "hvo_scrape_success 0\n", "hvo_scrape_success is 0"),
     ("x.prom", "hvo_scrape_success 1\n", "there is no hvo_kernel_info"),
+    ("x.prom", 'hvo_kernel_info{release="6.1"} 1\nhvo_optimization_supported 1\n', "no label 'arch'"),
+    ("x.json", '{"kernel": {"release": "6.1", "arch": "arm64", "page_size": "big", "supports": false}, "pools": [], "memory": 1}',
+     "a value is none of its kind"),
     ("x.yaml", "a: 1", "expected a file of .json, .prom, .txt"),
     ("none.json", None, "it cannot be read"),
 ])  # fmt: skip
@@ -119,6 +122,17 @@ def test_an_inventory_is_there_whole_or_not_at_all(tmp_path):
     assert hvo("collect", good, "-o", tmp_path / "fleet.csv").exit_code == 0
     assert (tmp_path / "fleet.csv").read_text().startswith(",".join(f'"{name}"' for name in NAMES))
     assert not list(tmp_path.glob(".fleet*"))
+
+
+def test_what_is_no_file_keeps_its_place(tmp_path):
+    """A device is written to, never replaced: that would be the end of /dev/null."""
+    good, _ = say(HOSTS["off"], tmp_path, "good")
+    null = tmp_path / "null"
+    null.symlink_to("/dev/null")
+    for words in (("collect", good, "-o", null), ("generate", "--hosts", 5, "-o", null)):
+        assert hvo(*words).exit_code == 0
+    assert null.is_symlink()
+    assert Path("/dev/null").is_char_device()
 
 
 def test_this_host(tmp_path):

@@ -1,7 +1,6 @@
 """What commands give back: one JSON object that says which command made it, and pages that are there whole or not at all."""
 
 import json
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import click
 
 from hvo.errors import HvoError
+from hvo.memory.whole_file import whole_file
 
 ARGUMENTS = "hvo.cli.arguments"
 """Where the group of commands keeps the arguments in click's `meta`, for `command_line`."""
@@ -35,21 +35,12 @@ def print_json(found: Mapping[str, object]) -> None:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write `text` to `path` as a whole: beside it first, then renamed, so that nobody reads half of it.
-
-    What is no file (a pipe, `/dev/stdout`) is written to as it is: a rename would take its place. Raises HvoError when it cannot be.
-    """
-    target = path.resolve()
-    part = target if target.exists() and not target.is_file() else target.with_name(f".{target.name}.{os.getpid()}")
+    """Write `text` to `path` as a whole, so that nobody reads half of it; raises HvoError when it cannot be."""
     try:
-        part.write_text(text, encoding="utf-8")
-        if part is not target:
-            part.replace(target)
+        with whole_file(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise HvoError(f"cannot write {path}: {error.strerror}; name another file") from error
-    finally:
-        if part is not target:
-            part.unlink(missing_ok=True)
 
 
 def write_results_page(path: Path, found: Mapping[str, object]) -> None:

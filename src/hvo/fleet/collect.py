@@ -1,7 +1,6 @@
 """Rows of an inventory from what hosts said themselves: `hvo status --json`, or the metrics of `hvo export`."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pyarrow import csv
 
 from hvo.errors import HvoError
 from hvo.fleet.columns import COLUMNS
+from hvo.memory.whole_file import whole_file
 
 Row = dict[str, Any]
 """Values by the names of columns; what is not known is missing."""
@@ -33,6 +33,7 @@ def collect_files(paths: Iterable[Path]) -> tuple[list[Row], list[Refused]]:
     for path in (file for given in paths for file in _files(given)):
         try:
             found = rows_of(path)
+            inventory(found, None)
             twice = next((row["host"] for row in found if row["host"] in seen), None)
             if twice is not None:
                 raise HvoError(f"host {twice} is in {seen[twice]} already: keep the newer file")
@@ -105,7 +106,10 @@ def _of_metrics(text: str, name: str) -> Iterator[Row]:
     ours = {host: metrics for host, metrics in hosts.items() if any(each.startswith("hvo_") for each in metrics)}
     if not ours:
         raise HvoError("expected metrics of `hvo export`: there is none that begins with hvo_")
-    yield from (row for host, metrics in ours.items() for row in _of_host(host, metrics))
+    try:
+        yield from (row for host, metrics in ours.items() for row in _of_host(host, metrics))
+    except KeyError as error:
+        raise HvoError(f"expected metrics as `hvo export` prints them (no label {error})") from error
 
 
 def _of_host(name: str, metrics: Metrics) -> list[Row]:
@@ -142,22 +146,22 @@ def _of_size(metrics: Metrics, name: str, size: str) -> int:
 
 
 def inventory(rows: Sequence[Row], group: str | None) -> pa.Table:
-    """The rows as a table with all columns of an inventory, in their order; `group` is theirs where they do not say one."""
+    """The rows as a table with all columns of an inventory, in their order; `group` is theirs where they do not say one.
+
+    Raises `HvoError` where a value is none of its column's kind.
+    """
     types = {"text": pa.string(), "size": pa.int64(), "count": pa.int64(), "switch": pa.bool_()}
     said = [row if group is None or row.get("group") else {**row, "group": group} for row in rows]
-    return pa.Table.from_pylist(said, schema=pa.schema([(column.name, types[column.kind]) for column in COLUMNS]))
+    try:
+        return pa.Table.from_pylist(said, schema=pa.schema([(column.name, types[column.kind]) for column in COLUMNS]))
+    except (pa.ArrowException, OverflowError) as error:
+        raise HvoError(f"a value is none of its kind ({error})") from error
 
 
 def write_inventory(table: pa.Table, path: Path) -> None:
-    """Write an inventory as CSV, or as Parquet where the name ends so: beside it first, then renamed.
-
-    Raises `HvoError` where that cannot be.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write an inventory as CSV, or as Parquet where the name ends so, as a whole; raises `HvoError` where that cannot be."""
     try:
-        (pq.write_table if path.suffix == ".parquet" else csv.write_csv)(table, part)
-        part.replace(path)
+        with whole_file(path) as part:
+            (pq.write_table if path.suffix == ".parquet" else csv.write_csv)(table, part)
     except OSError as error:
         raise HvoError(f"cannot write {path}: {error.strerror or error}; name another file") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hvo.errors import HvoError
 from hvo.fleet.columns import NAMES
 from hvo.fleet.kinds import judge
+from hvo.memory.whole_file import whole_file
 
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -74,7 +75,7 @@ def write_fleet(hosts: int, seed: int, path: Path) -> int:
     chunks = (_chunk(range(first, min(first + _CHUNK, hosts)), groups, can, random) for first in range(0, hosts, _CHUNK))
     try:
         first = next(chunks)
-        with pq.ParquetWriter(path, first.schema, compression="snappy") as writer:
+        with whole_file(path) as part, pq.ParquetWriter(part, first.schema, compression="snappy") as writer:
             for chunk in chain((first,), chunks):
                 writer.write_table(chunk)
                 rows += chunk.num_rows

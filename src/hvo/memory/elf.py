@@ -13,6 +13,7 @@ import numpy as np
 
 from hvo.errors import HvoError
 from hvo.memory.segments import Segments
+from hvo.memory.whole_file import whole_file
 
 MACHINES = {"x86_64": 62, "arm64": 183, "riscv64": 243}
 """`e_machine` of each architecture."""
@@ -110,15 +111,11 @@ def write_elf_core(path: Path, arch: str, vmcoreinfo: str, runs: Iterable[Run]) 
     """
     if arch not in MACHINES:
         raise HvoError(f"cannot write a core of {arch}, expected {', '.join(MACHINES)}")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             _write(file, MACHINES[arch], _note(vmcoreinfo), runs)
-        part.replace(path)
     except OSError as error:
         raise HvoError(f"{path}: cannot write the core: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _note(vmcoreinfo: str) -> bytes:
