@@ -19,6 +19,7 @@ test: lint tools
 
 lint: $(DEV)
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
 bench: $(DEV) tools

@@ -1,7 +1,9 @@
-"""An audit of the core of a full 1 TiB machine, and a plain drgn script for comparison: `python bench/audit.py [MEMORY [ERA]]`.
+"""An audit of the core of a full 1 TiB machine, and a plain drgn script for comparison: `python
+bench/audit.py [MEMORY [ERA]]`.
 
-The machine is saved to a temporary file (2.5 GiB for 1 TiB) by a process of its own. The script walks one vmemmap page after the other,
-with one read for each level of the page table; it gets one section's pages, and the time of an entry is compared.
+The machine is saved to a temporary file (2.5 GiB for 1 TiB) by a process of its own. The script
+walks one vmemmap page after the other, with one read for each level of the page table; it gets one
+section's pages, and the time of an entry is compared.
 """
 
 import subprocess
@@ -62,7 +64,9 @@ def watched() -> Iterator[list[int]]:
 
 
 def script(core: Path, memory: CoreMemory) -> float:
-    """Seconds for an entry, when each page is walked from the top with a read of drgn's for each level (x86-64 with 4 levels)."""
+    """Seconds for an entry, when each page is walked from the top with a read of drgn's for each
+    level (x86-64 with 4 levels).
+    """
     program = drgn.Program()
     program.set_core_dump(core)
     image = KernelImage.of(memory)
@@ -95,14 +99,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         core = Path(directory) / "machine.elf"
         subprocess.run([sys.executable, "-c", SAVE, size, era, str(core)], check=True)
-        print(f"machine: {cpu_name()}; core of x86-64 {size}, era {era}: {format_size(core.stat().st_size)}")
+        print(
+            f"machine: {cpu_name()}; core of x86-64 {size}, era {era}:"
+            f" {format_size(core.stat().st_size)}"
+        )
         memory = open_core(core)
         for number in range(3):
             report(memory, number)
         entry, entries = script(core, memory), len(walked(memory).frame)
         for name, work in (("the entries alone", walked), ("the whole audit", audit)):
             each = best(lambda work=work: work(memory)) / entries
-            print(f"an entry: script {entry * 1e6:.2f} us, {name} {each * 1e6:.3f} us: {entry / each:.0f} times faster")
+            print(
+                f"an entry: script {entry * 1e6:.2f} us, {name} {each * 1e6:.3f} us:"
+                f" {entry / each:.0f} times faster"
+            )
 
 
 def report(memory: CoreMemory, number: int) -> None:
@@ -114,7 +124,11 @@ def report(memory: CoreMemory, number: int) -> None:
     counts = found.pools[0].counts
     assert (counts.optimized, found.findings) == (counts.pages, ())
     peak = format_size(max(seen) >> 20 << 20)
-    print(f"audit {number + 1}: {took:.2f} s ({cpu:.2f} s of CPU), {counts.optimized} optimised pages, peak {peak} anonymous", flush=True)
+    print(
+        f"audit {number + 1}: {took:.2f} s ({cpu:.2f} s of CPU), {counts.optimized} optimised"
+        f" pages, peak {peak} anonymous",
+        flush=True,
+    )
 
 
 def walked(memory: CoreMemory) -> VmemmapPages:

@@ -1,7 +1,9 @@
-"""The checker: the whole matrix, states a second of each job, and one model explored here and by Spin: `python bench/check.py`.
+"""The checker: the whole matrix, states a second of each job, and one model explored here and by
+Spin: `python bench/check.py`.
 
-The model is `spin/optimize_518.pml`: 5.18's optimise against a reader and a walker, safe, and unsafe when it frees before it flushes. Each
-side is a process of its own, from its start to its verdict; Spin's is `spin -a`, `cc -O2` and `./pan`. `--one TIMES VARIANT` is our side.
+The model is `spin/optimize_518.pml`: 5.18's optimise against a reader and a walker, safe, and
+unsafe when it frees before it flushes. Each side is a process of its own, from its start to its
+verdict; Spin's is `spin -a`, `cc -O2` and `./pan`. `--one TIMES VARIANT` is our side.
 """
 
 import json
@@ -37,7 +39,11 @@ def result_here(times: int, variant: str) -> dict[str, object]:
 
     def optimize(v, g):
         steps = c.optimize(0)(v, g)
-        return steps if variant == "safe" else MUTANTS[variant].mutation.change(single(steps), Trigger())
+        return (
+            steps
+            if variant == "safe"
+            else MUTANTS[variant].mutation.change(single(steps), Trigger())
+        )
 
     def read(v, g):
         for _ in range(times):
@@ -48,12 +54,21 @@ def result_here(times: int, variant: str) -> dict[str, object]:
         for _ in range(times):
             yield from c.refer("5.14")(v, g)
 
-    actors = (Actor("O", "optimise", optimize), Actor("G", "reader", read), Actor("W", "walker", walk))
+    actors = (
+        Actor("O", "optimise", optimize),
+        Actor("G", "reader", read),
+        Actor("W", "walker", walk),
+    )
     scenario = Scenario("optimise against a reader and a walker", actors, ONE)
     forest, start = build(scenario, parse_variant("5.18+split-lock-read"), X86)
     found = explore(forest, start, scenario, Options())
     assert found.finished
-    return {"safe": not found.violations, "states": found.states, "transitions": found.transitions, "seconds": found.seconds}
+    return {
+        "safe": not found.violations,
+        "states": found.states,
+        "transitions": found.transitions,
+        "seconds": found.seconds,
+    }
 
 
 def here(times: int, variant: str) -> dict[str, object]:
@@ -74,14 +89,25 @@ def spin(times: int, variant: str) -> dict[str, object]:
         compiled = time.perf_counter()
         said = run(["./pan", "-m1000000"]).stdout
         ended = time.perf_counter()
-    errors, states = (next(int(word) for word in line.replace("errors:", "").split()[::-1] if word.isdigit()) for line in _lines(said))
-    return {"safe": errors == 0, "states": states, "seconds": ended - compiled, "all": ended - begun}
+    errors, states = (
+        next(int(word) for word in line.replace("errors:", "").split()[::-1] if word.isdigit())
+        for line in _lines(said)
+    )
+    return {
+        "safe": errors == 0,
+        "states": states,
+        "seconds": ended - compiled,
+        "all": ended - begun,
+    }
 
 
 def _lines(said: str) -> list[str]:
     lines = said.splitlines()
     assert "max search depth too small" not in said, said
-    return [next(line for line in lines if "errors:" in line), next(line.split(",")[0] for line in lines if "states, stored" in line)]
+    return [
+        next(line for line in lines if "errors:" in line),
+        next(line.split(",")[0] for line in lines if "states, stored" in line),
+    ]
 
 
 def compare(times: int, variant: str) -> None:
@@ -92,8 +118,13 @@ def compare(times: int, variant: str) -> None:
     verdict = "safe" if ours["safe"] else "unsafe"
     print(f"{variant:>10}, {times:2} rounds: {verdict} by both, {whole:.2f} times the time of Spin")
     for name, side in (("hvo", ours), ("spin", theirs)):
-        print(f"    {name:4} {side['all']:.2f} s to the verdict, {side['seconds']:.3f} s of them the search ({side['states']} states)")
-    print(f"    without starting Python, and without spin -a and cc: {search:.1f} times", flush=True)
+        print(
+            f"    {name:4} {side['all']:.2f} s to the verdict, {side['seconds']:.3f} s of them the"
+            f" search ({side['states']} states)"
+        )
+    print(
+        f"    without starting Python, and without spin -a and cc: {search:.1f} times", flush=True
+    )
 
 
 def matrix() -> None:
@@ -106,12 +137,18 @@ def matrix() -> None:
     cases = asked([], None, [], None)
     with ProcessPoolExecutor(2) as pool:
         took, results = timed(partial(check_all, cases, None, pool))
-    states, seconds = sum(result.states for result in results), sum(result.seconds for result in results)
+    states, seconds = (
+        sum(result.states for result in results),
+        sum(result.seconds for result in results),
+    )
     rate = f"{states} states, {states / seconds:.0f} a second and process"
     print(f"the whole matrix: {len(results)} jobs in {took:.1f} s on two processes, {rate}")
     for result in sorted(results, key=lambda result: -result.seconds):
         case, rate = result.case, result.states / result.seconds
-        print(f"  {rate:7.0f} states/s {result.states:7} states  {case.hazard} {case.protocol}, {case.scenario.name}")
+        print(
+            f"  {rate:7.0f} states/s {result.states:7} states  {case.hazard} {case.protocol},"
+            f" {case.scenario.name}"
+        )
 
 
 def timed(work: Callable[[], list]) -> tuple[float, list]:

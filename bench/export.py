@@ -1,6 +1,8 @@
-"""How many scrapes a second `hvo export` answers, and what memory they leave behind: `python bench/export.py [SCRAPES [ROOT]]`.
+"""How many scrapes a second `hvo export` answers, and what memory they leave behind: `python
+bench/export.py [SCRAPES [ROOT]]`.
 
-Each scrape is a connection of its own, from two threads of this process, on the same machine; the exporter is a process of its own.
+Each scrape is a connection of its own, from two threads of this process, on the same machine; the
+exporter is a process of its own.
 """
 
 import json
@@ -51,7 +53,10 @@ def scrapes(port: int, number: int) -> float:
     """Do so many scrapes -> how many a second."""
     begun = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as pool:
-        for each in [pool.submit(lambda: [scrape(port) for _ in range(number // CLIENTS)]) for _ in range(CLIENTS)]:
+        for each in [
+            pool.submit(lambda: [scrape(port) for _ in range(number // CLIENTS)])
+            for _ in range(CLIENTS)
+        ]:
             each.result()
     return number / (time.perf_counter() - begun)
 
@@ -71,7 +76,10 @@ def main() -> None:
         rate = scrapes(port, number)
         grown, size = resident(pid) - before, scrape(port)
     print(f"machine: {cpu_name()}")
-    print(f"{number} scrapes of {size} bytes: {rate:.0f} a second; anonymous memory {before >> 10} KiB, {grown >> 10:+d} KiB afterwards")
+    print(
+        f"{number} scrapes of {size} bytes: {rate:.0f} a second; anonymous memory {before >> 10}"
+        f" KiB, {grown >> 10:+d} KiB afterwards"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The figures of the project, with the machine's name: `make bench`.
 
-Each shape runs in a process of its own, whose anonymous memory is sampled from outside while it runs.
+Each shape runs in a process of its own, whose anonymous memory is sampled from outside while it
+runs.
 """
 
 import json
@@ -16,8 +17,11 @@ HERE = Path(__file__).parent
 SHAPES = [
     *(("1TiB", "2MiB", era) for era in ("5.14", "5.18", "6.2", "7.1")),
     *(("1TiB", "1GiB", era) for era in ("5.14", "5.18", "6.2", "7.1")),
-    ("4TiB", "2MiB", "7.1"), ("4TiB", "1GiB", "7.1"), ("16TiB", "2MiB", "7.1"), ("16TiB", "1GiB", "7.1"),
-]  # fmt: skip
+    ("4TiB", "2MiB", "7.1"),
+    ("4TiB", "1GiB", "7.1"),
+    ("16TiB", "2MiB", "7.1"),
+    ("16TiB", "1GiB", "7.1"),
+]
 """Memory, HugeTLB page size and era, all on arm64 with 4 KiB pages."""
 NEEDED_PER_TIB = 512 << 20
 """Memory of the host that a shape is given a chance with, in bytes for each TiB of the machine."""
@@ -40,7 +44,9 @@ def anonymous(pid: int) -> int:
 
 def measure(shape: tuple[str, str, str]) -> str:
     """Run one shape -> its line."""
-    process = subprocess.Popen([sys.executable, str(HERE / "machine.py"), *shape], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "machine.py"), *shape], stdout=subprocess.PIPE, text=True
+    )
     peak = 0
     while process.poll() is None:
         peak = max(peak, anonymous(process.pid))
@@ -51,8 +57,9 @@ def measure(shape: tuple[str, str, str]) -> str:
     figures = json.loads(process.stdout.read())
     assert figures["left"] == 0
     return (
-        f"optimise {figures['optimize']:6.2f} s, restore {figures['restore']:6.2f} s, peak {format_size(peak >> 20 << 20):>8} anonymous "
-        f"(build {figures['build']:.2f} s, fill {figures['fill']:.2f} s, {figures['optimized']} pages)"
+        f"optimise {figures['optimize']:6.2f} s, restore {figures['restore']:6.2f} s, peak"
+        f" {format_size(peak >> 20 << 20):>8} anonymous (build {figures['build']:.2f} s, fill"
+        f" {figures['fill']:.2f} s, {figures['optimized']} pages)"
     )
 
 
@@ -64,7 +71,15 @@ def main() -> None:
         enough = available() > (parse_size(memory) >> 40) * NEEDED_PER_TIB
         line = measure(shape) if enough else "not tried, the host has too little memory"
         print(f"arm64 4KiB {memory:>5} of {size}, {era:>4}: {line}", flush=True)
-    for other in (["walk.py"], ["walk.py", "--random"], ["buddy.py"], ["audit.py"], ["check.py"], ["export.py"], ["fleet.py"]):
+    for other in (
+        ["walk.py"],
+        ["walk.py", "--random"],
+        ["buddy.py"],
+        ["audit.py"],
+        ["check.py"],
+        ["export.py"],
+        ["fleet.py"],
+    ):
         subprocess.run([sys.executable, str(HERE / other[0]), *other[1:]], check=True)
 
 

@@ -1,6 +1,8 @@
-"""Entries walked per second: every page of the vmemmap of 1 TiB, through tables in one flat array of words.
+"""Entries walked per second: every page of the vmemmap of 1 TiB, through tables in one flat array
+of words.
 
-`python bench/walk.py [--random]` prints one line with the machine's name; `--random` shuffles the addresses.
+`python bench/walk.py [--random]` prints one line with the machine's name; `--random` shuffles the
+addresses.
 """
 
 import platform
@@ -51,7 +53,10 @@ def cpu_name() -> str:
 
 def main() -> None:
     """Build the tables, walk them a few times, print the best."""
-    format, memmap = format_for("arm64", 4096, 48), geometry("arm64", 4096).cost_bytes(parse_size("1TiB"))
+    format, memmap = (
+        format_for("arm64", 4096, 48),
+        geometry("arm64", 4096).cost_bytes(parse_size("1TiB")),
+    )
     memory = FlatMemory(parse_size("64MiB"), format.page_size)
     start = format.canonical(0xFFFFFDFFC0000000)
     began = time.perf_counter()
@@ -62,8 +67,9 @@ def main() -> None:
         np.random.default_rng(1).shuffle(addresses)
     best = min(_timed(lambda: walk(memory, format, ROOT, addresses)) for _ in range(ROUNDS))  # type: ignore[arg-type]
     print(
-        f"walk: {addresses.size} entries of {format_size(memmap)} of vmemmap in {best:.3f} s, "
-        f"{addresses.size / best / 1e6:.1f} M entries/s on one core (tables built in {build:.3f} s; {cpu_name()})"
+        f"walk: {addresses.size} entries of {format_size(memmap)} of vmemmap in {best:.3f} s,"
+        f" {addresses.size / best / 1e6:.1f} M entries/s on one core (tables built in {build:.3f}"
+        f" s; {cpu_name()})"
     )
 
 

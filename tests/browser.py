@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 
 ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 SCREENSHOTS = Path(__file__).resolve().parents[1] / "build/screenshots"
 """Where tests keep the pictures that they take."""
 
@@ -31,7 +36,9 @@ def open_browser() -> Iterator:
 
 
 class Watch:
-    """What a page does that it should not: `complaints` (errors, warnings of the console) and `requests` (anything but the file itself)."""
+    """What a page does that it should not: `complaints` (errors, warnings of the console) and
+    `requests` (anything but the file itself).
+    """
 
     def __init__(self, page) -> None:
         self.complaints: list[str] = []

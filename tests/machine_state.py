@@ -12,7 +12,10 @@ def vmemmap_walk(machine: Machine) -> Any:
     """The walk of every page of the vmemmap."""
     v = machine.world.vmemmap
     ranges = [range_ for node in machine.plan.nodes for range_ in (node.own, node.memory)]
-    addresses = [np.arange(int(v.address(start)), int(v.address(end)), v.page_size, dtype=np.uint64) for start, end in ranges]
+    addresses = [
+        np.arange(int(v.address(start)), int(v.address(end)), v.page_size, dtype=np.uint64)
+        for start, end in ranges
+    ]
     return walk(machine.world.memory, v.format, machine.world.root, np.concatenate(addresses))
 
 
@@ -30,7 +33,10 @@ def state(machine: Machine) -> dict[str, Any]:
         "blocks": [[part.tolist() for part in zone.free_blocks()] for zone in world.zones.zones],
         "managed": world.zones.managed_pages,
         "counters": {counter.value: count for counter, count in world.counters.items() if count},
-        "pools": {size: (pool.heads().tolist(), pool.nr_surplus(), pool.nr_free()) for size, pool in machine.pools.items()},
+        "pools": {
+            size: (pool.heads().tolist(), pool.nr_surplus(), pool.nr_free())
+            for size, pool in machine.pools.items()
+        },
         "locks": sorted(lock.value for lock in world.locks),
         "pile": len(world.pile),
     }

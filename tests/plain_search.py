@@ -1,7 +1,8 @@
 """A plain search: every interleaving of two actors, breadth first, on a small real machine.
 
-Each step of an actor is one primitive. Steps that touch only what the other actor never does (a table that is not installed yet, the PTEs
-and the struct pages of the actor's own huge page) go along with the step before. A state is the machine plus what each actor received.
+Each step of an actor is one primitive. Steps that touch only what the other actor never does (a
+table that is not installed yet, the PTEs and the struct pages of the actor's own huge page) go
+along with the step before. A state is the machine plus what each actor received.
 """
 
 import copy
@@ -18,15 +19,30 @@ from hvo.steps import composite as c
 from hvo.steps import vocabulary as s
 
 PRIVATE = (
-    c.FillTable, c.FillTails, c.CopyFrame, s.StorePage, s.TestPage, s.Count, s.PileFrames, s.PileIsEmpty, s.TakePiled, s.WriteBarrier,
-    s.Locate, s.Invalidate, s.InvalidateAll, s.AwaitInvalidation, s.SynchronizeReaders,
-)  # fmt: skip
+    c.FillTable,
+    c.FillTails,
+    c.CopyFrame,
+    s.StorePage,
+    s.TestPage,
+    s.Count,
+    s.PileFrames,
+    s.PileIsEmpty,
+    s.TakePiled,
+    s.WriteBarrier,
+    s.Locate,
+    s.Invalidate,
+    s.InvalidateAll,
+    s.AwaitInvalidation,
+    s.SynchronizeReaders,
+)
 SHARED_LOCKS = (s.Lock.MMAP_READ,)
 
 
 def private(step: s.Step | None) -> bool:
     """Whether only the actor itself can tell that `step` happened."""
-    return isinstance(step, PRIVATE) or (isinstance(step, s.ReadEntry | s.WriteEntry) and step.level == 0)
+    return isinstance(step, PRIVATE) or (
+        isinstance(step, s.ReadEntry | s.WriteEntry) and step.level == 0
+    )
 
 
 @dataclass
@@ -56,7 +72,9 @@ def visible(actor: s.Steps) -> s.Steps:
             step = actor.send(result)
         except StopIteration as stop:
             return stop.value
-        apart = isinstance(step, c.Composite) and not isinstance(step, c.FillTable | c.FillTails | c.CopyFrame)
+        apart = isinstance(step, c.Composite) and not isinstance(
+            step, c.FillTable | c.FillTails | c.CopyFrame
+        )
         result = (yield from visible(step.parts())) if apart else (yield step)
 
 
@@ -89,7 +107,9 @@ class State:
         actor, world = self.actors[i], self.machine.world
         step = actor.next(self.machine)
         world.pile = self.piles[i]
-        result = self._lock(step) if isinstance(step, s.Acquire | s.Release) else world.perform(step)
+        result = (
+            self._lock(step) if isinstance(step, s.Acquire | s.Release) else world.perform(step)
+        )
         self.trace.append((i, type(step).__name__))
         actor.received = (*actor.received, result)
 
@@ -106,17 +126,27 @@ class State:
         memory, zones = self.machine.world.memory, self.machine.world.zones.zones
         words = memory.read_frames(self.machine.plain_frames)
         queues = tuple(tuple(zone.queued_frames()[:64].tolist()) for zone in zones)
-        received = tuple(tuple(_plain(result) for result in actor.received) for actor in self.actors)
+        received = tuple(
+            tuple(_plain(result) for result in actor.received) for actor in self.actors
+        )
         return words.tobytes(), queues, received, tuple(sorted(lock.value for lock in self.held))
 
 
 def _plain(result: Any) -> Any:
     if isinstance(result, s.Entry):
         return result.kind, int(result.value)
-    return tuple(result.tolist()) if isinstance(result, np.ndarray) and result.ndim else None if result is None else int(result)
+    return (
+        tuple(result.tolist())
+        if isinstance(result, np.ndarray) and result.ndim
+        else None
+        if result is None
+        else int(result)
+    )
 
 
-def search(start: State, violated: Callable[[State, bool], str | None]) -> tuple[str, list[tuple[int, str]]] | None:
+def search(
+    start: State, violated: Callable[[State, bool], str | None]
+) -> tuple[str, list[tuple[int, str]]] | None:
     """The first violation by number of steps, with its trace; None when every interleaving is fine.
 
     `violated(state, at_end)` says what is wrong with a state.

@@ -19,7 +19,9 @@ WORD = (1 << 64) - 1
 
 
 class Planted:
-    """A copy of the core `name` in `directory`, in which words can be changed; addresses are physical unless said to be virtual."""
+    """A copy of the core `name` in `directory`, in which words can be changed; addresses are
+    physical unless said to be virtual.
+    """
 
     def __init__(self, name: str, directory: Path) -> None:
         self.path = directory / f"{name}.elf"
@@ -76,7 +78,9 @@ class Planted:
 
     def entry(self, virtual: int, level: int = 0) -> int:
         """Where the entry of `level` for the virtual address lies."""
-        return path(self.original, self.format, self.image.root, virtual)[self.format.top - level].location
+        return path(self.original, self.format, self.image.root, virtual)[
+            self.format.top - level
+        ].location
 
     def frame(self, virtual: int) -> int:
         """The frame behind a virtual address, as the core was at first."""
@@ -91,7 +95,9 @@ class Planted:
         self.write(where, self.format.writable(entry) if writable else self.format.read_only(entry))
 
     def change(self, pfn: int, member, change) -> None:
-        """Let `change` make a new word of the one that holds `member` of the struct page of `pfn`."""
+        """Let `change` make a new word of the one that holds `member` of the struct page of
+        `pfn`.
+        """
         self.change_at(self.struct_page(pfn), member, change)
 
     def change_at(self, virtual: int, member, change) -> None:

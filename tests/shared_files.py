@@ -1,7 +1,7 @@
 """Where the reference material is: real kernels' memory, the truth about it, what they printed.
 
-It lies beside the project; where it is absent, a few small cores of the project's own take its place, and what needs the others is skipped
-with a reason.
+It lies beside the project; where it is absent, a few small cores of the project's own take its
+place, and what needs the others is skipped with a reason.
 """
 
 import json
@@ -51,7 +51,18 @@ def log(name: str) -> str:
 
 
 CORES = [
-    "x86-6.1-on", "x86-6.1-dump-on", "x86-6.12-off", "x86-6.12-on", "x86-6.12.94-mixed", "x86-6.12-gig", "x86-7.3-on",
-    "arm64-6.1-4k-off", "arm64-6.1-4k-on", "arm64-6.1-4k-mixed", "arm64-6.1-64k-few", "arm64-7.3-4k-sizes",
-    "arm64-7.3-stock", "defect-x86-6.12.117-mixed",
+    "x86-6.1-on",
+    "x86-6.1-dump-on",
+    "x86-6.12-off",
+    "x86-6.12-on",
+    "x86-6.12.94-mixed",
+    "x86-6.12-gig",
+    "x86-7.3-on",
+    "arm64-6.1-4k-off",
+    "arm64-6.1-4k-on",
+    "arm64-6.1-4k-mixed",
+    "arm64-6.1-64k-few",
+    "arm64-7.3-4k-sizes",
+    "arm64-7.3-stock",
+    "defect-x86-6.12.117-mixed",
 ]

@@ -24,7 +24,11 @@ SHAPES = [
 
 
 def machine(
-    arch: str = "arm64", page_size: int = 4096, memory: str = "256MiB", variant: str | Era = "7.1", executor: type = ArrayExecutor
+    arch: str = "arm64",
+    page_size: int = 4096,
+    memory: str = "256MiB",
+    variant: str | Era = "7.1",
+    executor: type = ArrayExecutor,
 ) -> Machine:
     made = Machine.build(arch, page_size, memory, era=variant)
     made.executor = executor(made.world)
@@ -55,13 +59,19 @@ def vmemmap_range(m: Machine) -> tuple[int, int]:
 
 
 def dump(m: Machine) -> Runs:
-    return ArrayExecutor(m.world).run(ptdump(m.world.vmemmap, m.world.root, *vmemmap_range(m), "none"))
+    return ArrayExecutor(m.world).run(
+        ptdump(m.world.vmemmap, m.world.root, *vmemmap_range(m), "none")
+    )
 
 
 _CONFLICTS = {
-    Lock.MMAP_READ: {Lock.MMAP_WRITE}, Lock.MMAP_WRITE: {Lock.MMAP_READ, Lock.MMAP_WRITE}, Lock.HOTPLUG: {Lock.HOTPLUG, Lock.HOTPLUG_READ},
-    Lock.HOTPLUG_READ: {Lock.HOTPLUG}, Lock.PAGE_TABLE: {Lock.PAGE_TABLE}, Lock.HUGETLB: {Lock.HUGETLB},
-}  # fmt: skip
+    Lock.MMAP_READ: {Lock.MMAP_WRITE},
+    Lock.MMAP_WRITE: {Lock.MMAP_READ, Lock.MMAP_WRITE},
+    Lock.HOTPLUG: {Lock.HOTPLUG, Lock.HOTPLUG_READ},
+    Lock.HOTPLUG_READ: {Lock.HOTPLUG},
+    Lock.PAGE_TABLE: {Lock.PAGE_TABLE},
+    Lock.HUGETLB: {Lock.HUGETLB},
+}
 
 
 class Turns:
@@ -70,7 +80,9 @@ class Turns:
     `watch` sees every step before it is done, with the name of its actor.
     """
 
-    def __init__(self, m: Machine, actors: dict[str, Steps], watch: Callable[[str, Step], None] | None = None) -> None:
+    def __init__(
+        self, m: Machine, actors: dict[str, Steps], watch: Callable[[str, Step], None] | None = None
+    ) -> None:
         self.machine = m
         self.walks = {name: primitives(actor) for name, actor in actors.items()}
         self.next: dict[str, Step] = {}
@@ -91,7 +103,9 @@ class Turns:
         """Whether `name` has a step to do and need not wait for it."""
         step = self.next.get(name)
         if isinstance(step, Acquire):
-            return not any(lock in _CONFLICTS[step.lock] for other, lock in self.held if other != name)
+            return not any(
+                lock in _CONFLICTS[step.lock] for other, lock in self.held if other != name
+            )
         return step is not None
 
     def step(self, name: str) -> bool:
@@ -126,11 +140,15 @@ class Turns:
 
 
 def no_freed_table(m: Machine, actor: str = "dump") -> Callable[[str, Step], None]:
-    """A watcher that fails when `actor` reads an entry of a table that the page allocator has taken back."""
+    """A watcher that fails when `actor` reads an entry of a table that the page allocator has taken
+    back.
+    """
 
     def watch(name: str, step: Step) -> None:
         if name == actor and isinstance(step, ReadEntry):
             frame = int(step.location) // m.world.vmemmap.page_size
-            assert not m.world.zones.is_free(np.array([frame])).any(), f"frame {frame:#x} was a table, and is free"
+            assert not m.world.zones.is_free(np.array([frame])).any(), (
+                f"frame {frame:#x} was a table, and is free"
+            )
 
     return watch

@@ -1,4 +1,6 @@
-"""The actors that write to struct pages: cache flags, memory failure, and page-frame walkers that take references."""
+"""The actors that write to struct pages: cache flags, memory failure, and page-frame walkers that
+take references.
+"""
 
 from functools import partial
 
@@ -8,12 +10,25 @@ import pytest
 from hvo.actors.dcache import flush_dcache_page, sync_icache_dcache
 from hvo.actors.hugetlb import set_max_huge_pages
 from hvo.actors.memory_failure import memory_failure
-from hvo.actors.walker import SPECULATIONS, compound_head, folio_try_get, page_huge, page_ref_add_unless
+from hvo.actors.walker import (
+    SPECULATIONS,
+    compound_head,
+    folio_try_get,
+    page_huge,
+    page_ref_add_unless,
+)
 from hvo.machine.machine import Machine
 from hvo.machine.world import KernelFault
 from hvo.steps.composite import ForEach
 from hvo.steps.folio import PrepareCompound
-from hvo.steps.vocabulary import IncrementUnlessZero, Release, StorePage, SynchronizeReaders, TestPage, WriteEntry
+from hvo.steps.vocabulary import (
+    IncrementUnlessZero,
+    Release,
+    StorePage,
+    SynchronizeReaders,
+    TestPage,
+    WriteEntry,
+)
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from small_machines import EXECUTORS, SHAPES, Turns, load, machine, store, variants
@@ -21,7 +36,9 @@ from small_machines import EXECUTORS, SHAPES, Turns, load, machine, store, varia
 ERAS = pytest.mark.parametrize("variant", variants(), ids=lambda each: each.name)
 
 
-def with_pages(variant, pages=4, executor=EXECUTORS[0], shape=SHAPES[0]) -> tuple[Machine, np.ndarray, int]:
+def with_pages(
+    variant, pages=4, executor=EXECUTORS[0], shape=SHAPES[0]
+) -> tuple[Machine, np.ndarray, int]:
     """A machine with a pool of optimised pages, their heads, and their order."""
     arch, page_size, memory, size = shape
     m = machine(arch, page_size, memory, variant, executor)
@@ -62,7 +79,9 @@ def test_every_subpage_of_an_optimised_page_knows_its_head(variant, shape):
 
 
 def test_fake_heads_are_there_to_be_found():
-    """In 5.18 struct page 64 has the head flag and no link: without the test it would be taken for a head."""
+    """In 5.18 struct page 64 has the head flag and no link: without the test it would be taken for
+    a head.
+    """
     m, heads, _ = with_pages(era("5.18"))
     fake = int(heads[0]) + 64
     assert int(load(m, fake, "head")) == 1
@@ -104,7 +123,9 @@ def test_flushing_any_subpage_touches_only_the_heads_flag(variant, executor):
 @ERAS
 def test_before_the_fix_the_flag_of_a_tail_is_written_and_faults(variant):
     """Hazard H02, on every subpage whose struct page is read-only, and on no other."""
-    m, heads, order = with_pages(era(variant.name, drop=("dcache-head",)) if variant.has("dcache-head") else variant)
+    m, heads, order = with_pages(
+        era(variant.name, drop=("dcache-head",)) if variant.has("dcache-head") else variant
+    )
     kept = 64 * variant.layout.kept_pages
     for pfn in subpages(heads[0], order)[::13].tolist():
         if pfn - heads[0] < kept:
@@ -115,7 +136,9 @@ def test_before_the_fix_the_flag_of_a_tail_is_written_and_faults(variant):
 
 
 def test_before_the_fix_a_flush_faults_where_the_flag_is_seen():
-    """5.18: struct page 64 shows the head's flags; clearing the flag there is a write to a read-only page."""
+    """5.18: struct page 64 shows the head's flags; clearing the flag there is a write to a
+    read-only page.
+    """
     m, heads, _ = with_pages(era("5.18", drop=("dcache-head",)))
     store(m, int(heads[0]), "dcache_clean", 1)
     with pytest.raises(KernelFault, match="read-only"):
@@ -131,7 +154,9 @@ def test_with_the_gate_off_both_are_right(fixed):
     m.resize("2MiB", 2)
     head = int(m.pool("2MiB").heads()[0])
     m.run(sync_icache_dcache(m.world.vmemmap, head + 300))
-    assert [int(load(m, pfn, "dcache_clean")) for pfn in (head, head + 300)] == ([1, 0] if fixed else [0, 1])
+    assert [int(load(m, pfn, "dcache_clean")) for pfn in (head, head + 300)] == (
+        [1, 0] if fixed else [0, 1]
+    )
     m.run(flush_dcache_page(m.world.vmemmap, head + 300))
     assert not load(m, subpages(head, 9), "dcache_clean").any()
 
@@ -149,7 +174,9 @@ def test_memory_failure_marks_the_head_of_a_huge_page(variant):
 
 @ERAS
 def test_errors_move_to_the_broken_pages_when_the_page_is_given_back(variant):
-    """The head's mark goes, and the pages that were recorded are marked themselves, on a vmemmap that is whole again."""
+    """The head's mark goes, and the pages that were recorded are marked themselves, on a vmemmap
+    that is whole again.
+    """
     m, heads, _ = with_pages(variant)
     broken = np.append(heads + 9, heads[1] + 400)
     for pfn in broken.tolist():
@@ -168,16 +195,22 @@ def test_memory_failure_marks_an_ordinary_page_itself():
 
 @pytest.mark.parametrize(("name", "fix"), [("5.18", "mark-first"), ("5.18", "mark-until-restored")])
 def test_a_late_or_early_mark_makes_memory_failure_write_a_tail(name, fix):
-    """H07 (growing) and H06 (shrinking): somewhere on the way the page is optimised and has no mark; with the fix nowhere."""
+    """H07 (growing) and H06 (shrinking): somewhere on the way the page is optimised and has no
+    mark; with the fix nowhere.
+    """
     for fixed in (False, True):
         m = machine(variant=era(name, add=(fix,)) if fixed else era(name))
         if fix == "mark-until-restored":
             m.resize("2MiB", 2)
-        assert any(_poison_faults_on_the_way(m, 0 if fix == "mark-until-restored" else 2)) is not fixed
+        assert (
+            any(_poison_faults_on_the_way(m, 0 if fix == "mark-until-restored" else 2)) is not fixed
+        )
 
 
 def _poison_faults_on_the_way(m: Machine, target: int):
-    """At each step of resizing the pool, whether memory failure on a tail of the page that comes or goes first would fault."""
+    """At each step of resizing the pool, whether memory failure on a tail of the page that comes or
+    goes first would fault.
+    """
     turns = Turns(m, {"pool": set_max_huge_pages(m.world.vmemmap, m.hstate("2MiB"), target)})
     heads = m.pool("2MiB").heads()
     tail = int(heads[-1] if heads.size else m.plan.nodes[0].memory[0]) + 400
@@ -199,9 +232,11 @@ def _poison_faults(m: Machine, pfn: int) -> bool:
 
 
 def stale_walk(variant, how: str, pages: int = 1):
-    """A walker that looked at struct page 64 of a page before it was optimised, and goes on after it is in use.
+    """A walker that looked at struct page 64 of a page before it was optimised, and goes on after
+    it is in use.
 
-    The walker begins when optimise has waited for readers, and is stopped before it looks at the second thing.
+    The walker begins when optimise has waited for readers, and is stopped before it looks at the
+    second thing.
     """
     m = machine(variant=variant)
     m.set_gate(False)
@@ -209,7 +244,9 @@ def stale_walk(variant, how: str, pages: int = 1):
     head = int(m.pool("2MiB").heads()[0])
     v = m.world.vmemmap
     optimise = hugetlb_vmemmap_optimize_folios(v, 9, np.array([head]))
-    turns = Turns(m, {"optimise": optimise, "walker": page_ref_add_unless(v, head + 64, SPECULATIONS[how])})
+    turns = Turns(
+        m, {"optimise": optimise, "walker": page_ref_add_unless(v, head + 64, SPECULATIONS[how])}
+    )
     assert turns.until("optimise", SynchronizeReaders)
     assert turns.until("walker", TestPage)
     turns.run("optimise")
@@ -231,7 +268,9 @@ def test_a_walker_that_looks_at_the_count_first_does_not():
 
 @pytest.mark.parametrize(("how", "faults"), [("5.14", True), ("6.10", False), ("6.13", False)])
 def test_a_fake_head_in_use_looks_as_if_it_could_be_taken(how, faults):
-    """Without looking, an increment through struct page 64 of a page in use meets the read-only mapping (H03a's last step)."""
+    """Without looking, an increment through struct page 64 of a page in use meets the read-only
+    mapping (H03a's last step).
+    """
     m, heads, _ = with_pages(era("5.18"))
     m.use("2MiB", 4)
     walker = page_ref_add_unless(m.world.vmemmap, int(heads[0]) + 64, SPECULATIONS[how])
@@ -274,7 +313,9 @@ def test_a_page_that_nobody_uses_is_not_taken():
 
 
 def test_a_reference_is_dropped_when_the_page_changed_its_head_meanwhile():
-    """The page is made compound between the first look and the second: the walker lets go of what it took."""
+    """The page is made compound between the first look and the second: the walker lets go of what
+    it took.
+    """
     m = machine()
     first = int(m.plan.nodes[0].memory[0])
     store(m, first + 3, "refcount", 2)

@@ -1,4 +1,6 @@
-"""Memory blocks that come and go: nothing is left of them, and nothing that somebody uses goes with them."""
+"""Memory blocks that come and go: nothing is left of them, and nothing that somebody uses goes with
+them.
+"""
 
 from typing import Any
 
@@ -33,12 +35,23 @@ def block_of(m: Machine, *, sections: int = 1, away: int = 0, hosts: bool = Fals
 
 
 def state(m: Machine) -> tuple:
-    """All that a block could leave behind: free and present frames of every zone, RAM, counters, mappings, locks."""
+    """All that a block could leave behind: free and present frames of every zone, RAM, counters,
+    mappings, locks.
+    """
     zones = [
-        (zone.name, zone.managed_pages, zone.reserved_pages, zone.present.starts.tolist(), zone.present.ends.tolist())
+        (
+            zone.name,
+            zone.managed_pages,
+            zone.reserved_pages,
+            zone.present.starts.tolist(),
+            zone.present.ends.tolist(),
+        )
         for zone in m.world.zones.zones
     ]
-    free = [np.sort(np.concatenate([zone.queued_frames(), *_blocks(zone)])).tolist() for zone in m.world.zones.zones]
+    free = [
+        np.sort(np.concatenate([zone.queued_frames(), *_blocks(zone)])).tolist()
+        for zone in m.world.zones.zones
+    ]
     runs = dump(m)
     tables = [runs.start.tolist(), runs.level.tolist(), runs.bits.tolist()]
     counters = {counter: count for counter, count in m.world.counters.items() if count}
@@ -46,7 +59,10 @@ def state(m: Machine) -> tuple:
 
 
 def _blocks(zone) -> list[np.ndarray]:
-    return [pfn + np.arange(1 << order) for pfn, order in zip(*(part.tolist() for part in zone.free_blocks()), strict=True)]
+    return [
+        pfn + np.arange(1 << order)
+        for pfn, order in zip(*(part.tolist() for part in zone.free_blocks()), strict=True)
+    ]
 
 
 def add(m: Machine, block: Block) -> int:
@@ -59,7 +75,12 @@ def remove(m: Machine, block: Block) -> int:
 
 def mapping(m: Machine, block: Block):
     v = m.world.vmemmap
-    return walk(m.world.memory, v.format, m.world.root, strided(v.address(block.start), memmap_pages(v, block), v.page_size))
+    return walk(
+        m.world.memory,
+        v.format,
+        m.world.root,
+        strided(v.address(block.start), memmap_pages(v, block), v.page_size),
+    )
 
 
 # -- coming and going --
@@ -76,7 +97,9 @@ def test_a_block_that_comes_and_goes_leaves_nothing(shape):
     found = mapping(m, block)
     assert found.writable.all()
     assert len(np.unique(found.address)) == memmap_pages(m.world.vmemmap, block)
-    assert not m.world.zones.is_free((found.address // np.uint64(m.world.vmemmap.page_size)).astype(np.int64)).any()
+    assert not m.world.zones.is_free(
+        (found.address // np.uint64(m.world.vmemmap.page_size)).astype(np.int64)
+    ).any()
     assert remove(m, block) == 0
     assert state(m) == before
     assert not mapping(m, block).valid.any()
@@ -84,7 +107,9 @@ def test_a_block_that_comes_and_goes_leaves_nothing(shape):
 
 @MACHINES
 def test_both_executors_add_and_remove_the_same(shape):
-    """Same tables, frames and counters; and struct pages made all at once are as those made one by one."""
+    """Same tables, frames and counters; and struct pages made all at once are as those made one by
+    one.
+    """
     one, other = (built(shape, executor=executor) for executor in EXECUTORS)
     init = _init(other)
     other.world.teach(InitPage, lambda step: None)  # thousands of them, all alike: two will do
@@ -94,8 +119,18 @@ def test_both_executors_add_and_remove_the_same(shape):
     Hotplug(other.world)
     for pfn in (init.start, init.end - 1):
         other.world.perform(InitPage(pfn, init.node))
-        fields = [[int(load(m, pfn, name)) for name in ("flags", "refcount", "mapcount", "link", "private")] for m in (one, other)]
-        assert fields[0] == fields[1] == [int(load(one, one.plan.end - 1, "flags")), 0, 0xFFFF_FFFF, 0, 0]
+        fields = [
+            [
+                int(load(m, pfn, name))
+                for name in ("flags", "refcount", "mapcount", "link", "private")
+            ]
+            for m in (one, other)
+        ]
+        assert (
+            fields[0]
+            == fields[1]
+            == [int(load(one, one.plan.end - 1, "flags")), 0, 0xFFFF_FFFF, 0, 0]
+        )
     assert [remove(m, block_of(m)) for m in (one, other)] == [0, 0]
     assert state(one) == state(other) == before
 
@@ -112,7 +147,9 @@ def _init(m: Machine) -> InitPages:
 
 @MACHINES
 def test_added_memory_serves_huge_pages_that_are_optimised(shape):
-    """The pool grows into the block, and once its pages have left again the block can go, with the tables that the split made."""
+    """The pool grows into the block, and once its pages have left again the block can go, with the
+    tables that the split made.
+    """
     m = built(shape)
     size, block = shape[3], block_of(m, sections=2)
     m.fill(size)
@@ -153,12 +190,16 @@ def test_when_memory_runs_out_at_any_point_nothing_is_left(shape, hosts):
 
 
 def test_without_a_free_block_for_a_leaf_pages_map_the_struct_pages():
-    """`vmemmap_populate_hugepages` falls back to base pages; the table goes again with the block."""
+    """`vmemmap_populate_hugepages` falls back to base pages; the table goes again with the
+    block.
+    """
     m = built()
     zone = m.world.zones.zonelist(0)[0]
     zone.drain()
     taken = np.concatenate([zone.allocate(order, 1 << 20) for order in (10, 9)])
-    zone.free_frames(taken[:4].repeat(200) + np.tile(np.arange(0, 400, 2), 4))  # every other frame: no two are neighbours
+    zone.free_frames(
+        taken[:4].repeat(200) + np.tile(np.arange(0, 400, 2), 4)
+    )  # every other frame: no two are neighbours
     before = state(m)
     block = block_of(m)
     assert add(m, block) == 0
@@ -168,14 +209,19 @@ def test_without_a_free_block_for_a_leaf_pages_map_the_struct_pages():
 
 
 def test_blocks_far_away_take_their_tables_with_them():
-    """512 sections on, the block needs a PMD table of its own: it is made, and freed when the block goes."""
+    """512 sections on, the block needs a PMD table of its own: it is made, and freed when the block
+    goes.
+    """
     for shape in (SHAPES[0], SHAPES[3]):
         m = built(shape)
         before = state(m)
         free = m.world.zones.free_pages
         block = block_of(m, away=512)
         assert add(m, block) == 0
-        assert m.world.zones.free_pages == free + block.pages - memmap_pages(m.world.vmemmap, block) - 1
+        assert (
+            m.world.zones.free_pages
+            == free + block.pages - memmap_pages(m.world.vmemmap, block) - 1
+        )
         assert remove(m, block) == 0
         assert state(m) == before
 
@@ -195,7 +241,9 @@ def test_a_block_in_use_stays():
 
 @MACHINES
 def test_removing_a_block_leaves_the_optimised_pages_beside_it(shape):
-    """Their entries stay as they are, and so do their tables, which with 16K and 64K pages map the block as well."""
+    """Their entries stay as they are, and so do their tables, which with 16K and 64K pages map the
+    block as well.
+    """
     m = built(shape)
     m.fill(shape[3])
     entries = [m.entries(int(head), shape[3]) for head in m.pool(shape[3]).heads()]
@@ -203,10 +251,14 @@ def test_removing_a_block_leaves_the_optimised_pages_beside_it(shape):
     assert add(m, block) == 0
     freed = freed_frames(m, block)
     assert [m.entries(int(head), shape[3]) for head in m.pool(shape[3]).heads()] == entries
-    tables = {int(location) // m.world.vmemmap.page_size for location in _leaf_locations(m, shape[3])}
+    tables = {
+        int(location) // m.world.vmemmap.page_size for location in _leaf_locations(m, shape[3])
+    }
     assert not tables & freed
     assert not m.world.zones.is_free(np.array(sorted(tables))).any()
-    spans = m.world.vmemmap.leaf // (memmap_pages(m.world.vmemmap, block) * m.world.vmemmap.page_size)
+    spans = m.world.vmemmap.leaf // (
+        memmap_pages(m.world.vmemmap, block) * m.world.vmemmap.page_size
+    )
     assert spans == {4096: 1, 16384: 64, 65536: 1024}[shape[1]]
 
 
@@ -227,13 +279,17 @@ def freed_frames(m: Machine, block: Block) -> set[int]:
 def _leaf_locations(m: Machine, size: str) -> list[int]:
     v = m.world.vmemmap
     pages = v.vmemmap_pages(m.hstate(size).order)
-    addresses = np.concatenate([strided(v.address(head), pages, v.page_size) for head in m.pool(size).heads()])
+    addresses = np.concatenate(
+        [strided(v.address(head), pages, v.page_size) for head in m.pool(size).heads()]
+    )
     return walk(m.world.memory, v.format, m.world.root, addresses).location.tolist()
 
 
 @MACHINES
 def test_the_last_block_under_a_table_frees_it(shape):
-    """With 16K and 64K pages: a block under a table of its own (1024 sections on), and then a second one beside it; the second keeps it."""
+    """With 16K and 64K pages: a block under a table of its own (1024 sections on), and then a
+    second one beside it; the second keeps it.
+    """
     m = built(shape)
     reach = {4096: 1, 16384: 64, 65536: 1024}[shape[1]]
     away = -(-m.plan.end // (section_pages(m) * reach)) * reach - m.plan.end // section_pages(m)
@@ -313,7 +369,9 @@ def test_pages_of_such_a_block_are_refused():
 
 
 def test_a_block_with_an_optimised_page_must_not_go():
-    """The caller's job: were it removed, its shared tails would be freed once for each entry that maps them."""
+    """The caller's job: were it removed, its shared tails would be freed once for each entry that
+    maps them.
+    """
     m = built(variant="6.2")
     block = block_of(m)
     add(m, block)

@@ -1,4 +1,6 @@
-"""The audit of real kernels' memory: what the truth says, in every container; and what drgn itself translates."""
+"""The audit of real kernels' memory: what the truth says, in every container; and what drgn itself
+translates.
+"""
 
 import time
 from pathlib import Path
@@ -20,46 +22,81 @@ from shared_files import CORES, SHARED, core, need, truth
 
 @pytest.mark.parametrize("name", CORES)
 def test_a_real_kernel(name):
-    """Layout, sections, and of every pool which pages are optimised and flagged; findings only where the truth has a defect."""
+    """Layout, sections, and of every pool which pages are optimised and flagged; findings only
+    where the truth has a defect.
+    """
     found, told = audit(open_core(core(name))), truth()[name]
     pools = sorted(told["pools"], key=lambda pool: pool["size"])
-    assert [(pool.size, pool.vmemmap_pages, pool.pfn.tolist(), pool.pfn[pool.state == 1].tolist()) for pool in found.pools] == [
+    assert [
+        (pool.size, pool.vmemmap_pages, pool.pfn.tolist(), pool.pfn[pool.state == 1].tolist())
+        for pool in found.pools
+    ] == [
         (pool["size"], pool["vmemmap_pages"], pool["heads"], pool["optimized_heads"])
         for pool in pools
     ]
     assert [pool.counts.flagged for pool in found.pools] == [pool["flagged"] for pool in pools]
-    said = (found.kernel, found.arch, found.page_size, found.struct_page_size, found.layout, found.sections)
-    assert said == tuple(told[key] for key in ("kernel", "arch", "page_size", "struct_page_size", "layout", "sections"))
+    said = (
+        found.kernel,
+        found.arch,
+        found.page_size,
+        found.struct_page_size,
+        found.layout,
+        found.sections,
+    )
+    assert said == tuple(
+        told[key]
+        for key in ("kernel", "arch", "page_size", "struct_page_size", "layout", "sections")
+    )
     assert (not found.findings) == ("defect" not in told)
     assert found.missing == ()
 
 
 def test_saved_is_what_the_counters_say():
-    """6.12.94: the sum of the memory map's counters fell by what the pages that are optimised save."""
-    found, snapshots = audit(open_core(core("x86-6.12.94-mixed"))), truth()["x86-6.12.94-mixed"]["snapshots"]
-    fell = [snapshots["boot"][key] - snapshots["end"][key] for key in ("nr_memmap_boot_pages", "nr_memmap_pages")]
+    """6.12.94: the sum of the memory map's counters fell by what the pages that are optimised
+    save.
+    """
+    found, snapshots = (
+        audit(open_core(core("x86-6.12.94-mixed"))),
+        truth()["x86-6.12.94-mixed"]["snapshots"],
+    )
+    fell = [
+        snapshots["boot"][key] - snapshots["end"][key]
+        for key in ("nr_memmap_boot_pages", "nr_memmap_pages")
+    ]
     assert found.pools[0].counts.saved == sum(fell) * 4096
     assert found.pools[0].counts.saved == 30 * 7 * 4096
     assert found.pools[0].counts.possible == 60 * 7 * 4096
 
 
-@pytest.mark.parametrize(("name", "rule", "pfns"), [
-    ("bad-tail-writable", "tail-writable", [288768]), ("bad-flag-cleared", "mapping-without-flag", [14848]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "rule", "pfns"),
+    [
+        ("bad-tail-writable", "tail-writable", [288768]),
+        ("bad-flag-cleared", "mapping-without-flag", [14848]),
+    ],
+)
 def test_a_planted_fault(name, rule, pfns):
     """Exactly that."""
     found = audit(open_core(core(name)))
-    assert [(finding.id, finding.pfn) for finding in found.findings] == [(rule, pfn) for pfn in pfns]
+    assert [(finding.id, finding.pfn) for finding in found.findings] == [
+        (rule, pfn) for pfn in pfns
+    ]
 
 
 def test_a_planted_loop():
-    """The HugeTLB pages behind it are those of the kernel it was planted in; the others are audited as ever."""
+    """The HugeTLB pages behind it are those of the kernel it was planted in; the others are audited
+    as ever.
+    """
     found = audit(open_core(core("bad-table-loop")))
-    before, = truth()["x86-6.12.94-mixed"]["pools"]
+    (before,) = truth()["x86-6.12.94-mixed"]["pools"]
     hidden = sorted(set(before["heads"]) - set(found.pools[0].pfn.tolist()))
-    assert [(finding.id, finding.pfn) for finding in found.findings] == [("table-loop", pfn) for pfn in hidden]
+    assert [(finding.id, finding.pfn) for finding in found.findings] == [
+        ("table-loop", pfn) for pfn in hidden
+    ]
     assert len(hidden) == 38
-    assert found.pools[0].pfn[found.pools[0].state == 1].tolist() == [pfn for pfn in before["optimized_heads"] if pfn not in hidden]
+    assert found.pools[0].pfn[found.pools[0].state == 1].tolist() == [
+        pfn for pfn in before["optimized_heads"] if pfn not in hidden
+    ]
 
 
 def summary(found):
@@ -130,7 +167,9 @@ def test_a_core_packed_as_a_whole(tmp_path, tool):
     assert summary(audit(memory)) == summary(audit(open_core(core("x86-7.3-on"))))
 
 
-@pytest.mark.parametrize("name", ["arm64-6.1-4k-mixed", "x86-6.12-on", "x86-6.1-dump-on", "arm64-7.3-4k-sizes"])
+@pytest.mark.parametrize(
+    "name", ["arm64-6.1-4k-mixed", "x86-6.12-on", "x86-6.1-dump-on", "arm64-7.3-4k-sizes"]
+)
 def test_drgn_translates_as_we_do(name):
     """Bytes of struct pages that drgn reads at virtual addresses are those at our physical ones."""
     import drgn
@@ -140,7 +179,10 @@ def test_drgn_translates_as_we_do(name):
     image = KernelImage.of(open_core(core(name)))
     sections = Sections.of(image)
     rng = np.random.default_rng(5)
-    pfns = (sections.start_pfn[rng.integers(0, len(sections.numbers), 200)] + rng.integers(0, sections.pages, 200)).astype(np.int64)
+    pfns = (
+        sections.start_pfn[rng.integers(0, len(sections.numbers), 200)]
+        + rng.integers(0, sections.pages, 200)
+    ).astype(np.int64)
     virtual = sections.struct_page_address(pfns)
     for address, physical in zip(virtual.tolist(), image.physical(virtual).tolist(), strict=True):
         assert program.read(address, 64) == image.memory.read(physical, 64)
@@ -157,4 +199,6 @@ def test_all_small_cores_in_time():
 def test_the_page_of_findings_is_up_to_date():
     """`docs/findings.md` is what the rules make."""
     page = Path(__file__).resolve().parents[1] / "docs/findings.md"
-    assert page.read_text() == findings_page(), "run: python -m hvo.audit.findings_page > docs/findings.md"
+    assert page.read_text() == findings_page(), (
+        "run: python -m hvo.audit.findings_page > docs/findings.md"
+    )

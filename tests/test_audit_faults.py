@@ -1,4 +1,6 @@
-"""Every rule of the audit: a fault that breaks it is planted in a real kernel's memory, and it is found, where it is, and nothing else."""
+"""Every rule of the audit: a fault that breaks it is planted in a real kernel's memory, and it is
+found, where it is, and nothing else.
+"""
 
 import pytest
 
@@ -6,7 +8,15 @@ from hvo.audit.rules import RULES
 from planted import Planted
 from shared_files import OWN, SHARED, truth
 
-OPTIMISED = ["x86-6.1-on", "x86-6.12-on", "x86-7.3-on", "arm64-6.1-4k-on", "arm64-6.1-64k-few", "arm64-7.3-4k-sizes", "x86-6.12-gig"]
+OPTIMISED = [
+    "x86-6.1-on",
+    "x86-6.12-on",
+    "x86-7.3-on",
+    "arm64-6.1-4k-on",
+    "arm64-6.1-64k-few",
+    "arm64-7.3-4k-sizes",
+    "x86-6.12-gig",
+]
 MIXED = ["x86-6.12.94-mixed", "arm64-6.1-4k-mixed"]
 COVERED: set[str] = set()
 
@@ -102,12 +112,17 @@ def split(core, pfn):
     """Whether the vmemmap of the page is mapped by pages."""
     from hvo.mmu.walk import path
 
-    return len(path(core.original, core.format, core.image.root, core.struct_page(pfn))) == core.format.levels
+    return (
+        len(path(core.original, core.format, core.image.root, core.struct_page(pfn)))
+        == core.format.levels
+    )
 
 
 @pytest.mark.parametrize("name", OPTIMISED)
 def test_entries_that_are_not_present(plant, name):
-    """A tail, and then the head: its page is then known by its tails only, and the hole is at its frame."""
+    """A tail, and then the head: its page is then known by its tails only, and the hole is at its
+    frame.
+    """
     core, pfn = plant(name), heads(name)[1]
     before = core.word(core.entry(core.page_of(pfn, 6)))
     core.write(core.entry(core.page_of(pfn, 6)), 0)
@@ -165,7 +180,11 @@ def test_a_head_frame_that_is_free(plant, name):
     core, pfn = plant(name), heads(name)[-1]
     frame = core.frame(core.struct_page(pfn))
     shift = core.members.refcount.offset % 8 * 8
-    core.change(frame, core.members.flags, lambda word: word & ~(1 << (core.image.info.number("PG_private") - 1)))
+    core.change(
+        frame,
+        core.members.flags,
+        lambda word: word & ~(1 << (core.image.info.number("PG_private") - 1)),
+    )
     core.change(frame, core.members.refcount, lambda word: word & ~(0xFFFFFFFF << shift))
     check(core, ("frame-free", pfn))
 
@@ -175,14 +194,22 @@ def test_a_head_frame_of_somebody_else(plant, name):
     """Its own struct page is a tail of a compound page."""
     core, pfn = plant(name), heads(name)[-1]
     frame = core.frame(core.struct_page(pfn))
-    core.change(frame, core.members.flags, lambda word: word & ~(1 << (core.image.info.number("PG_private") - 1)))
+    core.change(
+        frame,
+        core.members.flags,
+        lambda word: word & ~(1 << (core.image.info.number("PG_private") - 1)),
+    )
     core.change(frame, core.members.link, lambda _: core.struct_page(frame - 1) | 1)
     check(core, ("frame-foreign", pfn))
 
 
-@pytest.mark.parametrize("name", ["x86-6.12-on", "arm64-6.1-4k-on", "x86-7.3-on", "arm64-7.3-4k-sizes"])
+@pytest.mark.parametrize(
+    "name", ["x86-6.12-on", "arm64-6.1-4k-on", "x86-7.3-on", "arm64-7.3-4k-sizes"]
+)
 def test_two_heads_on_one_frame(plant, name):
-    """The second's head entry leads to the first's frame: where tails hold pointers it is then no HugeTLB page any more."""
+    """The second's head entry leads to the first's frame: where tails hold pointers it is then no
+    HugeTLB page any more.
+    """
     core, (first, second) = plant(name), heads(name)[4:6]
     core.map(core.struct_page(second), core.frame(core.struct_page(first)), writable=True)
     check(core, ("frame-shared", second))
@@ -204,7 +231,9 @@ def test_a_wrong_link_on_the_head_page(plant, name, tail):
 @pytest.mark.parametrize("name", [*MIXED, "arm64-7.3-stock", "x86-6.12-off"])
 @pytest.mark.parametrize("tail", [64, 130, 511])
 def test_a_wrong_link_of_a_plain_page(plant, name, tail):
-    """In any vmemmap page, the first struct page of one included: without sharing there is no fake head."""
+    """In any vmemmap page, the first struct page of one included: without sharing there is no fake
+    head.
+    """
     core = plant(name)
     pfn = (plain_heads(name) or heads(name, "heads"))[3]
     core.change(pfn + tail, core.members.link, lambda _: core.struct_page(pfn + 512) | 1)
@@ -224,12 +253,20 @@ def test_a_restored_page_that_still_is_a_huge_page(plant):
     check(core, ("tail-link", pfn))
 
 
-@pytest.mark.parametrize(("name", "size"), [("x86-7.3-on", 0), ("arm64-7.3-4k-sizes", 0), ("arm64-7.3-4k-sizes", 1)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("x86-7.3-on", 0), ("arm64-7.3-4k-sizes", 0), ("arm64-7.3-4k-sizes", 1)]
+)
 def test_tails_of_another_zone(plant, name, size):
     """The head says that it lies in another zone than the tails that it shares."""
     core = plant(name)
     pfn = truth()[name]["pools"][size]["heads"][1]
-    core.change(pfn, core.members.flags, lambda word: word ^ (1 << (64 - core.image.info.length("node_data", 1).bit_length() + 1 - 2)))
+    core.change(
+        pfn,
+        core.members.flags,
+        lambda word: (
+            word ^ (1 << (64 - core.image.info.length("node_data", 1).bit_length() + 1 - 2))
+        ),
+    )
     check(core, ("tail-zone", pfn))
 
 
@@ -251,13 +288,17 @@ def test_a_frame_of_tails_with_a_wrong_link(plant):
 
 @pytest.mark.parametrize("name", ["x86-6.12.94-mixed", "arm64-6.1-4k-on", "x86-6.1-dump-on"])
 def test_a_table_that_leads_back(plant, name):
-    """At each level but the root's: the HugeTLB pages behind it are named, the others are audited."""
+    """At each level but the root's: the HugeTLB pages behind it are named, the others are
+    audited.
+    """
     core, pfn = plant(name), heads(name, "heads")[-1]
     virtual = core.struct_page(pfn)
     table = core.entry(virtual, 1) // core.image.page_size
     core.write(core.entry(virtual, 1), core.format.make_table(table * core.image.page_size))
     span = core.format.span(1)
-    behind = [head for head in heads(name, "heads") if core.struct_page(head) // span == virtual // span]
+    behind = [
+        head for head in heads(name, "heads") if core.struct_page(head) // span == virtual // span
+    ]
     check(core, *(("table-loop", head) for head in behind))
     assert core.audit().pools[0].counts.pages == len(heads(name, "heads")) - len(behind)
 
@@ -266,11 +307,21 @@ def test_two_entries_that_lead_to_one_table(plant):
     """The second in address is taken for the wrong one."""
     name = "x86-6.12.94-mixed"
     core = plant(name)
-    tables = {core.struct_page(head) // core.format.span(1): head for head in heads(name, "heads") if split(core, head)}
+    tables = {
+        core.struct_page(head) // core.format.span(1): head
+        for head in heads(name, "heads")
+        if split(core, head)
+    }
     first, second = [tables[span] for span in sorted(tables)][:2]
-    core.write(core.entry(core.struct_page(second), 1), core.word(core.entry(core.struct_page(first), 1)))
+    core.write(
+        core.entry(core.struct_page(second), 1), core.word(core.entry(core.struct_page(first), 1))
+    )
     span = core.format.span(1)
-    behind = [head for head in heads(name, "heads") if core.struct_page(head) // span == core.struct_page(second) // span]
+    behind = [
+        head
+        for head in heads(name, "heads")
+        if core.struct_page(head) // span == core.struct_page(second) // span
+    ]
     check(core, *(("table-loop", head) for head in behind))
 
 
@@ -280,7 +331,9 @@ def test_a_table_beyond_ram(plant, name):
     core, pfn = plant(name), heads(name, "heads")[-1]
     virtual, span = core.struct_page(pfn), core.format.span(1)
     core.write(core.entry(virtual, 1), core.format.make_table(0xABCDE0000000))
-    behind = [head for head in heads(name, "heads") if core.struct_page(head) // span == virtual // span]
+    behind = [
+        head for head in heads(name, "heads") if core.struct_page(head) // span == virtual // span
+    ]
     check(core, *(("table-beyond-ram", head) for head in behind))
 
 
@@ -321,7 +374,11 @@ def plain_memory(core, name):
     """A place for a HugeTLB page where none is, whose vmemmap is mapped page by page."""
     taken = set(heads(name, "heads"))
     first, count = int(core.sections.start_pfn[0]), core.sections.pages * len(core.sections.numbers)
-    return next(pfn for pfn in range(first + 512, first + count, 512) if pfn not in taken and split(core, pfn))
+    return next(
+        pfn
+        for pfn in range(first + 512, first + count, 512)
+        if pfn not in taken and split(core, pfn)
+    )
 
 
 @pytest.mark.parametrize("name", MIXED)
@@ -339,7 +396,11 @@ def test_frames_outside_huge_pages(plant, name):
     core.map(virtual, core.frame(virtual), writable=True)
     check(core)
     frame, shift = core.frame(virtual), core.members.refcount.offset % 8 * 8
-    core.change(frame, core.members.flags, lambda word: word & ~(1 << (core.image.info.number("PG_private") - 1)))
+    core.change(
+        frame,
+        core.members.flags,
+        lambda word: word & ~(1 << (core.image.info.number("PG_private") - 1)),
+    )
     core.change(frame, core.members.refcount, lambda word: word & ~(0xFFFFFFFF << shift))
     check(core, ("frame-free", at))
 

@@ -1,4 +1,6 @@
-"""Damaged cores: an audit ends with a result or with a line that says what is wrong, soon, and in bounded memory."""
+"""Damaged cores: an audit ends with a result or with a line that says what is wrong, soon, and in
+bounded memory.
+"""
 
 import random
 import struct
@@ -17,7 +19,14 @@ from hvo.memory.elf import read_layout
 from hvo.mmu.walk import path as entries_of
 from shared_files import core
 
-NAMES = ["arm64-6.1-64k-few", "x86-7.3-on", "arm64-6.1-4k-mixed", "x86-6.12.94-mixed", "arm64-7.3-4k-sizes", "x86-6.1-dump-on"]
+NAMES = [
+    "arm64-6.1-64k-few",
+    "x86-7.3-on",
+    "arm64-6.1-4k-mixed",
+    "x86-6.12.94-mixed",
+    "arm64-7.3-4k-sizes",
+    "x86-6.1-dump-on",
+]
 SECONDS, BYTES = 10, 1 << 30
 
 
@@ -35,9 +44,14 @@ def spots(name):
             found |= {step.location for step in steps}
     pages = [pool.pfn for pool in audit(memory).pools]
     heads = sections.struct_page_address(pages[0]).tolist() if pages else []
-    found |= {int(image.physical(sections.memmap[:1])[0]), *(int(image.physical(sections.memmap[:1] * 0 + head)[0]) for head in heads)}
+    found |= {
+        int(image.physical(sections.memmap[:1])[0]),
+        *(int(image.physical(sections.memmap[:1] * 0 + head)[0]) for head in heads),
+    }
     segments = read_layout(core(name)).segments
-    return [int(segments.locate(sections.memmap[:1] * 0 + place).offsets[0]) for place in sorted(found)]
+    return [
+        int(segments.locate(sections.memmap[:1] * 0 + place).offsets[0]) for place in sorted(found)
+    ]
 
 
 def damaged(rng, data, places):
@@ -54,9 +68,14 @@ def damaged(rng, data, places):
             out[rng.randrange(8192)] = rng.randrange(256)
     for _ in range(rng.randrange(1, 30)):
         at = rng.choice(places)
-        value, = struct.unpack_from("<Q", out, at)
-        words = (rng.getrandbits(64), value ^ 1 << rng.randrange(64), 0, value ^ rng.getrandbits(40) << 12, struct.unpack_from(
-            "<Q", out, rng.choice(places))[0])  # fmt: skip
+        (value,) = struct.unpack_from("<Q", out, at)
+        words = (
+            rng.getrandbits(64),
+            value ^ 1 << rng.randrange(64),
+            0,
+            value ^ rng.getrandbits(40) << 12,
+            struct.unpack_from("<Q", out, rng.choice(places))[0],
+        )
         struct.pack_into("<Q", out, at, rng.choice(words))
     return out
 

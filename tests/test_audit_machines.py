@@ -1,4 +1,6 @@
-"""The audit of saved machines: every era and shape, the defects that the mechanism can leave, and blocks that host their own vmemmap."""
+"""The audit of saved machines: every era and shape, the defects that the mechanism can leave, and
+blocks that host their own vmemmap.
+"""
 
 import numpy as np
 import pytest
@@ -23,7 +25,9 @@ def audited(m, tmp_path):
 @pytest.mark.parametrize("era", LAYOUTS)
 @pytest.mark.parametrize(("arch", "page_size", "memory", "size"), SHAPES)
 def test_a_mixed_pool_of_every_era(tmp_path, arch, page_size, memory, size, era):
-    """Some pages optimised, then more that are not: layout, pages, frames and savings as the machine has them, and no finding."""
+    """Some pages optimised, then more that are not: layout, pages, frames and savings as the
+    machine has them, and no finding.
+    """
     m = machine(arch, page_size, memory, parse_variant(era))
     if page_size == 4096:
         m.resize(size, 5)
@@ -32,7 +36,7 @@ def test_a_mixed_pool_of_every_era(tmp_path, arch, page_size, memory, size, era)
     else:
         m.resize(size, 1)
     found = audited(m, tmp_path)
-    pool, = found.pools
+    (pool,) = found.pools
     optimised = m.optimized(size)
     assert len(optimised)
     assert found.findings == ()
@@ -41,8 +45,13 @@ def test_a_mixed_pool_of_every_era(tmp_path, arch, page_size, memory, size, era)
     assert pool.pfn[pool.state == 1].tolist() == sorted(optimised.tolist())
     each = pool.vmemmap_pages - KEPT[era]
     assert pool.counts.saved == len(optimised) * each * page_size
-    assert pool.counts.possible == (len(pool.pfn) - len(optimised)) * (each if found.layout != "none" else 7) * page_size
-    assert pool.backing_frames == len(pool.pfn) * pool.vmemmap_pages - len(optimised) * each + (era == "7.1")
+    assert (
+        pool.counts.possible
+        == (len(pool.pfn) - len(optimised)) * (each if found.layout != "none" else 7) * page_size
+    )
+    assert pool.backing_frames == len(pool.pfn) * pool.vmemmap_pages - len(optimised) * each + (
+        era == "7.1"
+    )
 
 
 @pytest.mark.parametrize("era", LAYOUTS)
@@ -75,8 +84,12 @@ def test_pages_restored_without_reset(tmp_path):
     m.resize("2MiB", 3)
     lost = sorted(set(heads.tolist()) - set(m.pool("2MiB").heads().tolist()))
     found = audited(m, tmp_path)
-    assert [(finding.id, finding.pfn) for finding in found.findings] == [("lost-page", pfn) for pfn in lost]
-    assert [(page.pfn, page.frames, page.size) for page in found.lost] == [(pfn, 7, 2 << 20) for pfn in lost]
+    assert [(finding.id, finding.pfn) for finding in found.findings] == [
+        ("lost-page", pfn) for pfn in lost
+    ]
+    assert [(page.pfn, page.frames, page.size) for page in found.lost] == [
+        (pfn, 7, 2 << 20) for pfn in lost
+    ]
 
 
 @pytest.mark.parametrize("era", ["5.18", "6.2-refuse-self-hosted", "7.1-refuse-self-hosted"])
@@ -90,7 +103,9 @@ def test_an_optimised_block_that_hosts_its_own_vmemmap(tmp_path, era):
     inside = [pfn for pfn in m.optimized("2MiB").tolist() if pfn >= start]
     assert inside
     found = audited(m, tmp_path)
-    assert [(finding.id, finding.pfn) for finding in found.findings] == [("self-hosted", pfn) for pfn in sorted(inside)]
+    assert [(finding.id, finding.pfn) for finding in found.findings] == [
+        ("self-hosted", pfn) for pfn in sorted(inside)
+    ]
 
 
 def v_section(m):
@@ -102,7 +117,9 @@ def test_a_self_hosted_block_that_was_refused(tmp_path):
     """Its pages are plain, and there is nothing to find."""
     m = machine("x86_64", 4096, "256MiB", parse_variant("7.1"))
     start = -(-m.plan.end // v_section(m)) * v_section(m)
-    m.run(add_memory(m.world.vmemmap, m.world.root, Block(start, v_section(m), 0, hosts_memmap=True)))
+    m.run(
+        add_memory(m.world.vmemmap, m.world.root, Block(start, v_section(m), 0, hosts_memmap=True))
+    )
     m.resize("2MiB", (m.world.zones.free_pages >> 9) - 8)
     assert (m.pool("2MiB").heads() >= start).any()
     assert not (m.optimized("2MiB") >= start).any()
@@ -117,4 +134,6 @@ def test_what_is_found_is_what_the_tables_say(tmp_path):
         found = audited(m, tmp_path)
         assert found.findings == ()
         assert sum(pool.counts.optimized for pool in found.pools) == len(m.optimized("2MiB"))
-        assert np.array_equal(found.pools[0].pfn, m.pool("2MiB").heads()) if pages else not found.pools
+        assert (
+            np.array_equal(found.pools[0].pfn, m.pool("2MiB").heads()) if pages else not found.pools
+        )

@@ -12,8 +12,31 @@ from click.testing import CliRunner
 from hvo.cli.main import main
 from shared_files import CORES, SHARED, core, log, need, truth
 
-KEYS = {"kernel", "arch", "page_size", "struct_page_size", "layout", "sections", "pools", "findings", "table_cost", "missing", "lost"}
-POOL_KEYS = {"size", "pages", "optimized", "partial", "flagged", "vmemmap_pages", "backing_frames", "saved", "possible", "nodes"}
+KEYS = {
+    "kernel",
+    "arch",
+    "page_size",
+    "struct_page_size",
+    "layout",
+    "sections",
+    "pools",
+    "findings",
+    "table_cost",
+    "missing",
+    "lost",
+}
+POOL_KEYS = {
+    "size",
+    "pages",
+    "optimized",
+    "partial",
+    "flagged",
+    "vmemmap_pages",
+    "backing_frames",
+    "saved",
+    "possible",
+    "nodes",
+}
 FINDING_KEYS = {"id", "severity", "pfn", "address", "message", "entry", "expected", "count"}
 
 
@@ -22,7 +45,9 @@ def run(*args):
     return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
-@pytest.mark.parametrize(("name", "status"), [("x86-6.12-on", 0), ("arm64-6.1-4k-mixed", 0), ("bad-tail-writable", 1)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("x86-6.12-on", 0), ("arm64-6.1-4k-mixed", 0), ("bad-tail-writable", 1)]
+)
 def test_json(name, status):
     """One object with the keys of the contract; 1 where there are findings."""
     result = run("audit", core(name), "--json")
@@ -31,7 +56,9 @@ def test_json(name, status):
     assert out.keys() >= KEYS
     assert all(pool.keys() >= POOL_KEYS for pool in out["pools"])
     assert [finding.keys() >= FINDING_KEYS for finding in out["findings"]] == [True] * status
-    assert all(pool["saved"] + pool["possible"] == pool["pages"] * 7 * 4096 for pool in out["pools"])
+    assert all(
+        pool["saved"] + pool["possible"] == pool["pages"] * 7 * 4096 for pool in out["pools"]
+    )
 
 
 def test_a_packed_core():
@@ -42,7 +69,9 @@ def test_a_packed_core():
 
 
 def test_text():
-    """The table has the numbers, the map the marks, and the finding names frame, address and entry."""
+    """The table has the numbers, the map the marks, and the finding names frame, address and
+    entry.
+    """
     result = run("audit", core("bad-tail-writable"))
     assert result.exit_code == 1
     for text in ("2MiB", "90", "head-shared", "tail-writable", "0x46800", "1 error", "✗", "█", "░"):
@@ -82,7 +111,15 @@ def test_html(tmp_path):
     assert len(cells["start"]) * cells["frames"] * data["page_size"] == 8 << 27
     assert sum(share > 0 for share in cells["findings"]) == text.count('<i class="finding">') == 50
     assert text.count('<span class="bad">error</span>') == 50
-    assert len({len(cells[name]) for name in ("start", "outside", "own", "shared", "findings", "unmapped")}) == 1
+    assert (
+        len(
+            {
+                len(cells[name])
+                for name in ("start", "outside", "own", "shared", "findings", "unmapped")
+            }
+        )
+        == 1
+    )
 
 
 def test_html_escapes_what_a_core_says(tmp_path):
@@ -96,10 +133,16 @@ def test_html_escapes_what_a_core_says(tmp_path):
     assert "</script><b>" not in (tmp_path / "page.html").read_text()
 
 
-@pytest.mark.parametrize("name", [name for name in CORES if SHARED.exists() and truth()[name]["kernel_ptdump"]])
+@pytest.mark.parametrize(
+    "name", [name for name in CORES if SHARED.exists() and truth()[name]["kernel_ptdump"]]
+)
 def test_ptdump(name):
     """What the kernel printed itself, byte for byte."""
-    printed = re.search(r"@@ ptdump\r?\n(.*?)@@ ptdump end", log(name), re.DOTALL).group(1).replace("\r", "")
+    printed = (
+        re.search(r"@@ ptdump\r?\n(.*?)@@ ptdump end", log(name), re.DOTALL)
+        .group(1)
+        .replace("\r", "")
+    )
     result = run("ptdump", core(name))
     assert result.exit_code == 0
     assert result.stdout == printed
@@ -107,7 +150,9 @@ def test_ptdump(name):
 
 
 @pytest.mark.parametrize("command", ["audit", "ptdump"])
-@pytest.mark.parametrize("what", ["absent", "directory", "empty", "text", "cut", "packed", "other", "region"])
+@pytest.mark.parametrize(
+    "what", ["absent", "directory", "empty", "text", "cut", "packed", "other", "region"]
+)
 def test_bad_input(tmp_path, command, what):
     """2, and one line that names the file."""
     path = tmp_path / "core"
@@ -130,7 +175,9 @@ def test_bad_input(tmp_path, command, what):
 
 
 def test_live_without_a_kernel():
-    """Where the running kernel cannot be read, one line says why; where it can, this is an audit."""
+    """Where the running kernel cannot be read, one line says why; where it can, this is an
+    audit.
+    """
     result = run("audit", "live", "--json")
     if os.path.exists("/proc/kcore") and os.access("/proc/kcore", os.R_OK):
         assert result.exit_code in (0, 1, 2)

@@ -1,4 +1,6 @@
-"""The command `hvo`: quick answers, one-line errors and exit statuses, and what `hvo run` prints, writes and means."""
+"""The command `hvo`: quick answers, one-line errors and exit statuses, and what `hvo run` prints,
+writes and means.
+"""
 
 import json
 import os
@@ -18,9 +20,29 @@ from shared_files import core
 GIB, MIB = 1 << 30, 1 << 20
 SMALL = ("run", "--memory", "1GiB")
 KEYS = {
-    "machine", "era", "pool", "memmap_before", "memmap_after", "saved", "table_cost", "vmemmap", "sample", "promises", "seconds", "command",
-}  # fmt: skip
-PROMISES = {"saves", "frames-return", "tails-read-only", "dcache-head", "hot-remove", "ptdump", "restore-fails-safe", "gate"}
+    "machine",
+    "era",
+    "pool",
+    "memmap_before",
+    "memmap_after",
+    "saved",
+    "table_cost",
+    "vmemmap",
+    "sample",
+    "promises",
+    "seconds",
+    "command",
+}
+PROMISES = {
+    "saves",
+    "frames-return",
+    "tails-read-only",
+    "dcache-head",
+    "hot-remove",
+    "ptdump",
+    "restore-fails-safe",
+    "gate",
+}
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
@@ -32,7 +54,13 @@ def hvo(*arguments: str | Path) -> Result:
 def hvo_process(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Run the command as people do."""
     code = "import sys; from hvo.cli.main import main; sys.argv[0] = 'hvo'; main()"
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
 
 
 def as_json(*arguments: str | Path, status: int = 0) -> dict:
@@ -53,7 +81,9 @@ def refused(*arguments: str | Path) -> str:
 
 @pytest.fixture
 def counts_only(monkeypatch):
-    """Leave out the promises that are measured on machines of their own: for tests of what is counted on the big one."""
+    """Leave out the promises that are measured on machines of their own: for tests of what is
+    counted on the big one.
+    """
     monkeypatch.setattr("hvo.machine.run.promises", lambda *_: [])
 
 
@@ -67,7 +97,9 @@ def test_quick_answers_import_little(argument):
         "import sys\nfrom hvo.cli.main import main\ntry:\n    main([sys.argv[1]])\n"
         "finally:\n    print(sorted({'numpy', 'drgn', 'rich'} & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, argument], capture_output=True, text=True, check=True
+    )
     assert done.stderr.strip() == "[]"
     assert (__version__ if argument == "--version" else "run") in done.stdout
 
@@ -101,8 +133,13 @@ def test_a_defect_of_our_own_is_not_hidden(monkeypatch):
 
 def test_a_reader_that_leaves():
     """`hvo run | head -1` ends without a complaint."""
-    shell = f'"{sys.executable}" -c "from hvo.cli.main import main; main()" run --memory 128MiB | head -1'
-    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=False, env=os.environ)
+    shell = (
+        f'"{sys.executable}" -c "from hvo.cli.main import main; main()" run --memory 128MiB |'
+        " head -1"
+    )
+    done = subprocess.run(
+        ["sh", "-c", shell], capture_output=True, text=True, check=False, env=os.environ
+    )
     assert done.stderr == ""
     assert done.stdout.startswith("machine")
 
@@ -112,12 +149,23 @@ def test_a_reader_that_leaves():
 
 @pytest.mark.parametrize(("name", "freed"), [("5.14", 6), ("5.18", 7), ("6.2", 7), ("7.1", 7)])
 def test_json_of_each_era(name, freed):
-    """The keys are the contract's; what is saved is what each era gives back, and every promise holds."""
+    """The keys are the contract's; what is saved is what each era gives back, and every promise
+    holds.
+    """
     found = as_json(*SMALL, "--era", name)
     assert set(found) == KEYS
-    assert found["machine"] == {"arch": "arm64", "page_size": 4096, "memory": GIB, "struct_page_size": 64}
+    assert found["machine"] == {
+        "arch": "arm64",
+        "page_size": 4096,
+        "memory": GIB,
+        "struct_page_size": 64,
+    }
     assert found["pool"] == {"size": 2 * MIB, "pages": 512, "optimized": 512}
-    assert (found["memmap_before"], found["saved"], found["table_cost"]) == (16 * MIB, 512 * freed * 4096, 8 * 4096)
+    assert (found["memmap_before"], found["saved"], found["table_cost"]) == (
+        16 * MIB,
+        512 * freed * 4096,
+        8 * 4096,
+    )
     assert found["memmap_before"] - found["memmap_after"] == found["saved"]
     assert set(found["seconds"]) == {"build", "optimize", "restore", "audit"}
     assert {promise["id"] for promise in found["promises"]} >= PROMISES
@@ -127,11 +175,19 @@ def test_json_of_each_era(name, freed):
 @pytest.mark.parametrize(
     ("options", "saved", "tables"),
     [
-        (("--arch", "x86_64", "--memory", "4GiB", "--hugepage-size", "1GiB"), 4 * 4095 * 4096, 32 * 4096),
+        (
+            ("--arch", "x86_64", "--memory", "4GiB", "--hugepage-size", "1GiB"),
+            4 * 4095 * 4096,
+            32 * 4096,
+        ),
         (("--arch", "arm64", "--page-size", "16KiB", "--memory", "1GiB"), 32 * 7 * 16384, 0),
         (("--arch", "arm64", "--page-size", "64KiB", "--memory", "2GiB"), 4 * 7 * 65536, 0),
         (("--arch", "riscv64", "--memory", "256MiB"), 128 * 7 * 4096, 2 * 4096),
-        (("--memory", "256MiB", "--hugepage-size", "32MiB", "--nodes", "2"), 8 * 127 * 4096, 2 * 4096),
+        (
+            ("--memory", "256MiB", "--hugepage-size", "32MiB", "--nodes", "2"),
+            8 * 127 * 4096,
+            2 * 4096,
+        ),
         (("--memory", "256MiB", "--pages", "3"), 3 * 7 * 4096, 4096),
         (("--memory", "256MiB", "--hugepage-size", "64KiB"), 0, 0),
         (("--memory", "256MiB", "--pages", "0"), 0, 0),
@@ -139,7 +195,9 @@ def test_json_of_each_era(name, freed):
 )
 @pytest.mark.usefixtures("counts_only")
 def test_other_shapes(options, saved, tables):
-    """Architectures, granules, sizes and nodes: what is saved and what it costs is counted, and comes out as it must."""
+    """Architectures, granules, sizes and nodes: what is saved and what it costs is counted, and
+    comes out as it must.
+    """
     found = as_json("run", *options)
     assert (found["saved"], found["table_cost"]) == (saved, tables)
 
@@ -149,11 +207,15 @@ def test_other_shapes(options, saved, tables):
 def test_a_tebibyte():
     """1 TiB saves 14 GiB with 2 MiB pages, and 16 GiB less 4 MiB with 1 GiB pages."""
     assert as_json("run", "--memory", "1TiB")["saved"] == 14 * GIB
-    assert as_json("run", "--memory", "1TiB", "--hugepage-size", "1GiB")["saved"] == 16 * GIB - 4 * MIB
+    assert (
+        as_json("run", "--memory", "1TiB", "--hugepage-size", "1GiB")["saved"] == 16 * GIB - 4 * MIB
+    )
 
 
 def test_a_broken_promise_exits_1():
-    """Without reset-tails restored pages are none that the allocator takes: it is said, and the status is 1."""
+    """Without reset-tails restored pages are none that the allocator takes: it is said, and the
+    status is 1.
+    """
     found = as_json(*SMALL, "--era", "6.2-reset-tails", status=1)
     broken = {promise["id"] for promise in found["promises"] if not promise["holds"]}
     assert found["era"] == "6.2-reset-tails"
@@ -163,13 +225,19 @@ def test_a_broken_promise_exits_1():
 
 @pytest.mark.usefixtures("counts_only")
 def test_a_scenario_adds_its_snapshots(tmp_path):
-    """The result of a scenario is that of its default pool at the end, and the counters at every snap."""
+    """The result of a scenario is that of its default pool at the end, and the counters at every
+    snap.
+    """
     file = tmp_path / "grow.sh"
     file.write_text("hvo 1; pool 10; snap grown; pool 4\n")
     found = as_json(*SMALL, "--era", "6.2", "--scenario", file)
     assert set(found) == {*KEYS, "snapshots"}
     assert [snapshot["name"] for snapshot in found["snapshots"]] == ["boot", "grown", "end"]
-    assert [snapshot["counters"]["HugePages_Total"] for snapshot in found["snapshots"]] == [0, 10, 4]
+    assert [snapshot["counters"]["HugePages_Total"] for snapshot in found["snapshots"]] == [
+        0,
+        10,
+        4,
+    ]
     assert found["pool"] == {"size": 2 * MIB, "pages": 4, "optimized": 4}
     assert found["saved"] == 4 * 7 * 4096
 
@@ -177,16 +245,30 @@ def test_a_scenario_adds_its_snapshots(tmp_path):
 @pytest.mark.usefixtures("counts_only")
 def test_boot_parameters_fill_the_pool():
     """Pages reserved at boot are the pool that the run is about."""
-    found = as_json("run", "--arch", "x86_64", "--memory", "4GiB", "--cmdline", "hugepagesz=1G hugepages=2 hugetlb_free_vmemmap=on")
+    found = as_json(
+        "run",
+        "--arch",
+        "x86_64",
+        "--memory",
+        "4GiB",
+        "--cmdline",
+        "hugepagesz=1G hugepages=2 hugetlb_free_vmemmap=on",
+    )
     assert found["pool"] == {"size": GIB, "pages": 2, "optimized": 2}
     assert found["saved"] == 2 * 4095 * 4096
 
 
 @pytest.mark.usefixtures("counts_only")
 def test_like_a_core(tmp_path):
-    """A machine that begins as a real kernel's memory has its shape and pool, and every promise holds on it."""
+    """A machine that begins as a real kernel's memory has its shape and pool, and every promise
+    holds on it.
+    """
     found = as_json("run", "--like", core("x86-6.12-off"))
-    assert (found["machine"]["arch"], found["machine"]["memory"], found["era"]) == ("x86_64", GIB, "6.2")
+    assert (found["machine"]["arch"], found["machine"]["memory"], found["era"]) == (
+        "x86_64",
+        GIB,
+        "6.2",
+    )
     assert found["pool"] == {"size": 2 * MIB, "pages": 64, "optimized": 64}
     assert found["saved"] == 64 * 7 * 4096
 
@@ -222,7 +304,9 @@ def test_text_of_a_broken_promise():
 
 
 def test_html_is_one_whole_page(tmp_path):
-    """The page has the same figures, needs nothing from elsewhere, and its text cannot become markup."""
+    """The page has the same figures, needs nothing from elsewhere, and its text cannot become
+    markup.
+    """
     page = tmp_path / "run.html"
     assert hvo("run", "--memory", "256MiB", "--html", page).exit_code == 0
     text = page.read_text()
@@ -262,7 +346,9 @@ def test_html_is_one_whole_page(tmp_path):
     ],
 )
 def test_what_cannot_be(options, said):
-    """Impossible combinations and unusable files: exit 2 and one line that says what would be accepted."""
+    """Impossible combinations and unusable files: exit 2 and one line that says what would be
+    accepted.
+    """
     assert said in refused("run", *options)
 
 
@@ -279,7 +365,17 @@ def test_nothing_is_written_when_it_cannot_run(tmp_path):
     """A scenario that fails leaves no core and no page behind."""
     file = tmp_path / "scenario.sh"
     file.write_text("pool 1; $bb reboot\n")
-    refused("run", "--memory", "128MiB", "--scenario", file, "--save", tmp_path / "core", "--html", tmp_path / "page")
+    refused(
+        "run",
+        "--memory",
+        "128MiB",
+        "--scenario",
+        file,
+        "--save",
+        tmp_path / "core",
+        "--html",
+        tmp_path / "page",
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["scenario.sh"]
 
 
@@ -290,7 +386,11 @@ def test_nothing_is_written_when_it_cannot_run(tmp_path):
 def test_a_variant_reads_back(name):
     """Every era with each fix taken away or put in has a text that means just that."""
     for fix in FIXES:
-        for variant in (era(name, add=(fix,)), era(name, drop=(fix,)), era(name, drop=(fix, "reset-tails"))):
+        for variant in (
+            era(name, add=(fix,)),
+            era(name, drop=(fix,)),
+            era(name, drop=(fix, "reset-tails")),
+        ):
             assert parse_variant(variant.variant) == variant
 
 

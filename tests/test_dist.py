@@ -1,4 +1,6 @@
-"""The wheel and the sdist install into empty environments and work there, with their manual pages and completions."""
+"""The wheel and the sdist install into empty environments and work there, with their manual pages
+and completions.
+"""
 
 import os
 import re
@@ -31,7 +33,9 @@ def plain(built, tmp_path_factory) -> dist.Environment:
 def completed(plain: dist.Environment, shell: list[str]) -> set[str]:
     """What a shell prints that has the environment's commands, one a line."""
     there = os.environ | {"PATH": f"{plain.bin}:{os.environ['PATH']}"}
-    done = subprocess.run(shell, env=there, cwd=plain.path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        shell, env=there, cwd=plain.path, capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 
@@ -39,7 +43,9 @@ def bash(plain: dist.Environment, *words: str) -> set[str]:
     """What bash offers for the last of `words`, by the script that is installed."""
     script = plain.path / "share/bash-completion/completions/hvo"
     line = " ".join(words)
-    asked = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; COMP_LINE='{line}'; _hvo_completion hvo"
+    asked = (
+        f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; COMP_LINE='{line}'; _hvo_completion hvo"
+    )
     text = f"source {script}; {asked}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     return completed(plain, ["bash", "-c", text])
 
@@ -48,13 +54,19 @@ def test_contents(built):
     """The wheel has the package, its data and what is shared, and nothing else."""
     dist.check_contents(built)
     names = zipfile.ZipFile(built.wheel).namelist()
-    assert {"hvo/layout/support.json", "hvo/machine/scenario.sh", "hvo/report/assets/page.css"} <= set(names)
+    assert {
+        "hvo/layout/support.json",
+        "hvo/machine/scenario.sh",
+        "hvo/report/assets/page.css",
+    } <= set(names)
     assert not [name for name in names if "test" in name or "__pycache__" in name]
 
 
 def test_one_version(built, plain):
     """The package, the wheel and the installed metadata say the same."""
-    said = plain.python("-c", "import hvo, importlib.metadata as m; print(hvo.__version__, m.version('hvo'))")
+    said = plain.python(
+        "-c", "import hvo, importlib.metadata as m; print(hvo.__version__, m.version('hvo'))"
+    )
     assert said.split() == [__version__] * 2
     assert dist.version_of(built) == __version__
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
@@ -94,9 +106,18 @@ def test_wrong_things_are_noticed(built, plain, tmp_path):
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="man is absent")
 def test_man_finds_the_pages(plain):
-    """`man hvo run`, with the environment's pages, shows the page of `hvo run`, and has nothing to complain about."""
-    there = os.environ | {"MANPATH": str(plain.path / "share/man"), "LC_ALL": "C.UTF-8", "MANWIDTH": "100", "PAGER": "cat"}
-    done = subprocess.run(["man", "--warnings", "hvo", "run"], env=there, capture_output=True, text=True, check=True)
+    """`man hvo run`, with the environment's pages, shows the page of `hvo run`, and has nothing to
+    complain about.
+    """
+    there = os.environ | {
+        "MANPATH": str(plain.path / "share/man"),
+        "LC_ALL": "C.UTF-8",
+        "MANWIDTH": "100",
+        "PAGER": "cat",
+    }
+    done = subprocess.run(
+        ["man", "--warnings", "hvo", "run"], env=there, capture_output=True, text=True, check=True
+    )
     assert "HVO-RUN(1)" in done.stdout
     assert "--hugepage-size SIZE" in done.stdout
     assert done.stderr == ""
@@ -109,11 +130,21 @@ def test_bash_completes(plain):
     assert bash(plain, "hvo", "no-such") == set()
 
 
-@pytest.mark.parametrize("words", ["hvo audit m", "hvo ptdump m", "hvo run --save m", "hvo run --scenario m"])
+@pytest.mark.parametrize(
+    "words", ["hvo audit m", "hvo ptdump m", "hvo run --save m", "hvo run --scenario m"]
+)
 def test_files_are_left_to_the_shell(plain, words):
-    """Where a file is wanted the scripts are told so: click's first field is the kind of what may follow."""
-    asked = {"_HVO_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    done = subprocess.run([plain.bin / "hvo"], env=os.environ | asked, capture_output=True, text=True, check=True)
+    """Where a file is wanted the scripts are told so: click's first field is the kind of what may
+    follow.
+    """
+    asked = {
+        "_HVO_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    done = subprocess.run(
+        [plain.bin / "hvo"], env=os.environ | asked, capture_output=True, text=True, check=True
+    )
     assert done.stdout == "file,m\n"
 
 
@@ -129,4 +160,6 @@ def test_zsh_reads_the_script(plain):
 def test_fish_completes(plain):
     """Commands, by the script that is installed."""
     script = plain.path / "share/fish/vendor_completions.d/hvo.fish"
-    assert {"run", "resize", "report"} <= completed(plain, ["fish", "-c", f"source {script}; complete -C 'hvo r' | string split -f1 \\t"])
+    assert {"run", "resize", "report"} <= completed(
+        plain, ["fish", "-c", f"source {script}; complete -C 'hvo r' | string split -f1 \\t"]
+    )

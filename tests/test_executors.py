@@ -1,4 +1,6 @@
-"""One protocol, two executors: arrays for many pages at once, and one memory access at a time. They must leave the same machine behind."""
+"""One protocol, two executors: arrays for many pages at once, and one memory access at a time. They
+must leave the same machine behind.
+"""
 
 import numpy as np
 import pytest
@@ -35,7 +37,9 @@ def allocations(name: str) -> int:
 
 @pytest.mark.parametrize("name", ERAS)
 def test_optimise_and_restore_agree(name: str) -> None:
-    """Without failures both executors give the same results, and the whole machine is the same after optimise and after restore."""
+    """Without failures both executors give the same results, and the whole machine is the same
+    after optimise and after restore.
+    """
     arrays, plain = machines(era(name))
     assert arrays.optimize("2MiB").tolist() == plain.optimize("2MiB").tolist() == [0] * PAGES
     assert arrays.optimized("2MiB").size == PAGES
@@ -46,9 +50,13 @@ def test_optimise_and_restore_agree(name: str) -> None:
     assert arrays.executor.at_once >= 6  # the array executor did run pages together
 
 
-@pytest.mark.parametrize(("name", "after"), [(name, k) for name in ERAS for k in range(allocations(name))])
+@pytest.mark.parametrize(
+    ("name", "after"), [(name, k) for name in ERAS for k in range(allocations(name))]
+)
 def test_optimise_fails_alike_at_every_allocation(name: str, after: int) -> None:
-    """Refusing every allocation from the k-th on: the same pages are left unoptimised, and nothing leaks, in both executors."""
+    """Refusing every allocation from the k-th on: the same pages are left unoptimised, and nothing
+    leaks, in both executors.
+    """
     arrays, plain = machines(era(name))
     before = arrays.world.zones.free_pages
     results = []
@@ -64,13 +72,17 @@ def test_optimise_fails_alike_at_every_allocation(name: str, after: int) -> None
     table, tail = int(after > 0), int(name == "7.1" and after > 1)
     assert arrays.world.zones.free_pages == before + done * (8 - kept) - table - tail
     if name == "6.2" and after > 0:
-        assert done == PAGES  # a head that cannot move stays where it is, and the tails are shared all the same
+        assert (
+            done == PAGES
+        )  # a head that cannot move stays where it is, and the tails are shared all the same
 
 
 @pytest.mark.parametrize("after", range(10))
 @pytest.mark.parametrize("name", ERAS)
 def test_restore_fails_alike_at_every_frame(name: str, after: int) -> None:
-    """Restore takes all frames of a page or none: it stops at the page that cannot have them, which stays optimised."""
+    """Restore takes all frames of a page or none: it stops at the page that cannot have them, which
+    stays optimised.
+    """
     arrays, plain = machines(era(name), pages=2)
     frames = 8 - arrays.world.vmemmap.era.layout.kept_pages
     results = []
@@ -88,7 +100,9 @@ def test_restore_fails_alike_at_every_frame(name: str, after: int) -> None:
 @pytest.mark.parametrize("name", ERAS)
 @pytest.mark.parametrize("after", [0, 9, None])
 def test_shrinking_a_pool_agrees(name: str, after: int | None) -> None:
-    """A pool that shrinks while frames run out keeps the pages that it cannot restore, as surplus; the next try frees them."""
+    """A pool that shrinks while frames run out keeps the pages that it cannot restore, as surplus;
+    the next try frees them.
+    """
     arrays, plain = machines(era(name))
     for machine in (arrays, plain):
         machine.optimize("2MiB")
@@ -108,7 +122,9 @@ def test_shrinking_a_pool_agrees(name: str, after: int | None) -> None:
 
 @pytest.mark.parametrize("name", ERAS)
 def test_growing_a_pool_with_the_gate_on_agrees(name: str) -> None:
-    """Pages that are optimised as they are allocated: free-list order, counters and tables are the same."""
+    """Pages that are optimised as they are allocated: free-list order, counters and tables are the
+    same.
+    """
     arrays, plain = machines(era(name), pages=0)
     for machine in (arrays, plain):
         machine.set_gate(True)
@@ -122,7 +138,12 @@ def test_growing_a_pool_with_the_gate_on_agrees(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("arch", "page_size", "size"),
-    [("x86_64", "4KiB", "2MiB"), ("arm64", "16KiB", "32MiB"), ("riscv64", "4KiB", "2MiB"), ("arm64", "64KiB", "512MiB")],
+    [
+        ("x86_64", "4KiB", "2MiB"),
+        ("arm64", "16KiB", "32MiB"),
+        ("riscv64", "4KiB", "2MiB"),
+        ("arm64", "64KiB", "512MiB"),
+    ],
 )
 @pytest.mark.parametrize("name", ["5.18", "7.1"])
 def test_other_architectures_agree(name: str, arch: str, page_size: str, size: str) -> None:
@@ -144,7 +165,9 @@ def shaped(name: str, arch: str, page_size: str, size: str, memory: str) -> tupl
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "after"), [("5.18", 1), ("6.2", 3), ("7.1", 4)])
 def test_a_page_across_leaves_rolls_back_alike(name: str, after: int) -> None:
-    """A 1 GiB page spans eight leaves; when a later one cannot be split, what was remapped before comes back with its own frames."""
+    """A 1 GiB page spans eight leaves; when a later one cannot be split, what was remapped before
+    comes back with its own frames.
+    """
     pair = [Machine.build(memory="1GiB", era=name, gate=False) for _ in range(2)]
     before = {}
     for machine in pair:
@@ -158,13 +181,18 @@ def test_a_page_across_leaves_rolls_back_alike(name: str, after: int) -> None:
     same(*pair)
     assert pair[0].optimized("1GiB").size == 0
     after_state = state(pair[0])
-    assert np.frombuffer(after_state["contents"], np.uint64).size == np.frombuffer(before["contents"], np.uint64).size
+    assert (
+        np.frombuffer(after_state["contents"], np.uint64).size
+        == np.frombuffer(before["contents"], np.uint64).size
+    )
     assert after_state["contents"] == before["contents"] or name != "5.18"
 
 
 @pytest.mark.parametrize("name", ERAS)
 def test_pages_across_leaves_go_together_as_one_by_one(name: str, monkeypatch) -> None:
-    """1 GiB pages, whose blocks split eight leaves each: together, with frames dealt out, they leave what one after the other leaves."""
+    """1 GiB pages, whose blocks split eight leaves each: together, with frames dealt out, they
+    leave what one after the other leaves.
+    """
     together, singly = (Machine.build(memory="5GiB", era=name, gate=False) for _ in range(2))
     for machine in (together, singly):
         machine.resize("1GiB", 5)
@@ -184,7 +212,9 @@ def test_pages_across_leaves_go_together_as_one_by_one(name: str, monkeypatch) -
 
 @pytest.mark.parametrize("name", ERAS)
 def test_two_nodes_agree(name: str) -> None:
-    """Pages of a pool on two nodes take turns, and their frames come from their own node; one node runs out before the other."""
+    """Pages of a pool on two nodes take turns, and their frames come from their own node; one node
+    runs out before the other.
+    """
     pair = [Machine.build(memory="256MiB", era=name, nodes=2, gate=True) for _ in range(2)]
     pair[1].executor = PlainExecutor(pair[1].world)
     for machine in pair:
@@ -197,7 +227,9 @@ def test_two_nodes_agree(name: str) -> None:
 
 
 def test_pages_of_two_nodes_go_together() -> None:
-    """Turns between nodes do not keep pages from going together, and each node gives what it has."""
+    """Turns between nodes do not keep pages from going together, and each node gives what it
+    has.
+    """
     machine = Machine.build(memory="1GiB", era="7.1", nodes=2)
     machine.resize("2MiB", 400)
     assert [machine.pool("2MiB").nr(node) for node in (0, 1)] == [200, 200]

@@ -1,4 +1,6 @@
-"""The page allocator against a plain one of lists and sets, and the laws that bulk execution rests on."""
+"""The page allocator against a plain one of lists and sets, and the laws that bulk execution rests
+on.
+"""
 
 from dataclasses import dataclass, field
 
@@ -76,7 +78,14 @@ def state(zone):
     blocks = list(zip(starts.tolist(), orders.tolist(), strict=True))
     every = np.arange(zone.start_pfn, min(zone.end_pfn, zone.start_pfn + (1 << 16)))
     free = np.packbits(zone.is_free(every)).tobytes()
-    return blocks, zone.queued_frames().tolist(), zone.free_pages, zone.managed_pages, zone.fail_after, free
+    return (
+        blocks,
+        zone.queued_frames().tolist(),
+        zone.free_pages,
+        zone.managed_pages,
+        zone.fail_after,
+        free,
+    )
 
 
 def plain_state(plain):
@@ -87,7 +96,9 @@ def plain_state(plain):
 # What to do: (action, amount); which of the things held is freed follows from the amount.
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["frames", "free frames", "blocks 1", "blocks 2", "blocks 4", "free block", "drain"]),
+        st.sampled_from(
+            ["frames", "free frames", "blocks 1", "blocks 2", "blocks 4", "free block", "drain"]
+        ),
         st.integers(0, 40),
     ),
     max_size=30,
@@ -110,7 +121,9 @@ class Pair:
 
     def do(self, action, amount):
         name, _, order = action.partition(" ")
-        getattr(self, f"do_{name}_{order}" if name == "free" else f"do_{name}")(amount, *([int(order)] if name == "blocks" else []))
+        getattr(self, f"do_{name}_{order}" if name == "free" else f"do_{name}")(
+            amount, *([int(order)] if name == "blocks" else [])
+        )
 
     def do_frames(self, amount):
         expected = [self.plain.allocate_frame() for _ in range(amount)]
@@ -134,7 +147,9 @@ class Pair:
         if self.blocks:
             order = self.blocks[amount % len(self.blocks)][1]
             gone = [pfn for pfn, other in self.blocks if other == order][: amount + 1][::-1]
-            self.blocks = [block for block in self.blocks if block not in {(pfn, order) for pfn in gone}]
+            self.blocks = [
+                block for block in self.blocks if block not in {(pfn, order) for pfn in gone}
+            ]
             self.zone.free(pfns(*gone), order)
             for pfn in gone:
                 self.plain.put(pfn, order)
@@ -159,7 +174,9 @@ def test_bulk_calls_equal_a_plain_allocator_called_one_by_one(actions):
 @QUICK
 @given(ACTIONS)
 def test_freeing_everything_and_draining_gives_the_first_state_again(actions):
-    """Coalescing loses nothing: whatever happened, the blocks are those of a new zone in the end."""
+    """Coalescing loses nothing: whatever happened, the blocks are those of a new zone in the
+    end.
+    """
     pair = Pair()
     for action, amount in actions:
         pair.do(action, amount)
@@ -210,7 +227,9 @@ def test_freeing_an_array_equals_freeing_one_by_one(actions, random):
 @QUICK
 @given(st.integers(1, 8), st.integers(1, 12), st.integers(0, 3))
 def test_frames_freed_in_between_change_nothing_while_the_queue_holds_enough(rounds, each, freed):
-    """The law by which "for each page: allocate `each`, free `freed`" runs as one allocation and one free."""
+    """The law by which "for each page: allocate `each`, free `freed`" runs as one allocation and
+    one free.
+    """
 
     def zone():
         zone = Zone(0, "Normal", START, END, MAX)
@@ -232,8 +251,12 @@ def test_frames_freed_in_between_change_nothing_while_the_queue_holds_enough(rou
 
 @QUICK
 @given(ACTIONS, st.integers(0, 30), st.sampled_from([0, 1, 2, 4]), st.integers(0, 40))
-def test_an_injected_failure_strikes_bulk_calls_where_it_strikes_single_ones(actions, limit, order, count):
-    """`fail_after` counts frames or blocks that were given, and a bulk call gives those before it."""
+def test_an_injected_failure_strikes_bulk_calls_where_it_strikes_single_ones(
+    actions, limit, order, count
+):
+    """`fail_after` counts frames or blocks that were given, and a bulk call gives those before
+    it.
+    """
     bulk, single = prepared(actions).zone, prepared(actions).zone
     bulk.fail_after = single.fail_after = limit
     got = bulk.allocate(order, count).tolist()
@@ -260,7 +283,9 @@ def test_all_or_nothing_refuses_beyond_the_injected_limit_and_changes_nothing():
 @QUICK
 @given(ACTIONS, st.lists(st.integers(0, 60), max_size=4), st.lists(st.integers(0, 60), max_size=4))
 def test_rollback_takes_single_frame_allocations_back(actions, first, second):
-    """Back to either of two nested marks, refills included; what follows goes as if nothing had been."""
+    """Back to either of two nested marks, refills included; what follows goes as if nothing had
+    been.
+    """
     zone = prepared(actions).zone
     zone.fail_after = 100
     states, marks = [], []
@@ -316,7 +341,9 @@ def test_a_long_history_keeps_the_queue_in_order():
 
 
 def test_rollback_brings_back_more_frames_than_the_queue_had_room_for():
-    """What was popped since the mark is kept while refills write over and over the rest of the ring."""
+    """What was popped since the mark is kept while refills write over and over the rest of the
+    ring.
+    """
     zone = Zone(0, "Normal", 0, 1 << 16)
     zone.free_frames(zone.allocate_frames(3000)[::-1])
     zone.allocate_frames(500)
@@ -357,7 +384,9 @@ def test_a_wrong_request_is_refused_by_name_and_changes_nothing(call, message):
     held = zone.allocate(3, 1)
     assert held.tolist() == [START]
     if message is None:
-        call(zone, held)  # half of a block that was allocated whole may be freed alone, as in the kernel
+        call(
+            zone, held
+        )  # half of a block that was allocated whole may be freed alone, as in the kernel
         assert zone.is_free(held)[0]
         return
     before = state(zone)
@@ -388,7 +417,9 @@ def test_a_block_with_one_free_frame_anywhere_is_a_double_free(order):
 @QUICK
 @given(ACTIONS, st.integers(START, END - 1), st.integers(1, 70))
 def test_a_range_is_taken_exactly_when_all_of_it_is_free(actions, start, length):
-    """... whether its frames are in blocks or in the queue, and freeing it brings the blocks back."""
+    """... whether its frames are in blocks or in the queue, and freeing it brings the blocks
+    back.
+    """
     zone = prepared(actions).zone
     end = min(start + length, END)
     every = np.arange(START, END)
@@ -426,7 +457,10 @@ def test_gigantic_allocation_drains_the_queue_when_it_finds_no_range():
     zone.free_range(0, 256)
     zone.free_frames(zone.allocate_frames(256))
     zone.free(pfns(256), 8)
-    assert zone.allocate_gigantic(8, 2).tolist() == [256, 0]  # as two requests: only the second drains
+    assert zone.allocate_gigantic(8, 2).tolist() == [
+        256,
+        0,
+    ]  # as two requests: only the second drains
 
 
 def test_a_block_of_memory_comes_and_goes():
@@ -447,7 +481,9 @@ def test_a_block_of_memory_comes_and_goes():
         assert not zone.is_free(pfns(start, end - 1)).any()
     with pytest.raises(AllocatorError, match="outside"):
         zone.free_frames(pfns(5 << 15))
-    assert state(zone)[:-1] == first[:-1]  # the span, over which `state` asks for free frames, stays
+    assert (
+        state(zone)[:-1] == first[:-1]
+    )  # the span, over which `state` asks for free frames, stays
 
 
 def test_growing_the_span_keeps_queue_blocks_and_reserved_frames():
@@ -469,7 +505,9 @@ def test_growing_the_span_keeps_queue_blocks_and_reserved_frames():
 
 
 def test_reserved_frames_become_managed_the_first_time_they_are_freed():
-    """MemTotal grows by frames freed that were reserved at boot, and by no other (mechanism.md, section 5)."""
+    """MemTotal grows by frames freed that were reserved at boot, and by no other (mechanism.md,
+    section 5).
+    """
     zone = Zone(0, "Normal", 0, 4096)
     zone.reserve_range(1024, 1824)
     zone.reserve(np.arange(1824, 2048))
@@ -494,7 +532,16 @@ def test_a_zone_can_be_put_into_any_state_of_free_frames():
     zone.take(pfns(37, 5))
     starts, orders = zone.free_blocks()
     assert list(zip(starts.tolist(), orders.tolist(), strict=True)) == [
-        (0, 2), (4, 0), (6, 1), (8, 3), (16, 4), (32, 2), (36, 0), (38, 1), (40, 3), (48, 4),
+        (0, 2),
+        (4, 0),
+        (6, 1),
+        (8, 3),
+        (16, 4),
+        (32, 2),
+        (36, 0),
+        (38, 1),
+        (40, 3),
+        (48, 4),
     ]
 
 
@@ -504,11 +551,15 @@ GIB = (1 << 30) // 4096
 
 
 def names(zones):
-    return [(zone.node, zone.name, zone.start_pfn, zone.end_pfn, zone.managed_pages) for zone in zones]
+    return [
+        (zone.node, zone.name, zone.start_pfn, zone.end_pfn, zone.managed_pages) for zone in zones
+    ]
 
 
 def test_the_usual_zones_of_x86_with_a_hole_below_4_gib():
-    machine = Zones.standard("x86_64", {0: [(1, 159), (256, 3 * GIB), (4 * GIB, 6 * GIB)]}, movable_frames=GIB)
+    machine = Zones.standard(
+        "x86_64", {0: [(1, 159), (256, 3 * GIB), (4 * GIB, 6 * GIB)]}, movable_frames=GIB
+    )
     assert names(machine.zones) == [
         (0, "DMA", 1, 4096, 158 + 4096 - 256),
         (0, "DMA32", 4096, 3 * GIB, 3 * GIB - 4096),
@@ -517,7 +568,17 @@ def test_the_usual_zones_of_x86_with_a_hole_below_4_gib():
     ]
     asked = pfns(0, 1, 159, 256, 4096, 3 * GIB, 4 * GIB, 6 * GIB - 1, 6 * GIB)
     assert machine.zone_of(asked).tolist() == [-1, 0, -1, 0, 1, -1, 2, 3, -1]
-    assert machine.is_free(asked).tolist() == [False, True, False, True, True, False, True, True, False]
+    assert machine.is_free(asked).tolist() == [
+        False,
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_the_usual_zones_of_arm64_nodes_and_a_movable_part_across_a_hole():
@@ -575,9 +636,20 @@ def test_zonelist_goes_down_the_own_node_first_then_to_the_nearest():
 
 
 @QUICK
-@given(st.integers(0, 2), st.booleans(), st.booleans(), st.integers(0, 330), st.sampled_from([0, 2, 4]), st.none() | st.integers(0, 90))
-def test_allocating_over_zones_equals_one_by_one(node, movable, this_node_only, count, order, limit):
-    """One zone after the other until each has no more, and kernel data never from a movable zone."""
+@given(
+    st.integers(0, 2),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 330),
+    st.sampled_from([0, 2, 4]),
+    st.none() | st.integers(0, 90),
+)
+def test_allocating_over_zones_equals_one_by_one(
+    node, movable, this_node_only, count, order, limit
+):
+    """One zone after the other until each has no more, and kernel data never from a movable
+    zone.
+    """
     how = {"movable": movable, "this_node_only": this_node_only}
     bulk, single = small_machine(), small_machine()
     bulk.fail_after = single.fail_after = limit
@@ -638,14 +710,23 @@ def test_reserving_a_range_over_two_zones_counts_in_both():
     assert machine.managed_pages == 310
     assert machine.free_reserved(pfns(69, 60)) == 2
     assert machine.managed_pages == machine.free_pages == 312
-    assert machine.is_reserved(pfns(59, 60, 61, 68, 69, 70)).tolist() == [False, False, True, True, False, False]
+    assert machine.is_reserved(pfns(59, 60, 61, 68, 69, 70)).tolist() == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 # --- size
 
 
 def test_a_set_over_16_tib_finds_its_few_members():
-    """Members far apart, at both ends and on the borders of words and groups, are found in order."""
+    """Members far apart, at both ends and on the borders of words and groups, are found in
+    order.
+    """
     there = pfns(0, 63, 64, 4095, 4096, 1 << 20, (1 << 31) + 1, (1 << 32) - 1)
     found = BlockSet(0, 1 << 32)
     found.add(there[::-1])
@@ -653,7 +734,12 @@ def test_a_set_over_16_tib_finds_its_few_members():
     assert found.lowest(3).tolist() == [0, 63, 64]
     found.discard(there[:4])
     assert found.lowest(2).tolist() == [4096, 1 << 20]
-    assert found.overlaps(pfns(0, 4096, 1 << 31, (1 << 31) + 2), 1).tolist() == [False, True, True, False]
+    assert found.overlaps(pfns(0, 4096, 1 << 31, (1 << 31) + 2), 1).tolist() == [
+        False,
+        True,
+        True,
+        False,
+    ]
     assert found.overlaps(pfns(0, 8192, (1 << 20) & ~8191), 13).tolist() == [True, False, True]
 
 

@@ -1,4 +1,6 @@
-"""HugeTLB pools of a machine: promises to mappings, surplus pages, demotion and dissolving, lost pages."""
+"""HugeTLB pools of a machine: promises to mappings, surplus pages, demotion and dissolving, lost
+pages.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ def pool(machine: Machine) -> tuple[int, int, int]:
 
 
 def test_reserved_pages_are_kept_for_their_mapping() -> None:
-    """Promised pages are neither taken by others nor given back; the mapping that they were promised to gets them."""
+    """Promised pages are neither taken by others nor given back; the mapping that they were
+    promised to gets them.
+    """
     machine = Machine.build(memory="256MiB")
     machine.resize("2MiB", 10)
     assert machine.reserve("2MiB", 6)
@@ -42,13 +46,17 @@ def test_pages_in_use_become_surplus_and_leave_when_released(name: str) -> None:
     machine.release("2MiB", 5)
     assert pool(machine) == (2, 2, 0)
     machine.resize("2MiB", 0)
-    table_and_tail = 4 * (1 + (name == "7.1"))  # what the leaf's table and the zone's shared tail took stays taken
+    table_and_tail = 4 * (
+        1 + (name == "7.1")
+    )  # what the leaf's table and the zone's shared tail took stays taken
     assert free - machine.counters()["MemFree"] == table_and_tail
 
 
 @pytest.mark.parametrize("name", ERAS)
 def test_demotion_restores_first_and_optimises_the_parts_anew(name: str) -> None:
-    """A 1 GiB page becomes 512 pages of 2 MiB, each optimised; when its vmemmap cannot be restored nothing changes."""
+    """A 1 GiB page becomes 512 pages of 2 MiB, each optimised; when its vmemmap cannot be restored
+    nothing changes.
+    """
     machine = Machine.build(memory="2GiB", era=name)
     machine.resize("1GiB", 1)
     machine.world.zones.fail_after = 100
@@ -72,7 +80,9 @@ def test_dissolving_takes_one_page_out() -> None:
 
 
 def test_h19_loses_every_optimised_page_that_is_given_back() -> None:
-    """Restored pages that hold copies of the head: the allocator refuses them, and their memory never comes back."""
+    """Restored pages that hold copies of the head: the allocator refuses them, and their memory
+    never comes back.
+    """
     lost = {}
     for drop in ((), ("reset-tails",)):
         machine = Machine.build(memory="256MiB", era=era("6.2", drop=drop))
@@ -92,7 +102,9 @@ def test_a_size_that_is_not_there_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ERAS)
 def test_small_sizes_are_never_optimised(name: str) -> None:
-    """The struct pages of a 64 KiB page fill less than one page: the pool works, nothing is optimised."""
+    """The struct pages of a 64 KiB page fill less than one page: the pool works, nothing is
+    optimised.
+    """
     machine = Machine.build(memory="128MiB", era=name)
     machine.resize("64KiB", 30)
     assert machine.pool("64KiB").nr() == 30

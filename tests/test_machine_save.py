@@ -1,4 +1,6 @@
-"""A saved machine opens like a kernel's core: drgn and our own reader find the same memory, sections, pages and free blocks."""
+"""A saved machine opens like a kernel's core: drgn and our own reader find the same memory,
+sections, pages and free blocks.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -21,9 +23,12 @@ from hvo.steps.vocabulary import strided
 from shared_files import core
 
 SHAPES = {
-    "arm64-4k": ("arm64", 4096, "256MiB"), "arm64-16k": ("arm64", 16384, "1GiB"), "arm64-64k": ("arm64", 65536, "4GiB"),
-    "x86": ("x86_64", 4096, "256MiB"), "riscv": ("riscv64", 4096, "256MiB"),
-}  # fmt: skip
+    "arm64-4k": ("arm64", 4096, "256MiB"),
+    "arm64-16k": ("arm64", 16384, "1GiB"),
+    "arm64-64k": ("arm64", 65536, "4GiB"),
+    "x86": ("x86_64", 4096, "256MiB"),
+    "riscv": ("riscv64", 4096, "256MiB"),
+}
 ERAS = ("5.14", "5.18", "6.2", "7.1")
 EVERY = [(shape, era) for shape in SHAPES for era in ERAS]
 
@@ -75,7 +80,9 @@ def test_sections_are_the_machine_s(saved, shape, era):
 
 @pytest.mark.parametrize(("shape", "era"), EVERY)
 def test_heads_flags_and_free_lists_are_the_machine_s(saved, shape, era):
-    """Every pool's pages, which are flagged, which are optimised by the mapping, and the order of the free list."""
+    """Every pool's pages, which are flagged, which are optimised by the mapping, and the order of
+    the free list.
+    """
     machine, memory, image, sections = saved(shape, era)
     found = hugetlb_heads(image, sections)
     assert found.flagged.any() or machine.world.vmemmap.era.name == "5.14"
@@ -87,7 +94,9 @@ def test_heads_flags_and_free_lists_are_the_machine_s(saved, shape, era):
         read_only = ~walk(memory, image.format, image.root, last).writable
         assert found.pfn[mine][read_only].tolist() == machine.optimized(size).tolist()
         listed = [part.tolist() for part in found.free_list(pool.order)]
-        assert listed == [stack.pages()[::-1].tolist() for stack in pool.free.values() if len(stack)]
+        assert listed == [
+            stack.pages()[::-1].tolist() for stack in pool.free.values() if len(stack)
+        ]
         in_use = found.pfn[mine & ~found.free]
         assert in_use.tolist() == sorted(pool.used[0].pages().tolist())
         assert (found.refcount[mine & ~found.free] == 1).all()
@@ -96,7 +105,9 @@ def test_heads_flags_and_free_lists_are_the_machine_s(saved, shape, era):
 
 @pytest.mark.parametrize(("shape", "era"), EVERY)
 def test_struct_pages_say_what_the_allocator_says(saved, shape, era):
-    """MemTotal, reserved frames and every free block; frames at hand for single allocations are in neither."""
+    """MemTotal, reserved frames and every free block; frames at hand for single allocations are in
+    neither.
+    """
     machine, _, image, sections = saved(shape, era)
     found, zones = memory_map(image, sections), machine.world.zones
     assert found.managed_pages == zones.managed_pages
@@ -110,7 +121,9 @@ def test_struct_pages_say_what_the_allocator_says(saved, shape, era):
 
 @pytest.mark.parametrize(("shape", "era"), EVERY)
 def test_drgn_reads_the_same_bytes(saved, shape, era):
-    """2000 physical samples: drgn, our reader and the machine (but for struct pages, into which the allocator's state goes)."""
+    """2000 physical samples: drgn, our reader and the machine (but for struct pages, into which the
+    allocator's state goes).
+    """
     machine, memory, _, _ = saved(shape, era)
     program = drgn.Program()
     program.set_core_dump(memory.path)
@@ -118,27 +131,42 @@ def test_drgn_reads_the_same_bytes(saved, shape, era):
     size = machine.plan.geometry.page_size
     chance = np.random.default_rng(11)
     frames = chance.choice(machine.world.memory.written(), 2000)
-    places = frames.astype(np.uint64) * np.uint64(size) + chance.integers(0, size // 8, 2000).astype(np.uint64) * np.uint64(8)
+    places = frames.astype(np.uint64) * np.uint64(size) + chance.integers(
+        0, size // 8, 2000
+    ).astype(np.uint64) * np.uint64(8)
     ours = memory.read_words(places)
-    assert [program.read(place, 8, physical=True) for place in places.tolist()] == [word.tobytes() for word in ours]
+    assert [program.read(place, 8, physical=True) for place in places.tolist()] == [
+        word.tobytes() for word in ours
+    ]
     word = places // np.uint64(8) % np.uint64(8)
     same = ours == machine.world.memory.read_words(places)
-    assert np.isin(word[~same], [0, 1, 2, 5, 6]).all()  # flags, the links of lists, order and counts
+    assert np.isin(
+        word[~same], [0, 1, 2, 5, 6]
+    ).all()  # flags, the links of lists, order and counts
     untouched = np.isin(word, [3, 4, 7])
     assert same[untouched].all()
     assert untouched.any()
 
 
-@pytest.mark.parametrize(("shape", "era"), [(shape, era) for shape, era in EVERY if shape != "riscv"])
+@pytest.mark.parametrize(
+    ("shape", "era"), [(shape, era) for shape, era in EVERY if shape != "riscv"]
+)
 def test_drgn_reads_through_the_tables(saved, shape, era):
-    """The kernel's own data and the struct pages of an optimised page, by virtual address (drgn walks no riscv tables)."""
+    """The kernel's own data and the struct pages of an optimised page, by virtual address (drgn
+    walks no riscv tables).
+    """
     machine, memory, image, _ = saved(shape, era)
     program = drgn.Program()
     program.set_core_dump(memory.path)
     head = int(machine.optimized(machine.default_size)[-1])
     struct_pages = int(machine.world.vmemmap.address(head))
     last = struct_pages + (64 << machine.hstate(machine.default_size).order) - 128
-    for address in (memory.vmcoreinfo.symbol("mem_section"), memory.vmcoreinfo.symbol("swapper_pg_dir"), struct_pages, last):
+    for address in (
+        memory.vmcoreinfo.symbol("mem_section"),
+        memory.vmcoreinfo.symbol("swapper_pg_dir"),
+        struct_pages,
+        last,
+    ):
         wanted = image.words(strided(np.uint64(address), 16, 8)).tobytes()
         assert program.read(address, 128) == wanted
 
@@ -170,15 +198,38 @@ def test_frames_that_do_not_matter_are_absent(saved, shape, era):
     assert not memory.readable(head * np.uint64(machine.plan.geometry.page_size)).any()
 
 
-MODELS = [("arm64-4k", "5.18", "arm64-6.1-4k-off"), ("x86", "6.2", "x86-6.12-off"), ("arm64-4k", "7.1", "arm64-7.3-stock")]
+MODELS = [
+    ("arm64-4k", "5.18", "arm64-6.1-4k-off"),
+    ("x86", "6.2", "x86-6.12-off"),
+    ("arm64-4k", "7.1", "arm64-7.3-stock"),
+]
 
 
 @pytest.mark.parametrize(("shape", "era", "name"), MODELS)
 def test_constants_are_those_of_the_era_s_kernels(saved, shape, era, name):
-    """Every offset, flag and mark that both export, and no fewer than what the real kernel exports of struct page."""
-    ours, theirs = saved(shape, era).memory.vmcoreinfo.entries, open_core(core(name)).vmcoreinfo.entries
-    kinds = ("OFFSET(page.", "OFFSET(list_head.", "OFFSET(mem_section.", "SIZE(page)", "NUMBER(PG_hw", "NUMBER(PG_head", "NUMBER(PG_priv")
-    marks = ("NUMBER(PAGE_BUDDY", "NUMBER(PAGE_HUGETLB", "NUMBER(HUGETLB", "LENGTH(zone.free_area)", "NUMBER(SECTION_SIZE_BITS)")
+    """Every offset, flag and mark that both export, and no fewer than what the real kernel exports
+    of struct page.
+    """
+    ours, theirs = (
+        saved(shape, era).memory.vmcoreinfo.entries,
+        open_core(core(name)).vmcoreinfo.entries,
+    )
+    kinds = (
+        "OFFSET(page.",
+        "OFFSET(list_head.",
+        "OFFSET(mem_section.",
+        "SIZE(page)",
+        "NUMBER(PG_hw",
+        "NUMBER(PG_head",
+        "NUMBER(PG_priv",
+    )
+    marks = (
+        "NUMBER(PAGE_BUDDY",
+        "NUMBER(PAGE_HUGETLB",
+        "NUMBER(HUGETLB",
+        "LENGTH(zone.free_area)",
+        "NUMBER(SECTION_SIZE_BITS)",
+    )
     wanted = {key: value for key, value in theirs.items() if key.startswith((*kinds, *marks))}
     assert len(wanted) > 12
     assert {key: ours.get(key) for key in wanted} == wanted
@@ -210,5 +261,7 @@ def test_nodes_are_kept(tmp_path):
     found = hugetlb_heads(image, sections)
     assert found.pfn.tolist() == machine.pool("2MiB").heads().tolist()
     stacks = machine.pool("2MiB").free
-    assert sorted(part.tolist() for part in found.free_list(9)) == sorted(stacks[node].pages()[::-1].tolist() for node in (0, 1))
+    assert sorted(part.tolist() for part in found.free_list(9)) == sorted(
+        stacks[node].pages()[::-1].tolist() for node in (0, 1)
+    )
     assert memory_map(image, sections).managed_pages == machine.world.zones.managed_pages

@@ -1,4 +1,6 @@
-"""Simulated memory keeps frames of struct pages as templates; what is read must be what plain bytes would say."""
+"""Simulated memory keeps frames of struct pages as templates; what is read must be what plain bytes
+would say.
+"""
 
 import numpy as np
 import pytest
@@ -11,13 +13,27 @@ from hvo.memory.simulated import SimulatedMemory
 PAGE = 4096
 FRAMES = 6
 
-near_the_start = st.tuples(st.integers(0, FRAMES - 1), st.integers(0, 40)).map(lambda at: at[0] * 512 + at[1])
+near_the_start = st.tuples(st.integers(0, FRAMES - 1), st.integers(0, 40)).map(
+    lambda at: at[0] * 512 + at[1]
+)
 operation = st.one_of(
     st.tuples(st.just("write"), near_the_start, st.integers(0, 2**64 - 1)),
-    st.tuples(st.just("fill"), st.lists(st.integers(0, FRAMES - 1), unique=True), st.integers(1, 9), st.booleans()),
-    st.tuples(st.just("update"), st.lists(st.integers(0, FRAMES - 1), unique=True), st.integers(0, 7), st.booleans()),
+    st.tuples(
+        st.just("fill"),
+        st.lists(st.integers(0, FRAMES - 1), unique=True),
+        st.integers(1, 9),
+        st.booleans(),
+    ),
+    st.tuples(
+        st.just("update"),
+        st.lists(st.integers(0, FRAMES - 1), unique=True),
+        st.integers(0, 7),
+        st.booleans(),
+    ),
     st.tuples(st.just("copy"), st.integers(0, FRAMES - 1), st.integers(0, FRAMES - 1)),
-    st.tuples(st.just("frames"), st.lists(st.integers(0, FRAMES - 1), unique=True), st.integers(0, 99)),
+    st.tuples(
+        st.just("frames"), st.lists(st.integers(0, FRAMES - 1), unique=True), st.integers(0, 99)
+    ),
     st.tuples(st.just("forget"), st.lists(st.integers(0, FRAMES - 1), unique=True)),
 )
 
@@ -57,7 +73,9 @@ def both(memory: SimulatedMemory, flat: np.ndarray, op: tuple) -> None:
 @settings(derandomize=True, max_examples=150, deadline=None)
 @given(st.lists(operation, max_size=25))
 def test_templates_read_as_plain_bytes(operations: list[tuple]) -> None:
-    """Any sequence of word writes, template fills, updates and copies reads back like the same sequence on plain memory."""
+    """Any sequence of word writes, template fills, updates and copies reads back like the same
+    sequence on plain memory.
+    """
     memory = SimulatedMemory(PAGE, [(0, FRAMES * PAGE)])
     flat = np.zeros(FRAMES * 512, np.uint64)
     for op in operations:

@@ -1,4 +1,6 @@
-"""The entries of real kernels' vmemmap: walked to what the truth says, and bit for bit what our formats make."""
+"""The entries of real kernels' vmemmap: walked to what the truth says, and bit for bit what our
+formats make.
+"""
 
 from dataclasses import replace
 
@@ -21,7 +23,9 @@ def as_written_by(name, format):
     if name == "x86-6.1-on":  # page-table isolation, as below
         return replace(format, page_attributes=format.page_attributes & ~GLOBAL)
     if name.startswith("arm64-6.1-"):  # blocks had neither DBM nor the software dirty bit
-        return replace(format, block_toggle=format.block_toggle | format.dirty | format.dirty_modifier)
+        return replace(
+            format, block_toggle=format.block_toggle | format.dirty | format.dirty_modifier
+        )
     if name == "arm64-7.3-stock":  # user and kernel tables are kept apart: no kernel leaf is global
         return replace(format, page_attributes=format.page_attributes | NG)
     return format
@@ -40,18 +44,24 @@ def found(request):
 
 
 def test_every_page_is_mapped_and_the_shared_ones_are_read_only(found):
-    """As many read-only pages as the truth's optimised HugeTLB pages have tails; all of them at level 0."""
+    """As many read-only pages as the truth's optimised HugeTLB pages have tails; all of them at
+    level 0.
+    """
     name, format, _, reached = found
     told = truth()[name]
     assert (format.va_bits, format.levels) == (told["va_bits"], told["levels"])
     assert reached.valid.all()
     read_only = ~reached.writable
-    assert np.count_nonzero(read_only) == sum(pool["optimized"] * (pool["vmemmap_pages"] - 1) for pool in told["pools"])
+    assert np.count_nonzero(read_only) == sum(
+        pool["optimized"] * (pool["vmemmap_pages"] - 1) for pool in told["pools"]
+    )
     assert not reached.level[read_only].any()
 
 
 def test_entries_are_bit_for_bit_what_the_format_makes(found):
-    """Each leaf is `make_leaf` of its address and permission, and a split of each block gives PAGE_KERNEL."""
+    """Each leaf is `make_leaf` of its address and permission, and a split of each block gives
+    PAGE_KERNEL.
+    """
     name, format, _, reached = found
     levels = np.unique(reached.level).tolist()
     for level, writable in [(level, writable) for level in levels for writable in (True, False)]:
@@ -59,9 +69,9 @@ def test_entries_are_bit_for_bit_what_the_format_makes(found):
         made = format.make_leaf(format.output_address(entries, level), level, writable=writable)
         assert entries.tolist() == made.tolist(), (name, level, writable)
         if level and writable:
-            assert (format.split_entry(entries, level) & ~np.uint64(format.encode(format.aligned(0)))).tolist() == [
-                format.make_leaf(0, 0)
-            ] * entries.size
+            assert (
+                format.split_entry(entries, level) & ~np.uint64(format.encode(format.aligned(0)))
+            ).tolist() == [format.make_leaf(0, 0)] * entries.size
 
 
 def test_table_entries_are_those_that_we_make(found):

@@ -72,12 +72,17 @@ def test_a_block_and_a_page_coexist():
     tlb = Tlb(FORMAT, cpus=1)
     tlb.fill(0, START, page(512, level=1))
     tlb.fill(0, START + 4096, page(3))
-    assert {(one.level, one.translate(START + 4096)) for one in tlb.may_use(0, START + 4096)} == {(1, 513 << 12), (0, 3 << 12)}
+    assert {(one.level, one.translate(START + 4096)) for one in tlb.may_use(0, START + 4096)} == {
+        (1, 513 << 12),
+        (0, 3 << 12),
+    }
     assert len(tlb.may_use(0, START)) == 1
 
 
 def test_faults_are_never_cached():
-    """Neither invalid nor malformed entries; old ones only where the walker would have set the flag."""
+    """Neither invalid nor malformed entries; old ones only where the walker would have set the
+    flag.
+    """
     leaf = FORMAT.make_leaf(0x5000, 0)
     for entry in (FORMAT.invalid(leaf), FORMAT.access_flag_cleared(leaf), leaf ^ 2):
         tlb = Tlb(FORMAT, cpus=1)
@@ -90,7 +95,9 @@ def test_faults_are_never_cached():
 
 @pytest.mark.parametrize("number", [0, 5, 15])
 def test_a_contiguous_group_is_one_translation(number):
-    """Any entry of the group translates all of it, and an invalidation of any page forgets all of it."""
+    """Any entry of the group translates all of it, and an invalidation of any page forgets all of
+    it.
+    """
     tlb = Tlb(FORMAT, cpus=1)
     entry = FORMAT.make_leaf(0x50000 + number * 4096, 0) | FORMAT.contiguous
     tlb.fill(0, START + number * 4096 + 8, (PathEntry(0, 0, entry),))
@@ -109,7 +116,12 @@ def test_pointers_to_tables_are_held_as_well():
     tlb = Tlb(FORMAT, cpus=1)
     tlb.fill(0, START, table_path())
     (pointer,) = tlb.may_walk_from(0, START + (2 << 20) - 1)
-    assert (pointer.level, pointer.table, pointer.start, pointer.size) == (0, 0x7000, START, 2 << 20)
+    assert (pointer.level, pointer.table, pointer.start, pointer.size) == (
+        0,
+        0x7000,
+        START,
+        2 << 20,
+    )
     assert tlb.may_walk_from(0, START + (2 << 20)) == ()
     tlb.invalidate(START, START + 4096, last_level=True)
     assert outputs(tlb, START) == []
@@ -119,7 +131,9 @@ def test_pointers_to_tables_are_held_as_well():
 
 
 def test_permission_is_that_of_the_whole_path():
-    """A table entry that protects makes the leaf read-only, also when the walk began at the cached pointer."""
+    """A table entry that protects makes the leaf read-only, also when the walk began at the cached
+    pointer.
+    """
     tlb = Tlb(X86, cpus=1)
     leaf = PathEntry(0, 0, X86.make_leaf(0x5000, 0))
     tlb.fill(0, 0, (PathEntry(1, 0, X86.make_table(0x7000) & ~2), leaf))
@@ -147,10 +161,25 @@ def test_it_takes_what_the_walker_read():
             words[addresses >> np.uint64(3)] = values
 
     memory = Frames()
-    map_range(memory, FORMAT, 0, START, 0x90000, 3 << 12, 0, lambda n: np.array([next(frames) for _ in range(n)], np.uint64))
+    map_range(
+        memory,
+        FORMAT,
+        0,
+        START,
+        0x90000,
+        3 << 12,
+        0,
+        lambda n: np.array([next(frames) for _ in range(n)], np.uint64),
+    )
     tlb = Tlb(FORMAT, cpus=1)
     tlb.fill(0, START + 8200, path(memory, FORMAT, 0, START + 8200))
     found = walk(memory, FORMAT, 0, np.array([START + 8200], np.uint64))
     (held,) = tlb.may_use(0, START + 8200)
-    assert (held.translate(START + 8200), held.entry, held.location) == (found.address[0], found.entry[0], found.location[0])
-    assert [pointer.level for pointer in sorted(tlb.may_walk_from(0, START), key=lambda one: one.level)] == [0, 1]
+    assert (held.translate(START + 8200), held.entry, held.location) == (
+        found.address[0],
+        found.entry[0],
+        found.location[0],
+    )
+    assert [
+        pointer.level for pointer in sorted(tlb.may_walk_from(0, START), key=lambda one: one.level)
+    ] == [0, 1]

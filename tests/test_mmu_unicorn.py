@@ -1,13 +1,16 @@
-"""The tables that we write and the walker that reads them, against the emulated MMU of Unicorn (QEMU's page walker).
+"""The tables that we write and the walker that reads them, against the emulated MMU of Unicorn
+(QEMU's page walker).
 
-The emulator and our walker share the same physical memory. Proved for arm64 4K, 16K and 64K up to 48 bits, and x86-64 with
-4 levels: the same physical address (a word that names its own place is found there), the same fault of loads and of stores, and
-for arm64 also the level and kind of fault in PAR_EL1; and that a load sees what our may-set TLB allows, and nothing else.
+The emulator and our walker share the same physical memory. Proved for arm64 4K, 16K and 64K up to
+48 bits, and x86-64 with 4 levels: the same physical address (a word that names its own place is
+found there), the same fault of loads and of stores, and for arm64 also the level and kind of fault
+in PAR_EL1; and that a load sees what our may-set TLB allows, and nothing else.
 
-What this emulator cannot show: it knows no LPA2; it walks anew for a store after a load, so that old translations are
-proved for loads only; and it does not tell the syndrome of an exception that no guest code handles, which is why arm64 faults
-are asked for with AT instructions. It accepts arm64 blocks at levels that have none (4K: 512G, 16K: 64G, 64K: 4T without
-52-bit addresses), where our walker faults as the manual says: those are not drawn; other reserved entries are.
+What this emulator cannot show: it knows no LPA2; it walks anew for a store after a load, so that
+old translations are proved for loads only; and it does not tell the syndrome of an exception that
+no guest code handles, which is why arm64 faults are asked for with AT instructions. It accepts
+arm64 blocks at levels that have none (4K: 512G, 16K: 64G, 64K: 4T without 52-bit addresses), where
+our walker faults as the manual says: those are not drawn; other reserved entries are.
 """
 
 from dataclasses import dataclass
@@ -43,13 +46,20 @@ TAG = 0x5A << 56
 STORED = 0x123456789
 
 FORMATS = [
-    *(format_for("arm64", page, bits) for page, bits in ((4096, 39), (4096, 48), (16384, 47), (16384, 48))),
+    *(
+        format_for("arm64", page, bits)
+        for page, bits in ((4096, 39), (4096, 48), (16384, 47), (16384, 48))
+    ),
     *(format_for("arm64", 65536, bits) for bits in (42, 48)),
     format_for("x86_64", 4096, 48),
 ]
 each_format = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
 EXAMPLES = settings(
-    derandomize=True, max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+    derandomize=True,
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
 )
 
 
@@ -139,7 +149,9 @@ class Arm64:
         def allocate(count):
             return np.array([next(frames) for _ in range(count)], np.uint64)
 
-        map_range(MEMORY, self.format, CODE_ROOT, self.code, CODE, self.format.page_size, 0, allocate)
+        map_range(
+            MEMORY, self.format, CODE_ROOT, self.code, CODE, self.format.page_size, 0, allocate
+        )
         leaf = entry_locations(MEMORY, self.format, CODE_ROOT, np.array([self.code], np.uint64), 0)
         MEMORY.write_words(leaf, MEMORY.read_words(leaf) & ~np.uint64(1 << 53))  # executable at EL1
 
@@ -153,11 +165,15 @@ class Arm64:
         size = 64 - self.format.va_bits
         granule0 = {12: 0, 14: 2, 16: 1}[self.format.page_shift]
         granule1 = {12: 2, 14: 1, 16: 3}[self.format.page_shift]
-        self._system((2, 0, 3, 0, 2), size | size << 16 | granule0 << 14 | granule1 << 30 | 5 << 32)  # TCR_EL1
+        self._system(
+            (2, 0, 3, 0, 2), size | size << 16 | granule0 << 14 | granule1 << 30 | 5 << 32
+        )  # TCR_EL1
         self._system((2, 0, 3, 0, 0), CODE_ROOT)  # TTBR0_EL1
         self._system((2, 0, 3, 0, 1), ROOT)  # TTBR1_EL1
         self._system((10, 2, 3, 0, 0), 0xFF)  # MAIR_EL1: index 0 is normal memory
-        self._system((1, 0, 3, 0, 0), self.uc.reg_read(arm64.UC_ARM64_REG_CP_REG, (1, 0, 3, 0, 0)) | 1)  # SCTLR_EL1.M
+        self._system(
+            (1, 0, 3, 0, 0), self.uc.reg_read(arm64.UC_ARM64_REG_CP_REG, (1, 0, 3, 0, 0)) | 1
+        )  # SCTLR_EL1.M
 
     def _run(self, name, x0=0, x1=0):
         begin, end, count = self.entry_points[name]
@@ -191,7 +207,9 @@ class Arm64:
 
 
 class X86:
-    """Ring 0 with CR0.WP; the code is in the same tables, in a slot of the root that no test address has."""
+    """Ring 0 with CR0.WP; the code is in the same tables, in a slot of the root that no test
+    address has.
+    """
 
     def __init__(self, format: Format):
         self.format = format
@@ -274,7 +292,9 @@ def mappings(format):
 
 
 def place_of(format, mapping):
-    """(virtual start, physical start, size) of a mapping; a group is one if it fits into the memory."""
+    """(virtual start, physical start, size) of a mapping; a group is one if it fits into the
+    memory.
+    """
     level = mapping.level
     address = sum(
         (index % format.table_entries(number)) << format.shift(number)
@@ -293,7 +313,17 @@ def write_mapping(format, mapping):
     address, physical, size = place_of(format, mapping)
     level = mapping.level
     try:
-        map_range(MEMORY, format, ROOT, address, physical, size, level, MEMORY.allocate, writable=mapping.writable)
+        map_range(
+            MEMORY,
+            format,
+            ROOT,
+            address,
+            physical,
+            size,
+            level,
+            MEMORY.allocate,
+            writable=mapping.writable,
+        )
     except NoTable:
         return False
     addresses = np.uint64(address) + np.arange(0, size, format.span(level), dtype=np.uint64)
@@ -309,7 +339,9 @@ def write_mapping(format, mapping):
 
 
 def spoiled(format, entries, level, how):
-    """The entries made invalid, old, or (arm64) with DBM set whether writable or not; or one that is reserved."""
+    """The entries made invalid, old, or (arm64) with DBM set whether writable or not; or one that
+    is reserved.
+    """
     if how == "invalid":
         return format.invalid(entries)
     if how == "old":
@@ -317,7 +349,9 @@ def spoiled(format, entries, level, how):
     if how == "reserved" and format.arch == "arm64":
         return entries ^ np.uint64(2) if level == 0 else entries  # a block at level 0
     if how == "reserved":
-        return entries | np.uint64(1 << 13) if level else entries  # a large page that is not aligned
+        return (
+            entries | np.uint64(1 << 13) if level else entries
+        )  # a large page that is not aligned
     return entries | np.uint64(format.dirty_modifier) if how == "dbm" else entries
 
 
@@ -326,14 +360,21 @@ def probes(format, drawn):
     found = []
     for mapping in drawn:
         address, _, size = place_of(format, mapping)
-        found += [address, address + size - 8, address + mapping.offset % size, format.canonical(address + size)]
+        found += [
+            address,
+            address + size - 8,
+            address + mapping.offset % size,
+            format.canonical(address + size),
+        ]
     return np.array(found, np.uint64) & ~np.uint64(7)
 
 
 def expected(format, address, write):
     """(physical address, None) or (None, the fault) by our own walker."""
     try:
-        return int(translate(MEMORY, format, ROOT, np.array([address], np.uint64), write=write)[0]), None
+        return int(
+            translate(MEMORY, format, ROOT, np.array([address], np.uint64), write=write)[0]
+        ), None
     except PageFault as fault:
         return None, fault
 
@@ -347,7 +388,9 @@ def check_access(cpu, address, write):
     """One access in the emulator is what our walker says."""
     physical, fault = expected(cpu.format, address, write)
     if not write:
-        assert cpu.load(address) == (None if fault else physical | TAG), f"load of {address:#x}: {fault or hex(physical)}"
+        assert cpu.load(address) == (None if fault else physical | TAG), (
+            f"load of {address:#x}: {fault or hex(physical)}"
+        )
         return
     assert cpu.store(address) == (fault is None), f"store to {address:#x}: {fault or hex(physical)}"
     if not fault:
@@ -356,7 +399,9 @@ def check_access(cpu, address, write):
 
 
 def check_answer(cpu, address, write):
-    """PAR_EL1 has the physical page, or the kind and level of the fault (Arm ARM, ISS encoding of data aborts)."""
+    """PAR_EL1 has the physical page, or the kind and level of the fault (Arm ARM, ISS encoding of
+    data aborts).
+    """
     physical, fault = expected(cpu.format, address, write)
     page, status = cpu.ask(address, write)
     if fault is None:
@@ -370,9 +415,15 @@ def check_answer(cpu, address, write):
 @EXAMPLES
 @given(data=st.data())
 def test_same_address_and_same_fault(format, data):
-    """Over random tables: loads and stores reach the same physical address or fault, as our walker says."""
+    """Over random tables: loads and stores reach the same physical address or fault, as our walker
+    says.
+    """
     cpu = emulator(format)
-    drawn = [one for one in data.draw(st.lists(mappings(format), min_size=1, max_size=8)) if write_mapping(format, one)]
+    drawn = [
+        one
+        for one in data.draw(st.lists(mappings(format), min_size=1, max_size=8))
+        if write_mapping(format, one)
+    ]
     addresses = probes(format, drawn)
     found = walk(MEMORY, format, ROOT, addresses)
     MEMORY.tag(found.address[found.valid])
@@ -391,7 +442,11 @@ def tlb_pages(format):
     """A page, a block, and (arm64) a contiguous group: (virtual start, size, level)."""
     base = format.canonical(1 << format.va_bits - 1)
     block = format.span(1)
-    return [(base, format.page_size, 0), (base + block, block, 1), (base + 2 * block, format.contiguous_span(0), 0)]
+    return [
+        (base, format.page_size, 0),
+        (base + block, block, 1),
+        (base + 2 * block, format.contiguous_span(0), 0),
+    ]
 
 
 def set_page(format, page, frame):
@@ -413,7 +468,9 @@ def set_page(format, page, frame):
 
 
 def split(format, page):
-    """Replace the block by a table of pages that map the same memory, and move the first of them elsewhere."""
+    """Replace the block by a table of pages that map the same memory, and move the first of them
+    elsewhere.
+    """
     address = np.array([page[0]], np.uint64)
     location = entry_locations(MEMORY, format, ROOT, address, 1)
     leaf = MEMORY.read_words(location)
@@ -440,7 +497,9 @@ OPERATIONS = st.tuples(
 @EXAMPLES
 @given(operations=st.lists(OPERATIONS, max_size=30))
 def test_loads_see_what_the_tlb_may_hold(format, operations):
-    """Before an invalidation a load sees an old or the new translation, after it the new one: for page, block and group."""
+    """Before an invalidation a load sees an old or the new translation, after it the new one: for
+    page, block and group.
+    """
     cpu, tlb, pages = emulator(format), Tlb(format, cpus=1), tlb_pages(format)
     offsets = [(start + offset) for start, _, _ in pages for offset in (0, 8, 4088)]
     for number in range(PAGES):
@@ -486,7 +545,9 @@ def tag_everything(format, addresses):
 
 @each_format
 def test_the_emulator_does_hold_old_translations(format):
-    """Not vacuous: without an invalidation a load does see the old translation, and with it the new one."""
+    """Not vacuous: without an invalidation a load does see the old translation, and with it the new
+    one.
+    """
     for page in tlb_pages(format):
         cpu, address = emulator(format), page[0] + 8
         seen = []

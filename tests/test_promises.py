@@ -1,4 +1,6 @@
-"""The promises hold on machines of every kind, and each can fail: breaking what it is about makes it say so."""
+"""The promises hold on machines of every kind, and each can fail: breaking what it is about makes
+it say so.
+"""
 
 from dataclasses import replace
 
@@ -15,15 +17,28 @@ from hvo.vmemmap.era import era
 MIB = 1 << 20
 
 
-def shape(arch: str = "arm64", page_size: int = 4096, size: int = 2 * MIB, name: str = "7.1") -> Shape:
+def shape(
+    arch: str = "arm64", page_size: int = 4096, size: int = 2 * MIB, name: str = "7.1"
+) -> Shape:
     return Shape(arch, page_size, size, GEOMETRIES[arch, page_size].section_size, era(name))
 
 
-CHECKS = [promises.dcache_head, promises.hot_remove, promises.ptdump, promises.restore_fails_safe, promises.gate]
+CHECKS = [
+    promises.dcache_head,
+    promises.hot_remove,
+    promises.ptdump,
+    promises.restore_fails_safe,
+    promises.gate,
+]
 SHAPES = [
-    shape(), shape(name="5.14"), shape(name="5.18"), shape("x86_64", name="6.2"), shape("riscv64"), shape("arm64", 16384, 32 * MIB),
+    shape(),
+    shape(name="5.14"),
+    shape(name="5.18"),
+    shape("x86_64", name="6.2"),
+    shape("riscv64"),
+    shape("arm64", 16384, 32 * MIB),
     pytest.param(shape("arm64", 65536, 512 * MIB, "5.18"), marks=pytest.mark.slow),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -34,10 +49,16 @@ def test_the_promise_holds(check, of: Shape) -> None:
 
 
 def test_dcache_head_fails_without_the_fix(monkeypatch) -> None:
-    """A flush that uses the page's own flags: with the gate off it leaves the head's alone, which the promise notices."""
+    """A flush that uses the page's own flags: with the gate off it leaves the head's alone, which
+    the promise notices.
+    """
 
     def own_flags(v, pfn):
-        return (yield from promises_flush(replace(v, era=replace(v.era, fixes=v.era.fixes - {"dcache-head"})), pfn))
+        return (
+            yield from promises_flush(
+                replace(v, era=replace(v.era, fixes=v.era.fixes - {"dcache-head"})), pfn
+            )
+        )
 
     promises_flush = promises.flush_dcache_page
     monkeypatch.setattr(promises, "flush_dcache_page", own_flags)
@@ -46,7 +67,9 @@ def test_dcache_head_fails_without_the_fix(monkeypatch) -> None:
 
 
 def test_hot_remove_fails_when_tables_are_freed_unseen(monkeypatch) -> None:
-    """With 16 KiB pages one table maps 64 sections: a removal that takes it for empty breaks the neighbours."""
+    """With 16 KiB pages one table maps 64 sections: a removal that takes it for empty breaks the
+    neighbours.
+    """
     monkeypatch.setattr(Hotplug, "_is_empty", lambda self, step: True)
     assert not promises.hot_remove(shape("arm64", 16384, 32 * MIB)).holds
 
@@ -79,12 +102,25 @@ def test_gate_notices_a_switch_that_is_ignored(monkeypatch) -> None:
 
 
 def test_alignment_argument_row_by_row() -> None:
-    """With 4 KiB base pages alignment carries every size; where a table spans many sections only freeing empty tables does."""
+    """With 4 KiB base pages alignment carries every size; where a table spans many sections only
+    freeing empty tables does.
+    """
     carried = {str(argument): argument for argument in alignment.arguments()}
-    assert len(carried) == sum(bool(shape.vmemmap_pages(huge.size)) for shape in GEOMETRIES.values() for huge in shape.hugepages)
+    assert len(carried) == sum(
+        bool(shape.vmemmap_pages(huge.size))
+        for shape in GEOMETRIES.values()
+        for huge in shape.hugepages
+    )
     for name, argument in carried.items():
         assert argument.premise_holds is (" 4KiB/" in name), name
     assert carried["arm64 4KiB/2MiB"].carried_by == alignment.SECTION
     assert carried["arm64 4KiB/1GiB"].carried_by == alignment.WHOLE
-    sections = {name: argument.covers // argument.geometry.section_size for name, argument in carried.items()}
-    assert (sections["arm64 16KiB/32MiB"], sections["arm64 64KiB/512MiB"], sections["loongarch64 16KiB/32MiB"]) == (64, 1024, 16)
+    sections = {
+        name: argument.covers // argument.geometry.section_size
+        for name, argument in carried.items()
+    }
+    assert (
+        sections["arm64 16KiB/32MiB"],
+        sections["arm64 64KiB/512MiB"],
+        sections["loongarch64 16KiB/32MiB"],
+    ) == (64, 1024, 16)

@@ -1,4 +1,6 @@
-"""The page-table dump: its text is the kernel's, and it may run beside optimise and restore, but not beside hot-remove."""
+"""The page-table dump: its text is the kernel's, and it may run beside optimise and restore, but
+not beside hot-remove.
+"""
 
 import random
 import re
@@ -25,11 +27,25 @@ from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
 from hvo.vmemmap.split import table_of_leaf
 from shared_files import CORES, core, log, truth
-from small_machines import EXECUTORS, SHAPES, Turns, dump, machine, no_freed_table, section_pages, vmemmap_range
+from small_machines import (
+    EXECUTORS,
+    SHAPES,
+    Turns,
+    dump,
+    machine,
+    no_freed_table,
+    section_pages,
+    vmemmap_range,
+)
 
 WITH_TEXT = [
-    "arm64-6.1-4k-off", "arm64-6.1-4k-on", "arm64-6.1-4k-mixed", "arm64-6.1-64k-few", "arm64-7.3-4k-sizes", "x86-6.1-dump-on",
-]  # fmt: skip
+    "arm64-6.1-4k-off",
+    "arm64-6.1-4k-on",
+    "arm64-6.1-4k-mixed",
+    "arm64-6.1-64k-few",
+    "arm64-7.3-4k-sizes",
+    "x86-6.1-dump-on",
+]
 
 
 def image_of(name: str) -> KernelImage:
@@ -40,7 +56,9 @@ def image_of(name: str) -> KernelImage:
 
 
 def test_every_kernel_that_printed_a_dump_is_tested():
-    assert sorted(name for name, facts in truth().items() if facts["kernel_ptdump"]) == sorted(WITH_TEXT)
+    assert sorted(name for name, facts in truth().items() if facts["kernel_ptdump"]) == sorted(
+        WITH_TEXT
+    )
 
 
 @pytest.mark.parametrize("name", WITH_TEXT)
@@ -56,7 +74,10 @@ def test_reading_tables_whole_and_entry_by_entry_is_the_same(name):
     image = image_of(name)
     region = vmemmap_region(image)
     step = ReadRuns(image.format, image.root, region.start, region.end, grouping(image.format))
-    assert same(read_runs(image.memory, image.format, image.root, region.start, region.end, step.grouping), _entry_by_entry(image, step))
+    assert same(
+        read_runs(image.memory, image.format, image.root, region.start, region.end, step.grouping),
+        _entry_by_entry(image, step),
+    )
 
 
 def _entry_by_entry(image: KernelImage, step: ReadRuns) -> Runs:
@@ -69,24 +90,42 @@ def _entry_by_entry(image: KernelImage, step: ReadRuns) -> Runs:
             return stop.value
         value = int(image.memory.read_words(np.array([read.location], np.uint64))[0])
         table = image.format.is_table(value, read.level)
-        kind = EntryKind.TABLE if table else EntryKind.LEAF if image.format.is_leaf(value, read.level) else EntryKind.NONE
+        kind = (
+            EntryKind.TABLE
+            if table
+            else EntryKind.LEAF
+            if image.format.is_leaf(value, read.level)
+            else EntryKind.NONE
+        )
         result = Entry(kind, value)
 
 
 def same(one: Runs, other: Runs) -> bool:
-    columns = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("start", "level", "bits", "effective"))
+    columns = all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("start", "level", "bits", "effective")
+    )
     return columns and one.end == other.end
 
 
-@pytest.mark.parametrize("name", ["x86-6.12-on", "x86-7.3-on", "arm64-6.1-4k-on", "arm64-7.3-4k-sizes", "arm64-6.1-64k-few"])
+@pytest.mark.parametrize(
+    "name",
+    ["x86-6.12-on", "x86-7.3-on", "arm64-6.1-4k-on", "arm64-7.3-4k-sizes", "arm64-6.1-64k-few"],
+)
 def test_the_read_only_lines_are_the_optimised_pages(name):
-    """For kernels that print no dump as well: bytes on `ro` lines are the tails' vmemmap pages that truth.json counts."""
+    """For kernels that print no dump as well: bytes on `ro` lines are the tails' vmemmap pages that
+    truth.json counts.
+    """
     image = image_of(name)
     text = dump_text(image.memory, image.format, image.root, vmemmap_region(image))
     shared = sum(int(line[2:18], 16) for line in text.splitlines() if " ro " in line)
     ends = sum(int(line[21:37], 16) for line in text.splitlines() if " ro " in line)
     pools = truth()[name]["pools"]
-    tails = sum(pool["optimized"] * (pool["vmemmap_pages"] - 1) for pool in pools if pool["vmemmap_pages"] > 1)
+    tails = sum(
+        pool["optimized"] * (pool["vmemmap_pages"] - 1)
+        for pool in pools
+        if pool["vmemmap_pages"] > 1
+    )
     assert tails > 0
     assert ends - shared == tails * image.page_size
 
@@ -103,7 +142,9 @@ class Words:
         self.words: dict[int, int] = {}
 
     def read_words(self, addresses):
-        return np.array([self.words.get(address, 0) for address in addresses.ravel().tolist()], np.uint64).reshape(addresses.shape)
+        return np.array(
+            [self.words.get(address, 0) for address in addresses.ravel().tolist()], np.uint64
+        ).reshape(addresses.shape)
 
     def write_words(self, addresses, values):
         flat = np.broadcast_to(np.asarray(values, np.uint64), addresses.shape).ravel()
@@ -125,9 +166,13 @@ def mapped(form, start: int, size: int, level: int, *, writable: bool = True) ->
     return memory
 
 
-@pytest.mark.parametrize(("form", "name"), [(form, form.name) for form in FORMATS.values() if form.arch != "riscv64"])
+@pytest.mark.parametrize(
+    ("form", "name"), [(form, form.name) for form in FORMATS.values() if form.arch != "riscv64"]
+)
 def test_the_top_level_is_the_pgd_however_many_levels_there_are(form, name):
-    """Levels are folded into the PGD: an address space with nothing in it is one PGD line (arm64 `real_depth`, x86 `ptrs_per_p4d`)."""
+    """Levels are folded into the PGD: an address space with nothing in it is one PGD line (arm64
+    `real_depth`, x86 `ptrs_per_p4d`).
+    """
     start = form.canonical(1 << form.va_bits - 1)
     region = region_at(form, start)._replace(end=start + 4 * form.span(form.top))
     lines = dump_text(Words(), form, ROOT, region).splitlines()
@@ -137,7 +182,9 @@ def test_the_top_level_is_the_pgd_however_many_levels_there_are(form, name):
 
 
 def test_x86_merges_by_what_the_tables_above_allow():
-    """Two ranges of equal entries are two lines when a table above one of them takes the right to write (`effective_prot`)."""
+    """Two ranges of equal entries are two lines when a table above one of them takes the right to
+    write (`effective_prot`).
+    """
     form = format_for("x86_64", 4096, 48)
     start = form.canonical(1 << 47)
     memory = mapped(form, start, 2 * form.span(1), 0)
@@ -163,7 +210,11 @@ def test_arm64_ignores_bits_that_its_text_does_not_show():
         form = format_for(arch, 4096, 48)
         start = form.canonical(1 << 47)
         memory = mapped(form, start, 16 * 4096, 0, writable=False)
-        leaves = [address for address, entry in memory.words.items() if form.output_address(entry, 0) >= 1 << 30]
+        leaves = [
+            address
+            for address, entry in memory.words.items()
+            if form.output_address(entry, 0) >= 1 << 30
+        ]
         memory.words[sorted(leaves)[3]] ^= form.dirty
         region = region_at(form, start)._replace(end=start + 3 * 4096)
         one = len(dump_text(memory, form, ROOT, region).splitlines()) - 2
@@ -176,10 +227,20 @@ def test_a_broken_entry_of_arm64_prints_an_f():
     form = format_for("arm64", 4096, 48)
     start = form.canonical(1 << 47)
     memory = mapped(form, start, 4 * 4096, 0)
-    leaf = min(address for address, entry in memory.words.items() if form.output_address(entry, 0) >= 1 << 30)
+    leaf = min(
+        address
+        for address, entry in memory.words.items()
+        if form.output_address(entry, 0) >= 1 << 30
+    )
     memory.words[leaf + 8] = form.invalid(memory.words[leaf + 8])
-    lines = dump_text(memory, form, ROOT, region_at(form, start)._replace(end=start + 4 * 4096)).splitlines()
-    assert [line[37:56].split() for line in lines[1:-1]] == [["4K", "PTE"], ["4K", "PTE", "F"], ["8K", "PTE"]]
+    lines = dump_text(
+        memory, form, ROOT, region_at(form, start)._replace(end=start + 4 * 4096)
+    ).splitlines()
+    assert [line[37:56].split() for line in lines[1:-1]] == [
+        ["4K", "PTE"],
+        ["4K", "PTE", "F"],
+        ["8K", "PTE"],
+    ]
 
 
 def test_only_two_architectures_have_a_known_text():
@@ -187,7 +248,9 @@ def test_only_two_architectures_have_a_known_text():
     with pytest.raises(HvoError, match="arm64 and x86_64"):
         region_at(form, 1 << 63)
     with pytest.raises(HvoError, match="arm64 and x86_64"):
-        dump_text(Words(), form, ROOT, region_at(format_for("arm64", 4096, 48), 0xFFFF_FC00_0000_0000))
+        dump_text(
+            Words(), form, ROOT, region_at(format_for("arm64", 4096, 48), 0xFFFF_FC00_0000_0000)
+        )
 
 
 # -- on a machine --
@@ -205,17 +268,28 @@ def test_an_optimised_page_is_one_writable_line_and_one_read_only(shape, name):
     text = dump_text(m.world.memory, v.format, m.world.root, region)
     start, pages = int(v.address(head)), v.vmemmap_pages(m.hstate(size).order)
     kept = v.era.layout.kept_pages
-    line = next(line for line in text.splitlines() if line.startswith(f"0x{start + kept * page_size:016x}"))
-    assert re.match(rf"0x\w+-0x{start + pages * page_size:016x} +{(pages - kept) * page_size // 1024}K .*\bro\b", line)
+    line = next(
+        line for line in text.splitlines() if line.startswith(f"0x{start + kept * page_size:016x}")
+    )
+    assert re.match(
+        rf"0x\w+-0x{start + pages * page_size:016x} +{(pages - kept) * page_size // 1024}K"
+        r" .*\bro\b",
+        line,
+    )
     assert text.count(" ro ") == 1
-    runs = [executor(m.world).run(ptdump(v, m.world.root, *vmemmap_range(m), "read")) for executor in EXECUTORS]
+    runs = [
+        executor(m.world).run(ptdump(v, m.world.root, *vmemmap_range(m), "read"))
+        for executor in EXECUTORS
+    ]
     assert same(*runs)
     assert runs_text(runs[0], v.format, region)[30:300] == text[30:300]
     m.restore(size)
     assert " ro " not in dump_text(m.world.memory, v.format, m.world.root, region)
 
 
-@pytest.mark.parametrize(("lock", "taken"), [("none", []), ("read", [Lock.MMAP_READ]), ("write", [Lock.MMAP_WRITE])])
+@pytest.mark.parametrize(
+    ("lock", "taken"), [("none", []), ("read", [Lock.MMAP_READ]), ("write", [Lock.MMAP_WRITE])]
+)
 def test_a_dump_takes_the_locks_it_says(lock, taken):
     for name, hotplug in (("5.18", []), ("7.1", [Lock.HOTPLUG_READ])):
         m = machine(variant=name)
@@ -254,7 +328,9 @@ def pages_of(v: Vmemmap, runs: Runs, start: int, pages: int) -> list[tuple[int, 
 
 
 class Around:
-    """The vmemmap of one leaf of memory, and what a dump may show of each of its pages while `actor` runs."""
+    """The vmemmap of one leaf of memory, and what a dump may show of each of its pages while
+    `actor` runs.
+    """
 
     def __init__(self, m: Machine) -> None:
         self.m, self.v = m, m.world.vmemmap
@@ -266,7 +342,13 @@ class Around:
         m.resize("2MiB", 8)
 
     def dump(self, lock="none"):
-        step = ReadRuns(self.v.format, self.m.world.root, self.start, self.start + self.v.leaf, whole_entries(self.v))
+        step = ReadRuns(
+            self.v.format,
+            self.m.world.root,
+            self.start,
+            self.start + self.v.leaf,
+            whole_entries(self.v),
+        )
         yield from self._locked(step, lock)
 
     def _locked(self, step, lock):
@@ -296,7 +378,9 @@ class Around:
 @pytest.mark.parametrize("arch", ["arm64", "x86_64"])
 @pytest.mark.parametrize("name", ["5.14", "5.18", "6.2", "7.1"])
 def test_between_any_two_steps_a_dump_shows_old_or_new_entries(name, arch):
-    """A whole dump between every two primitives of optimise, and of restore: each page old, split, or new; never a freed table."""
+    """A whole dump between every two primitives of optimise, and of restore: each page old, split,
+    or new; never a freed table.
+    """
     m = machine(arch, variant=name)
     around = Around(m)
     for protocol in (around.optimise, around.restore):
@@ -316,7 +400,10 @@ def test_between_any_two_steps_a_dump_shows_old_or_new_entries(name, arch):
             pytest.fail("the protocol does not end")
         assert len(shown) > 2
         assert around.shown() == shown[-1]
-        allowed = [{old, new} | split for old, new, split in zip(shown[0], shown[-1], around.split(shown[0]), strict=True)]
+        allowed = [
+            {old, new} | split
+            for old, new, split in zip(shown[0], shown[-1], around.split(shown[0]), strict=True)
+        ]
         assert all(page in allowed[i] for each in shown for i, page in enumerate(each))
 
 
@@ -325,7 +412,11 @@ def _tables_of(around: Around) -> np.ndarray:
     v, table, frames = around.v, around.m.world.root, []
     for level in range(v.format.top, -1, -1):
         frames.append(table // v.page_size)
-        entry = int(around.m.world.memory.read_words(np.array([table + 8 * v.format.index(around.start, level)], np.uint64))[0])
+        entry = int(
+            around.m.world.memory.read_words(
+                np.array([table + 8 * v.format.index(around.start, level)], np.uint64)
+            )[0]
+        )
         if not v.format.is_table(entry, level):
             break
         table = v.format.output_address(entry, level)
@@ -333,9 +424,13 @@ def _tables_of(around: Around) -> np.ndarray:
 
 
 def take_turns(around: Around, protocol, choose, lock):
-    """One dump and one protocol taking turns as `choose` says -> what a dump shows of each page before, what this one does, and after."""
+    """One dump and one protocol taking turns as `choose` says -> what a dump shows of each page
+    before, what this one does, and after.
+    """
     before = around.shown()
-    turns = Turns(around.m, {"dump": around.dump(lock), "protocol": protocol()}, no_freed_table(around.m))
+    turns = Turns(
+        around.m, {"dump": around.dump(lock), "protocol": protocol()}, no_freed_table(around.m)
+    )
     choose(turns)
     for name in ("dump", "protocol", "dump"):
         turns.run(name)
@@ -344,7 +439,9 @@ def take_turns(around: Around, protocol, choose, lock):
 
 
 def overtaken(around: Around, lock: str, places: list[int | None]):
-    """Optimise, and then restore, wholly after so many steps of the dump (None: in random turns) -> as `take_turns`."""
+    """Optimise, and then restore, wholly after so many steps of the dump (None: in random turns) ->
+    as `take_turns`.
+    """
     rng = random.Random(1)
     for place in places:
 
@@ -353,7 +450,10 @@ def overtaken(around: Around, lock: str, places: list[int | None]):
                 turns.run("dump", place)
                 turns.run("protocol")
                 return
-            while any(turns.run(name, rng.randrange(1, 40)) for name in rng.sample(["dump", "protocol"], 2)):
+            while any(
+                turns.run(name, rng.randrange(1, 40))
+                for name in rng.sample(["dump", "protocol"], 2)
+            ):
                 pass
 
         for protocol in (around.optimise, around.restore):
@@ -362,11 +462,16 @@ def overtaken(around: Around, lock: str, places: list[int | None]):
 
 @pytest.mark.parametrize("name", ["5.18", "7.1"])
 def test_a_dump_that_is_overtaken_shows_old_or_new_entries(name):
-    """Without a lock: the protocol at many places inside the dump, and at random turns. Some dumps do show half of each."""
+    """Without a lock: the protocol at many places inside the dump, and at random turns. Some dumps
+    do show half of each.
+    """
     around = Around(machine(variant=name))
     mixed = 0
     for before, found, after in overtaken(around, "none", [0, 3, 4, 28, 300, 516, None, None]):
-        allowed = [{old, new} | split for old, new, split in zip(before, after, around.split(before), strict=True)]
+        allowed = [
+            {old, new} | split
+            for old, new, split in zip(before, after, around.split(before), strict=True)
+        ]
         assert all(page in allowed[i] for i, page in enumerate(found))
         mixed += found not in (before, after)
     assert mixed > 0
@@ -374,15 +479,21 @@ def test_a_dump_that_is_overtaken_shows_old_or_new_entries(name):
 
 @pytest.mark.parametrize("name", ["5.18", "7.1"])
 def test_a_dump_under_the_write_lock_shows_one_moment(name):
-    """Everything old, everything new, or (a batch lets go of the lock in between) everything split and nothing remapped."""
+    """Everything old, everything new, or (a batch lets go of the lock in between) everything split
+    and nothing remapped.
+    """
     around = Around(machine(variant=name))
     for before, found, after in overtaken(around, "write", [0, 5, None]):
-        split = [next(iter(pages), old) for old, pages in zip(before, around.split(before), strict=True)]
+        split = [
+            next(iter(pages), old) for old, pages in zip(before, around.split(before), strict=True)
+        ]
         assert found in ((before, after, split) if around.v.era.batched else (before, after))
 
 
 def test_a_dump_that_write_locks_never_runs_beside_a_remap():
-    """From the moment optimise has the read lock until it lets go, the dump waits, and the other way round."""
+    """From the moment optimise has the read lock until it lets go, the dump waits, and the other
+    way round.
+    """
     m = machine()
     around = Around(m)
     turns = Turns(m, {"dump": around.dump("write"), "protocol": around.optimise()})
@@ -402,7 +513,9 @@ def test_a_dump_that_write_locks_never_runs_beside_a_remap():
 
 
 def overtaken_by_remove(variant) -> list[str]:
-    """A dump that has read the entry that points to a table, when hot-remove frees that table -> who was not done then."""
+    """A dump that has read the entry that points to a table, when hot-remove frees that table ->
+    who was not done then.
+    """
     m = machine(variant=variant)
     v = m.world.vmemmap
     block = Block(m.plan.end, section_pages(m))
@@ -411,9 +524,14 @@ def overtaken_by_remove(variant) -> list[str]:
     m.run(hugetlb_vmemmap_optimize_folios(v, 9, head))
     m.run(hugetlb_vmemmap_restore_folios(v, 9, head))
     span = int(v.address(block.start)), int(v.address(block.end))
-    actors = {"dump": ptdump(v, m.world.root, *span, "none"), "remove": remove_memory(v, m.world.root, block)}
+    actors = {
+        "dump": ptdump(v, m.world.root, *span, "none"),
+        "remove": remove_memory(v, m.world.root, block),
+    }
     turns = Turns(m, actors, no_freed_table(m))
-    turns.run("dump", v.format.top + variant.has("dump-hotplug-lock"))  # down to the entry of level 1
+    turns.run(
+        "dump", v.format.top + variant.has("dump-hotplug-lock")
+    )  # down to the entry of level 1
     turns.run("remove")
     waited = list(turns.next)
     turns.run("dump")

@@ -1,4 +1,6 @@
-"""What is made of the code for its users is up to date, and every object that a command prints is as its schema says."""
+"""What is made of the code for its users is up to date, and every object that a command prints is
+as its schema says.
+"""
 
 import json
 import re
@@ -37,7 +39,11 @@ def strict(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     found = {key: strict(part) for key, part in schema.items()}
-    return found | ({"additionalProperties": False} if isinstance(found.get("properties"), dict) and found.get("type") == "object" else {})
+    return found | (
+        {"additionalProperties": False}
+        if isinstance(found.get("properties"), dict) and found.get("type") == "object"
+        else {}
+    )
 
 
 def validate(found: dict[str, Any], name: str) -> None:
@@ -60,7 +66,9 @@ def made() -> dict[Path, str]:
 
 
 def test_made_files_are_up_to_date(made: dict[Path, str]):
-    """Reference, schemas, manual pages and completions are what `make reference` writes, and nothing else lies there."""
+    """Reference, schemas, manual pages and completions are what `make reference` writes, and
+    nothing else lies there.
+    """
     import reference
 
     found = {path: (ROOT / path).read_text(encoding="utf-8") for path in reference.there()}
@@ -74,17 +82,27 @@ def test_every_command_is_described(made: dict[Path, str]):
     for name in COMMANDS:
         assert f"\n## hvo {name}\n" in text
         assert Path(f"share/man/man1/hvo-{name}.1") in made
-        parameters = {option for parameter in main.get_command(None, name).params for option in parameter.opts}
+        parameters = {
+            option for parameter in main.get_command(None, name).params for option in parameter.opts
+        }
         if "--json" in parameters:
             assert name in CONTRACTS
-    assert {name for name in CONTRACTS if not any(name == other or name.startswith(f"{other}-") for other in COMMANDS)} == set()
+    assert {
+        name
+        for name in CONTRACTS
+        if not any(name == other or name.startswith(f"{other}-") for other in COMMANDS)
+    } == set()
 
 
 def test_options_are_all_there(made: dict[Path, str]):
-    """Reference and manual page name every option of `hvo run`, the exit statuses and how it is called."""
+    """Reference and manual page name every option of `hvo run`, the exit statuses and how it is
+    called.
+    """
     page, manual = made[Path("docs/reference/commands.md")], made[Path("share/man/man1/hvo-run.1")]
     section = re.search(r"\n## hvo run\n.*?(?=\n## |\Z)", page, re.DOTALL)[0]
-    options = [option for parameter in main.get_command(None, "run").params for option in parameter.opts]
+    options = [
+        option for parameter in main.get_command(None, "run").params for option in parameter.opts
+    ]
     assert len(options) > 10
     assert not [option for option in options if f"`{option}" not in section]
     assert not [option for option in options if option.replace("-", "\\-") not in manual]
@@ -97,7 +115,12 @@ def test_manual_pages_are_well_formed():
     """groff, with every warning on, has nothing to say."""
     found = sorted((ROOT / "share/man/man1").glob("*.1"))
     assert len(found) > len(COMMANDS)
-    done = subprocess.run(["groff", "-man", "-Tutf8", "-Kutf8", "-ww", "-z", *found], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-Kutf8", "-ww", "-z", *found],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stderr == ""
 
 
@@ -105,7 +128,9 @@ def test_manual_pages_are_well_formed():
 def test_mandoc_finds_nothing_wrong():
     """mandoc's linter, from warnings up."""
     found = sorted((ROOT / "share/man/man1").glob("*.1"))
-    done = subprocess.run(["mandoc", "-Tlint", "-Wwarning", *found], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mandoc", "-Tlint", "-Wwarning", *found], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -143,7 +168,12 @@ def test_run_of_a_scenario(tmp_path):
     """The snapshots are described too."""
     (tmp_path / "pool.sh").write_text(SCENARIO)
     _, found = hvo("run", "--memory", "256MiB", "--scenario", tmp_path / "pool.sh")
-    assert [snapshot["name"] for snapshot in found["snapshots"]] == ["boot", "plain", "mixed", "end"]
+    assert [snapshot["name"] for snapshot in found["snapshots"]] == [
+        "boot",
+        "plain",
+        "mixed",
+        "end",
+    ]
     validate(found, "run")
 
 
@@ -157,7 +187,9 @@ def test_audit_with_findings():
 @pytest.mark.parametrize("more", [(), ("--era", "6.2"), ("--nodes", "2")])
 def test_plan(more):
     """With and without an era."""
-    validate(hvo("plan", "--memory", "64GiB", "--pool", "1GiB=2", "--pool", "2MiB=all", *more)[1], "plan")
+    validate(
+        hvo("plan", "--memory", "64GiB", "--pool", "1GiB=2", "--pool", "2MiB=all", *more)[1], "plan"
+    )
 
 
 def test_plan_comparison():
@@ -182,19 +214,27 @@ def test_check_proposals():
 
 
 def test_fleet(tmp_path):
-    """A fleet with every state and a rejected row, the inventory that it was made as, and one that was collected."""
+    """A fleet with every state and a rejected row, the inventory that it was made as, and one that
+    was collected.
+    """
     pytest.importorskip("ibis", reason="ibis is absent: hvo fleet needs it")
-    _, made = hvo("fleet", "generate", "--hosts", "2000", "--seed", "7", "-o", tmp_path / "fleet.parquet")
+    _, made = hvo(
+        "fleet", "generate", "--hosts", "2000", "--seed", "7", "-o", tmp_path / "fleet.parquet"
+    )
     validate(made, "fleet-generate")
     status, found = hvo("fleet", tmp_path / "fleet.parquet", "--top", "3")
     assert (status, len(found["top"]), bool(found["defects"])) == (0, 3, True)
     validate(found, "fleet")
-    (tmp_path / "x.csv").write_text("host,arch,kernel,page_size,memory\na,x86_64,6.1,4095,64GiB\nb,x86_64,6.1,4096,64GiB\n")
+    (tmp_path / "x.csv").write_text(
+        "host,arch,kernel,page_size,memory\na,x86_64,6.1,4095,64GiB\nb,x86_64,6.1,4096,64GiB\n"
+    )
     status, found = hvo("fleet", tmp_path / "x.csv")
     assert (status, found["rejected"]) == (1, 1)
     validate(found, "fleet")
     (tmp_path / "x.prom").write_text("up 1\n")
-    validate(hvo("fleet", "collect", tmp_path / "x.prom", "-o", tmp_path / "y.csv")[1], "fleet-collect")
+    validate(
+        hvo("fleet", "collect", tmp_path / "x.prom", "-o", tmp_path / "y.csv")[1], "fleet-collect"
+    )
 
 
 @pytest.mark.slow
@@ -213,11 +253,20 @@ def test_check_litmus():
     validate(found, "check-litmus")
 
 
-@pytest.mark.parametrize(("command", "name"), [
-    (("status",), "status"), (("enable",), "enable"), (("disable", "--dry-run"), "disable"), (("resize", "2MiB=40", "--dry-run"), "resize"),
-    (("resize", "2MiB=8", "--node", "1", "--dry-run"), "resize"), (("convert", "--dry-run"), "convert"), (("convert", "--undo"), "convert"),
-    (("bench-host", "--dry-run"), "bench-host"), (("watch",), "watch"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("status",), "status"),
+        (("enable",), "enable"),
+        (("disable", "--dry-run"), "disable"),
+        (("resize", "2MiB=40", "--dry-run"), "resize"),
+        (("resize", "2MiB=8", "--node", "1", "--dry-run"), "resize"),
+        (("convert", "--dry-run"), "convert"),
+        (("convert", "--undo"), "convert"),
+        (("bench-host", "--dry-run"), "bench-host"),
+        (("watch",), "watch"),
+    ],
+)
 def test_host_commands(command, name, host):
     """On a recorded host."""
     validate(hvo(*command, "--root", host)[1], name)
@@ -233,14 +282,18 @@ def test_status_with_bounds(tmp_path):
 
 def test_export_textfile(host, tmp_path):
     """The file form."""
-    validate(hvo("export", "--root", host, "--textfile", tmp_path / "hvo.prom")[1], "export-textfile")
+    validate(
+        hvo("export", "--root", host, "--textfile", tmp_path / "hvo.prom")[1], "export-textfile"
+    )
 
 
 def test_export_server(host):
     """The server says where it listens, and ends at SIGTERM."""
     code = "from hvo.cli.main import main; main()"
     arguments = ["export", "--root", str(host), "--listen", "127.0.0.1:0", "--json"]
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True
+    ) as server:
         try:
             validate(json.loads(server.stdout.readline()), "export")
         finally:
@@ -252,7 +305,9 @@ def test_export_server(host):
 
 
 def test_the_schemas_refuse_what_is_wrong(saved):
-    """A key that is missing, one that nobody described, a size below zero, a wrong kind, deep inside and at the top."""
+    """A key that is missing, one that nobody described, a size below zero, a wrong kind, deep
+    inside and at the top.
+    """
     _, run = saved
     promise = run["promises"][0]
     wrong = [
@@ -272,4 +327,4 @@ def test_the_schemas_refuse_what_is_wrong(saved):
 def test_users_may_be_given_more_keys():
     """A schema as it is published allows keys that later versions add."""
     for name in CONTRACTS:
-        assert "additionalProperties\": false" not in (SCHEMAS / f"{name}.json").read_text()
+        assert 'additionalProperties": false' not in (SCHEMAS / f"{name}.json").read_text()

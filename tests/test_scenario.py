@@ -1,4 +1,6 @@
-"""Scenarios: the words do what the kernel does, and replaying those of real kernels gives their counters at every snapshot."""
+"""Scenarios: the words do what the kernel does, and replaying those of real kernels gives their
+counters at every snapshot.
+"""
 
 from pathlib import Path
 
@@ -31,12 +33,22 @@ REPLAYS = {
     "defect-x86-6.12.117-mixed": ("mixed", "6.2-reset-tails"),
 }
 """For each core the scenario that its kernel ran, and the protocol that its kernel has."""
-EQUAL = ("HugePages_", "nr_hugepages@", "free_hugepages@", "surplus_hugepages@", "Hugetlb", "Hugepagesize", "sysctl")
+EQUAL = (
+    "HugePages_",
+    "nr_hugepages@",
+    "free_hugepages@",
+    "surplus_hugepages@",
+    "Hugetlb",
+    "Hugepagesize",
+    "sysctl",
+)
 CHANGED_ALIKE = ("MemTotal", "nr_memmap_pages", "nr_memmap_boot_pages")
 
 
 def shaped_like(name: str, era: str) -> Machine:
-    """A machine with the architecture, page size, memory, gate and boot parameters of the kernel of core `name`."""
+    """A machine with the architecture, page size, memory, gate and boot parameters of the kernel of
+    core `name`.
+    """
     of = truth()[name]
     memory = of["sections"] * of["section_size"]
     gate = Gate(built_in="sysctl" in of["snapshots"]["boot"])
@@ -53,9 +65,13 @@ def replay(name: str, era: str) -> tuple[Machine, list[Snapshot]]:
 
 
 def comparable(counters: dict[str, int], base: dict[str, int]) -> dict[str, int]:
-    """What two machines of different own memory must agree on: pools as they are, memory as it changed since `base`."""
+    """What two machines of different own memory must agree on: pools as they are, memory as it
+    changed since `base`.
+    """
     pools = {key: value for key, value in counters.items() if key.startswith(EQUAL)}
-    return pools | {f"{key} since boot": counters[key] - base[key] for key in CHANGED_ALIKE if key in counters}
+    return pools | {
+        f"{key} since boot": counters[key] - base[key] for key in CHANGED_ALIKE if key in counters
+    }
 
 
 @pytest.mark.parametrize("name", REPLAYS)
@@ -71,7 +87,9 @@ def test_every_snapshot_of_the_kernel(name):
 
 
 def test_the_defect_loses_what_it_loses_in_the_kernel():
-    """Without reset-tails the 50 optimised pages that leave are lost, as in 6.12.117; with it their memory comes back."""
+    """Without reset-tails the 50 optimised pages that leave are lost, as in 6.12.117; with it their
+    memory comes back.
+    """
     kernel = truth()["defect-x86-6.12.117-mixed"]["snapshots"]
     assert kernel["c-shrunk-70"]["MemFree"] - kernel["b-on-120"]["MemFree"] == 0
     for era, lost in (("6.2-reset-tails", 50), ("6.2", 0)):
@@ -85,13 +103,27 @@ def test_the_defect_loses_what_it_loses_in_the_kernel():
 
 
 def test_a_machine_like_the_core_has_the_kernels_own_numbers():
-    """On the memory of a real kernel as it was at boot, a replay gives its counters themselves, not only their changes."""
+    """On the memory of a real kernel as it was at boot, a replay gives its counters themselves, not
+    only their changes.
+    """
     name = "x86-6.12.94-mixed"
     kernel = truth()[name]["snapshots"]
-    snapshots = run_scenario(machine_like(core(name), boot=True), need(SHARED / "cores/scenarios/mixed.sh"))
-    wanted = {"MemTotal", "nr_memmap_pages", "nr_memmap_boot_pages", "HugePages_Total", "HugePages_Free", "HugePages_Surp", "sysctl"}
+    snapshots = run_scenario(
+        machine_like(core(name), boot=True), need(SHARED / "cores/scenarios/mixed.sh")
+    )
+    wanted = {
+        "MemTotal",
+        "nr_memmap_pages",
+        "nr_memmap_boot_pages",
+        "HugePages_Total",
+        "HugePages_Free",
+        "HugePages_Surp",
+        "sysctl",
+    }
     for name, counters in snapshots:
-        assert {key: counters[key] for key in wanted} == {key: kernel[name][key] for key in wanted}, name
+        assert {key: counters[key] for key in wanted} == {
+            key: kernel[name][key] for key in wanted
+        }, name
 
 
 # -- words --
@@ -119,8 +151,12 @@ def test_the_shell_does_the_arithmetic(tmp_path):
     """
     found = played(text, tmp_path)
     assert [(name, counters["HugePages_Total"]) for name, counters in found.items()] == [
-        ("boot", 0), ("after-2", 2), ("after-6", 6), ("after-12", 12), ("end", 5),
-    ]  # fmt: skip
+        ("boot", 0),
+        ("after-2", 2),
+        ("after-6", 6),
+        ("after-12", 12),
+        ("end", 5),
+    ]
 
 
 def test_files_round_up_and_come_back(tmp_path):
@@ -139,7 +175,9 @@ def test_files_round_up_and_come_back(tmp_path):
 
 
 def test_no_space_is_the_scenarios_to_handle(tmp_path, capfd):
-    """A file larger than the pool keeps what there was; the word fails, says so, and the scenario goes on; so does a mount's size."""
+    """A file larger than the pool keeps what there was; the word fails, says so, and the scenario
+    goes on; so does a mount's size.
+    """
     text = """
     pool 4; $bb mount -t hugetlbfs none /huge
     $bb fallocate -l 20M /huge/f || snap full
@@ -155,17 +193,26 @@ def test_no_space_is_the_scenarios_to_handle(tmp_path, capfd):
 
 
 def test_other_sizes(tmp_path):
-    """pool_of works the pool it names, and mounts take their pages from the pool of their page size."""
+    """pool_of works the pool it names, and mounts take their pages from the pool of their page
+    size.
+    """
     text = """
-    pool_of 32768kB 3; pool 2; $bb mount -t hugetlbfs -o pagesize=32M none /big; $bb fallocate -l 40M /big/f; snap big
+    pool_of 32768kB 3; pool 2; $bb mount -t hugetlbfs -o pagesize=32M none /big
+    $bb fallocate -l 40M /big/f; snap big
     """
     found = played(text, tmp_path)["big"]
-    assert (found["nr_hugepages@32768kB"], found["free_hugepages@32768kB"], found["HugePages_Total"]) == (3, 1, 2)
+    assert (
+        found["nr_hugepages@32768kB"],
+        found["free_hugepages@32768kB"],
+        found["HugePages_Total"],
+    ) == (3, 1, 2)
     assert found["HugePages_Free"] == 2
 
 
 def test_which_pages_a_file_gives_back(tmp_path):
-    """The pages of the file that goes are freed, not those used last: here the optimised ones, whose frames then count."""
+    """The pages of the file that goes are freed, not those used last: here the optimised ones,
+    whose frames then count.
+    """
     text = """
     hvo 1; pool 2; $bb mount -t hugetlbfs none /huge; $bb fallocate -l 4M /huge/optimised
     hvo 0; pool 4; $bb fallocate -l 4M /huge/plain; pool 2; snap surplus
@@ -177,7 +224,9 @@ def test_which_pages_a_file_gives_back(tmp_path):
 
 
 def test_what_the_kernel_refuses(tmp_path, capfd):
-    """Numbers that are none, sizes that are not there, and a gate that is not built in: a message, status 1, no effect."""
+    """Numbers that are none, sizes that are not there, and a gate that is not built in: a message,
+    status 1, no effect.
+    """
     text = """
     pool 3
     pool many || snap number
@@ -212,7 +261,9 @@ def test_what_the_kernel_refuses(tmp_path, capfd):
     ],
 )
 def test_what_cannot_run(tmp_path, text, said):
-    """A scenario that is no shell file, leaves early, or wants what there is not ends with one line that says so."""
+    """A scenario that is no shell file, leaves early, or wants what there is not ends with one line
+    that says so.
+    """
     with pytest.raises(HvoError, match=said) as caught:
         played(text, tmp_path)
     assert "\n" not in str(caught.value)
@@ -236,10 +287,21 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_boot_parameters():
-    """hugepages= goes to the size before it, else to the default one, or node by node; the rest of a command line is passed over."""
+    """hugepages= goes to the size before it, else to the default one, or node by node; the rest of
+    a command line is passed over.
+    """
     machine = Machine.build("x86_64", "4KiB", "4GiB", era="6.2", nodes=2, gate=False)
-    boot_with(machine, parse_cmdline("console=ttyS0 hugepages=4 hugepagesz=1G hugepages=1:1 hugetlb_free_vmemmap=on quiet"))
-    assert (machine.pool("2MiB").nr(), machine.pool("1GiB").nr(0), machine.pool("1GiB").nr(1)) == (4, 0, 1)
+    boot_with(
+        machine,
+        parse_cmdline(
+            "console=ttyS0 hugepages=4 hugepagesz=1G hugepages=1:1 hugetlb_free_vmemmap=on quiet"
+        ),
+    )
+    assert (machine.pool("2MiB").nr(), machine.pool("1GiB").nr(0), machine.pool("1GiB").nr(1)) == (
+        4,
+        0,
+        1,
+    )
     assert machine.optimized("2MiB").size == 4
     assert machine.gate.on
 
@@ -249,7 +311,11 @@ def test_default_size_of_the_boot_parameters():
     machine = Machine.build("x86_64", "4KiB", "4GiB", era="6.2", gate=False)
     boot_with(machine, parse_cmdline("default_hugepagesz=1G hugepages=2"))
     counters = machine.counters()
-    assert (counters["HugePages_Total"], counters["Hugepagesize"], counters["sysctl"]) == (2, 1 << 20, 0)
+    assert (counters["HugePages_Total"], counters["Hugepagesize"], counters["sysctl"]) == (
+        2,
+        1 << 20,
+        0,
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,22 +15,35 @@ def booted(variant: str | tuple[str, ...], arch: str = "x86_64") -> tuple[Machin
     before = machine.counters()
     boot_with(machine, CMDLINE)
     after = machine.counters()
-    return machine, {key: after[key] - before[key] for key in ("MemTotal", "nr_memmap_pages", "nr_memmap_boot_pages")}
+    return machine, {
+        key: after[key] - before[key]
+        for key in ("MemTotal", "nr_memmap_pages", "nr_memmap_boot_pages")
+    }
 
 
 def test_nothing_is_allocated_for_the_tails() -> None:
-    """The head keeps its boot frame, the frames of the tails are given back: no frame is counted as allocated at run time."""
+    """The head keeps its boot frame, the frames of the tails are given back: no frame is counted as
+    allocated at run time.
+    """
     machine, change = booted("7.1")
     assert machine.optimized("1GiB").size == 2
-    assert change == {"MemTotal": 2 * 4095 * 4, "nr_memmap_pages": 0, "nr_memmap_boot_pages": -2 * 4095}
+    assert change == {
+        "MemTotal": 2 * 4095 * 4,
+        "nr_memmap_pages": 0,
+        "nr_memmap_boot_pages": -2 * 4095,
+    }
     machine.resize("1GiB", 0)
     assert machine.pool("1GiB").nr() == 0
     assert machine.counters()["nr_memmap_pages"] == 2 * 4095
 
 
-@pytest.mark.parametrize(("variant", "arch"), [("6.2", "x86_64"), ("7.1", "arm64"), (("7.1", "built-at-boot"), "x86_64")])
+@pytest.mark.parametrize(
+    ("variant", "arch"), [("6.2", "x86_64"), ("7.1", "arm64"), (("7.1", "built-at-boot"), "x86_64")]
+)
 def test_elsewhere_the_head_moves_to_a_new_frame(variant: str | tuple[str, ...], arch: str) -> None:
-    """Where it is not built at boot, the page is optimised as at run time: a new head frame each, all boot frames given back."""
+    """Where it is not built at boot, the page is optimised as at run time: a new head frame each,
+    all boot frames given back.
+    """
     machine, change = booted(variant, arch)
     assert machine.optimized("1GiB").size == 2
     assert (change["nr_memmap_pages"], change["nr_memmap_boot_pages"]) == (2, -2 * 4096)

@@ -32,5 +32,8 @@ def _list(entries: Iterable[Entry]) -> str:
 def _escape(text: str) -> str:
     """`text` with what Markdown would take for markup, outside of code, taken for itself."""
     parts = text.split("`")
-    marked = (part if i % 2 else "".join(f"\\{c}" if c in "\\*_[]<>" else c for c in part) for i, part in enumerate(parts))
+    marked = (
+        part if i % 2 else "".join(f"\\{c}" if c in "\\*_[]<>" else c for c in part)
+        for i, part in enumerate(parts)
+    )
     return "`".join(marked)

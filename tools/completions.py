@@ -1,4 +1,6 @@
-"""Scripts for bash, zsh and fish that complete `hvo`: click's own, at the places where the shells look for them."""
+"""Scripts for bash, zsh and fish that complete `hvo`: click's own, at the places where the shells
+look for them.
+"""
 
 from click.shell_completion import get_completion_class
 

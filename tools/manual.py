@@ -1,6 +1,7 @@
 """The manual pages, in the `man` macros of groff(7): `hvo.1` and one for each command.
 
-click-man, the generator there is, sees no command that is found late, knows no exit statuses and cuts summaries off (0.6.0).
+click-man, the generator there is, sees no command that is found late, knows no exit statuses and
+cuts summaries off (0.6.0).
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,5 @@
-"""Pictures of what commands show on a terminal, for the documentation: each is run on a terminal of its own, and rich draws it.
+"""Pictures of what commands show on a terminal, for the documentation: each is run on a terminal of
+its own, and rich draws it.
 
 usage: python tools/pictures.py DIRECTORY
 
@@ -35,7 +36,7 @@ _BEFORE = {
     "audit": "hvo run --memory 1GiB --pages 300 --save machine.core > made.txt",
     "fleet": "hvo fleet generate --hosts 20000 --seed 7 -o fleet.parquet > made.txt",
     "trace": "TOKEN=$(hvo check 5.14+split-lock-read --hazard H04 --json | python -c "
-    "'import json, sys; print(json.load(sys.stdin)[\"results\"][0][\"trace\"][\"token\"])')",
+    '\'import json, sys; print(json.load(sys.stdin)["results"][0]["trace"]["token"])\')',
 }
 """What a command needs first."""
 
@@ -46,7 +47,12 @@ def shown(command: str, directory: Path, columns: int, lines: int) -> str:
     if not child:
         os.chdir(directory)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {"PATH": path, "HOME": str(directory), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+        environment = {
+            "PATH": path,
+            "HOME": str(directory),
+            "TERM": "xterm-256color",
+            "LC_ALL": "C.UTF-8",
+        }
         os.execvpe("sh", ["sh", "-c", f"stty cols {columns} rows {lines}; {command}"], environment)
     ioctl(terminal, TIOCSWINSZ, pack("HHHH", lines, columns, 0, 0))
     return _everything(terminal)
@@ -68,12 +74,16 @@ def draw(name: str, directory: Path, target: Path) -> None:
     """Make one picture."""
     command, columns, lines = PICTURES[name]
     before = f"{{ {_BEFORE[name]}; }} 2> /dev/null; " if name in _BEFORE else ""
-    text = shown(f"{before}{{ {command}; }} 2> /dev/null", directory, columns, lines)  # progress is on standard error
+    text = shown(
+        f"{before}{{ {command}; }} 2> /dev/null", directory, columns, lines
+    )  # progress is on standard error
     text = text.replace("\r\n", "\n").rstrip("\n")
-    console = Console(record=True, width=columns, file=open(os.devnull, "w"), highlight=False)  # noqa: SIM115
+    console = Console(record=True, width=columns, file=open(os.devnull, "w"), highlight=False)
     console.print(Text.from_ansi(f"\x1b[1m$ {command}\x1b[0m\n{text}"))
     svg = console.export_svg(title=shlex.split(command)[0], unique_id=f"hvo-{name}")
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # fonts from the network: the reader's own monospace will do
+    svg = re.sub(
+        r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL
+    )  # fonts from the network: the reader's own monospace will do
     target.write_text(svg.replace("Fira Code", "ui-monospace, Menlo, Consolas, monospace"))
 
 

@@ -1,4 +1,5 @@
-"""What is made of the code for those who use it: reference pages, JSON schemas, manual pages, completions.
+"""What is made of the code for those who use it: reference pages, JSON schemas, manual pages,
+completions.
 
 usage: python tools/reference.py
 
@@ -23,23 +24,38 @@ _MADE = ("docs/reference", "docs/schemas", "share")
 def made() -> dict[Path, str]:
     """The text of every file, by its place below the root of the project."""
     everything, objects = pages(), schemas()
-    files = {f"share/man/man1/{name}": text for name, text in manual_pages(everything, __version__, release_date()).items()}
+    files = {
+        f"share/man/man1/{name}": text
+        for name, text in manual_pages(everything, __version__, release_date()).items()
+    }
     files |= {f"share/{place}": text for place, text in completions().items()}
     files |= {f"docs/schemas/{name}.json": text for name, text in objects.items()}
-    files |= {"docs/reference/commands.md": commands_page(everything), "docs/reference/schemas.md": schemas_page(objects)}
+    files |= {
+        "docs/reference/commands.md": commands_page(everything),
+        "docs/reference/schemas.md": schemas_page(objects),
+    }
     return {Path(name): text for name, text in files.items()}
 
 
 def release_date() -> str:
     """The day of this version, as CHANGELOG.md says."""
-    found = re.search(rf"^## \[{re.escape(__version__)}\] - (\d{{4}}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    found = re.search(
+        rf"^## \[{re.escape(__version__)}\] - (\d{{4}}-\d\d-\d\d)$",
+        (ROOT / "CHANGELOG.md").read_text(),
+        re.MULTILINE,
+    )
     assert found, f"CHANGELOG.md has no line '## [{__version__}] - YEAR-MONTH-DAY'"
     return found[1]
 
 
 def there() -> set[Path]:
     """The files that are there, below the root of the project."""
-    return {path.relative_to(ROOT) for place in _MADE for path in (ROOT / place).rglob("*") if path.is_file()}
+    return {
+        path.relative_to(ROOT)
+        for place in _MADE
+        for path in (ROOT / place).rglob("*")
+        if path.is_file()
+    }
 
 
 def write() -> None:

@@ -1,4 +1,6 @@
-"""`docs/schemas/*.json`: a JSON schema (draft 2020-12) of what each command prints, made of `hvo.report.contracts` by msgspec."""
+"""`docs/schemas/*.json`: a JSON schema (draft 2020-12) of what each command prints, made of
+`hvo.report.contracts` by msgspec.
+"""
 
 import inspect
 import json
@@ -18,7 +20,9 @@ def schemas() -> dict[str, str]:
 
     A key that no schema knows is allowed: later versions may add some.
     """
-    return {name: json.dumps(schema(contract), indent=1) + "\n" for name, contract in CONTRACTS.items()}
+    return {
+        name: json.dumps(schema(contract), indent=1) + "\n" for name, contract in CONTRACTS.items()
+    }
 
 
 def schema(contract: type) -> dict[str, Any]:
@@ -28,7 +32,9 @@ def schema(contract: type) -> dict[str, Any]:
         _describe(definitions[kind.__name__], kind)
     assert root == {"$ref": f"#/$defs/{contract.__name__}"}, root
     inner = {name: definitions[name] for name in sorted(definitions) if name != contract.__name__}
-    return {"$schema": _DIALECT, **definitions[contract.__name__]} | ({"$defs": inner} if inner else {})
+    return {"$schema": _DIALECT, **definitions[contract.__name__]} | (
+        {"$defs": inner} if inner else {}
+    )
 
 
 def _typed_dicts(hint: object) -> Iterator[type]:
@@ -55,7 +61,9 @@ def _describe(definition: dict[str, Any], kind: type) -> None:
 
 
 def _notes(hint: object) -> tuple[Unit | None, str]:
-    """The unit and the words that are annotated to a value, to one of its alternatives, or to the elements of a list."""
+    """The unit and the words that are annotated to a value, to one of its alternatives, or to the
+    elements of a list.
+    """
     unit, words = None, ""
     for part in get_args(hint):
         if isinstance(part, Unit):
@@ -72,5 +80,8 @@ def _not_negative(value: dict[str, Any]) -> None:
     """Say so of every number in the schema of a value."""
     if value.get("type") in ("integer", "number"):
         value["minimum"] = 0
-    for part in (*value.get("anyOf", ()), *([value["items"]] if isinstance(value.get("items"), dict) else ())):
+    for part in (
+        *value.get("anyOf", ()),
+        *([value["items"]] if isinstance(value.get("items"), dict) else ()),
+    ):
         _not_negative(part)

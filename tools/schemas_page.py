@@ -1,4 +1,6 @@
-"""`docs/reference/schemas.md`: the keys of the objects that commands print with `--json`, made of their JSON schemas."""
+"""`docs/reference/schemas.md`: the keys of the objects that commands print with `--json`, made of
+their JSON schemas.
+"""
 
 import json
 from typing import Any
@@ -21,15 +23,23 @@ def schemas_page(schemas: dict[str, str]) -> str:
 
 
 def _section(name: str, schema: dict[str, Any]) -> str:
-    inner = (f"**{kind}**: {found['description']}\n\n{_table(found)}" for kind, found in schema.get("$defs", {}).items())
-    head = f"\n## {name}\n\n{schema['description']} Schema: [{name}.json](../schemas/{name}.json)\n\n"
+    inner = (
+        f"**{kind}**: {found['description']}\n\n{_table(found)}"
+        for kind, found in schema.get("$defs", {}).items()
+    )
+    head = (
+        f"\n## {name}\n\n{schema['description']} Schema: [{name}.json](../schemas/{name}.json)\n\n"
+    )
     return head + "\n".join([_table(schema), *inner])
 
 
 def _table(schema: dict[str, Any]) -> str:
     required = set(schema.get("required", ()))
-    rows = (f"| `{key}` | {_kind(found)}{'' if key in required else ', may be absent'} | {found.get('description', '')} |\n"
-            for key, found in schema["properties"].items())  # fmt: skip
+    rows = (
+        f"| `{key}` | {_kind(found)}{'' if key in required else ', may be absent'} |"
+        f" {found.get('description', '')} |\n"
+        for key, found in schema["properties"].items()
+    )
     return "| key | type | meaning |\n|---|---|---|\n" + "".join(rows)
 
 
@@ -44,7 +54,9 @@ def _kind(value: dict[str, Any]) -> str:
     if "const" in value:
         return f"`{value['const']}`"
     if value["type"] == "array":
-        return f"list of {_kind(value['items'])}" if isinstance(value.get("items"), dict) else "list"
+        return (
+            f"list of {_kind(value['items'])}" if isinstance(value.get("items"), dict) else "list"
+        )
     if isinstance(value.get("additionalProperties"), dict):
         return f"object of {_kind(value['additionalProperties'])}"
     return value["type"]

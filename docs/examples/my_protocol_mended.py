@@ -3,7 +3,17 @@
 import numpy as np
 
 from hvo.steps.composite import Flush
-from hvo.steps.vocabulary import Acquire, Count, Counter, FreeFrame, Lock, ReadEntry, Release, StorePage, WriteEntry
+from hvo.steps.vocabulary import (
+    Acquire,
+    Count,
+    Counter,
+    FreeFrame,
+    Lock,
+    ReadEntry,
+    Release,
+    StorePage,
+    WriteEntry,
+)
 from hvo.vmemmap.optimize import shared_tail
 from hvo.vmemmap.remap import pte_of
 from hvo.vmemmap.split import split_vmemmap_huge_pmd

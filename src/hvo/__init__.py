@@ -10,8 +10,10 @@ __version__ = "0.1.0"
 __all__ = ["HvoError", "Machine", "__version__"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    """Import `Machine` and `HvoError` when they are first asked for: the command's quick answers need neither, nor numpy."""
+def __getattr__(name: str) -> Any:
+    """Import `Machine` and `HvoError` when they are first asked for: the command's quick answers
+    need neither, nor numpy.
+    """
     if name == "Machine":
         from hvo.machine.machine import Machine
 

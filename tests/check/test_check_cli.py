@@ -18,7 +18,18 @@ from hvo.check.questions import asked
 from hvo.cli.main import main
 from hvo.errors import HvoError
 
-KEYS = {"protocol", "arch", "scenario", "verdict", "property", "trace", "states", "transitions", "seconds", "bounds"}
+KEYS = {
+    "protocol",
+    "arch",
+    "scenario",
+    "verdict",
+    "property",
+    "trace",
+    "states",
+    "transitions",
+    "seconds",
+    "bounds",
+}
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -28,7 +39,9 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_json_contract_and_replay():
-    """Unsafe exits 1 with a trace, whose token shows the same run as text, as Mermaid and as JSON."""
+    """Unsafe exits 1 with a trace, whose token shows the same run as text, as Mermaid and as
+    JSON.
+    """
     status, output = run("5.14+split-lock-read", "--arch", "x86_64", "--hazard", "H04", "--json")
     (result,) = json.loads(output)["results"]
     assert status == 1
@@ -58,7 +71,9 @@ def test_more_cpus_are_in_the_bounds():
     assert "4 CPUs" in json.loads(output)["results"][0]["bounds"]
 
 
-@pytest.mark.parametrize(("protocols", "hazards", "cpus"), [(["9.9"], [], None), ([], ["H99"], None), ([], ["H04"], 1)])
+@pytest.mark.parametrize(
+    ("protocols", "hazards", "cpus"), [(["9.9"], [], None), ([], ["H99"], None), ([], ["H04"], 1)]
+)
 def test_what_cannot_be_asked(protocols: list[str], hazards: list[str], cpus: int | None):
     """An unknown protocol or hazard, or too few CPUs, is said in one line."""
     with pytest.raises(HvoError):
@@ -121,12 +136,16 @@ def three(v, order, head):
 
 @pytest.mark.parametrize("more", [["7.1"], []], ids=["processes", "here"])
 def test_ctrl_c_on_a_running_command(tmp_path: Path, more: list[str]):
-    """SIGINT to the command while it works: it ends at once with what it knows and status 130, and leaves no process behind."""
+    """SIGINT to the command while it works: it ends at once with what it knows and status 130, and
+    leaves no process behind.
+    """
     path = tmp_path / "long.py"
     path.write_text(LONG)
     script = "import sys; from hvo.cli.main import main; sys.argv[0] = 'hvo'; main()"
     arguments = [sys.executable, "-c", script, "check", str(path), *more, "--states", "100000000"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         time.sleep(3)
         assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all processes
@@ -160,7 +179,9 @@ def test_a_bound_shows_in_the_matrix():
 
 
 def test_a_run_shows_its_tables():
-    """--dump prints the tables that the run on bytes leaves; without a run to show it is a wrong use."""
+    """--dump prints the tables that the run on bytes leaves; without a run to show it is a wrong
+    use.
+    """
     _, output = run("5.18", "--arch", "x86_64", "--hazard", "H05", "--json")
     token = json.loads(output)["results"][0]["trace"]["token"]
     status, output = run("--replay", token, "--dump")
@@ -173,17 +194,32 @@ def test_a_run_shows_its_tables():
 
 
 def test_a_page_is_written(tmp_path: Path):
-    """--html writes the page beside what is printed, and is refused before the work where it cannot be written."""
+    """--html writes the page beside what is printed, and is refused before the work where it cannot
+    be written.
+    """
     path = tmp_path / "check.html"
     status, output = run("--hazard", "H12", "--html", str(path))
     assert status == 1
     assert "unsafe" in output
     assert path.read_text().startswith("<!doctype html>")
-    assert CliRunner().invoke(main, ["check", "--hazard", "H12", "--html", str(tmp_path / "no/check.html")]).exit_code == 2
+    assert (
+        CliRunner()
+        .invoke(main, ["check", "--hazard", "H12", "--html", str(tmp_path / "no/check.html")])
+        .exit_code
+        == 2
+    )
 
 
 NOTHING = {
-    ("--arch", "arm64", "--hazard", "H14"): r"no scenario of H14 on arm64, but on x86_64: name a protocol \(hvo check 7\.1 --arch arm64\)",
+    (
+        "--arch",
+        "arm64",
+        "--hazard",
+        "H14",
+    ): (
+        r"no scenario of H14 on arm64, but on x86_64: name a protocol \(hvo check 7\.1 --arch"
+        r" arm64\)"
+    ),
     ("5.14", "--hazard", "H15"): "no scenario of H15 is about 5.14",
     ("7.1", "--hazard", "H14", "--cpus", "1"): "2 actors or more, one a CPU: raise --cpus",
     ("--arch", "x86_64+bbm2"): "unknown machine 'x86_64\\+bbm2': expected x86_64, riscv64 or arm64",
@@ -193,7 +229,9 @@ NOTHING = {
 
 @pytest.mark.parametrize("arguments", NOTHING, ids=" ".join)
 def test_why_nothing_is_checked(arguments: tuple[str, ...]):
-    """A question that nothing answers says which part of it is to blame; so does a machine that there is none of."""
+    """A question that nothing answers says which part of it is to blame; so does a machine that
+    there is none of.
+    """
     result = CliRunner().invoke(main, ["check", *arguments])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert re.search(NOTHING[arguments], result.stderr)
@@ -209,7 +247,9 @@ def test_why_nothing_is_checked(arguments: tuple[str, ...]):
     ],
 )
 def test_what_would_be_passed_over_is_refused(arguments: str, said: str):
-    """An option that asks something else than whether protocols are safe has no use for the others, and nothing is ignored in silence."""
+    """An option that asks something else than whether protocols are safe has no use for the others,
+    and nothing is ignored in silence.
+    """
     result = CliRunner().invoke(main, ["check", *arguments.split()])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert said in result.stderr

@@ -1,4 +1,6 @@
-"""Mutants: every one is noticed, or believed to be redundant or a hole, and no belief is wrong; and the exercises they are tried in."""
+"""Mutants: every one is noticed, or believed to be redundant or a hole, and no belief is wrong; and
+the exercises they are tried in.
+"""
 
 from dataclasses import replace
 
@@ -13,7 +15,17 @@ from hvo.check.mutants import MutantRow, compare_mutants, exercised, mutants_of,
 from hvo.check.mutations import Trigger, first, instead, later, leave_out
 from hvo.check.properties import SEVERITY
 from hvo.errors import HvoError
-from hvo.steps.vocabulary import Acquire, AwaitInvalidation, FreeFrame, Invalidate, InvalidateAll, Lock, Release, Step, SynchronizeReaders
+from hvo.steps.vocabulary import (
+    Acquire,
+    AwaitInvalidation,
+    FreeFrame,
+    Invalidate,
+    InvalidateAll,
+    Lock,
+    Release,
+    Step,
+    SynchronizeReaders,
+)
 
 OPTIONS = Options()
 QUICK = ("proposal-C", "proposal-F")
@@ -25,31 +37,52 @@ def agrees(protocol: str, rows: list[MutantRow]):
     unnoticed = {(row.protocol, row.role, row.mutant) for row in rows if row.verdict != "noticed"}
     assert unnoticed == {key for key in BELIEFS if key[0] == protocol}
     for row in rows:
-        assert (row.verdict == "noticed") == bool(row.noticed) == (row.steps is not None) == (row.believed is None)
+        assert (
+            (row.verdict == "noticed")
+            == bool(row.noticed)
+            == (row.steps is not None)
+            == (row.believed is None)
+        )
         assert set(row.noticed) <= set(SEVERITY)
 
 
-@pytest.mark.parametrize("protocol", [pytest.param(p, marks=() if p in QUICK else pytest.mark.slow) for p in PROTOCOLS])
+@pytest.mark.parametrize(
+    "protocol", [pytest.param(p, marks=() if p in QUICK else pytest.mark.slow) for p in PROTOCOLS]
+)
 def test_beliefs_are_what_comes_out(protocol: str):
-    """Each mutant of the protocol is tried in all that it does: a belief about one that is noticed fails here, as does a missing one."""
+    """Each mutant of the protocol is tried in all that it does: a belief about one that is noticed
+    fails here, as does a missing one.
+    """
     agrees(protocol, [*without_fixes(protocol, OPTIONS), *mutants_of(protocol, OPTIONS)])
 
 
 NOTICED = [
-    ("5.18", "optimise", "flush", "freed-while-cached"), ("5.18", "optimise", "flush-this-cpu", "freed-while-cached"),
-    ("5.18", "optimise", "free-first", "freed-while-cached"), ("5.18", "restore", "flush", "write-read-only"),
-    ("5.18", "optimise", "barrier", "old-contents"), ("6.2", "restore", "barrier", "old-contents"),
-    ("7.1", "hotplug", "barrier", "old-contents"), ("5.18", "hotplug", "flush-last-level", "freed-table"),
-    ("6.2", "hotplug", "hotplug-lock", "freed-table"), ("5.18", "dump", "hotplug-lock", "freed-table"),
-    ("6.2", "walker", "read-barrier", "write-read-only"), ("6.2", "walker", "count-last", "write-read-only"),
-    ("6.2", "walker", "read-section", "write-read-only"), ("6.2", "optimise", "readers-wait", "write-read-only"),
-    ("6.2", "optimise", "readers-wait-first", "write-read-only"), ("6.2", "optimise", "flag-late", "lost-update"),
-    ("5.18", "optimise", "mark-late", "write-read-only"), ("6.2", "memory failure", "hugetlb-lock", "poison-freed"),
-    ("5.18", "restore", "copy-late", "wrong-head"), ("5.18", "optimise", "page-table-unlock", "deadlock"),
-    ("proposal-B", "optimise", "stop", "access-invalid"), ("proposal-D", "optimise", "stop-interrupts", "access-invalid"),
-    ("proposal-A", "optimise", "fault-waits", "access-invalid"), ("proposal-E", "optimise", "swap", "access-freed"),
+    ("5.18", "optimise", "flush", "freed-while-cached"),
+    ("5.18", "optimise", "flush-this-cpu", "freed-while-cached"),
+    ("5.18", "optimise", "free-first", "freed-while-cached"),
+    ("5.18", "restore", "flush", "write-read-only"),
+    ("5.18", "optimise", "barrier", "old-contents"),
+    ("6.2", "restore", "barrier", "old-contents"),
+    ("7.1", "hotplug", "barrier", "old-contents"),
+    ("5.18", "hotplug", "flush-last-level", "freed-table"),
+    ("6.2", "hotplug", "hotplug-lock", "freed-table"),
+    ("5.18", "dump", "hotplug-lock", "freed-table"),
+    ("6.2", "walker", "read-barrier", "write-read-only"),
+    ("6.2", "walker", "count-last", "write-read-only"),
+    ("6.2", "walker", "read-section", "write-read-only"),
+    ("6.2", "optimise", "readers-wait", "write-read-only"),
+    ("6.2", "optimise", "readers-wait-first", "write-read-only"),
+    ("6.2", "optimise", "flag-late", "lost-update"),
+    ("5.18", "optimise", "mark-late", "write-read-only"),
+    ("6.2", "memory failure", "hugetlb-lock", "poison-freed"),
+    ("5.18", "restore", "copy-late", "wrong-head"),
+    ("5.18", "optimise", "page-table-unlock", "deadlock"),
+    ("proposal-B", "optimise", "stop", "access-invalid"),
+    ("proposal-D", "optimise", "stop-interrupts", "access-invalid"),
+    ("proposal-A", "optimise", "fault-waits", "access-invalid"),
+    ("proposal-E", "optimise", "swap", "access-freed"),
     ("proposal-B", "optimise", "break", "access-freed"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("protocol", "role", "name", "rule"), NOTICED, ids=lambda value: value)
@@ -60,7 +93,9 @@ def test_what_safety_rests_on_is_noticed(protocol: str, role: str, name: str, ru
 
 
 def test_a_belief_that_is_wrong_is_found_out():
-    """Nothing left out is noticed: were all mutants believed redundant, the comparison would fail."""
+    """Nothing left out is noticed: were all mutants believed redundant, the comparison would
+    fail.
+    """
     rows = list(mutants_of("proposal-F", OPTIONS))
     with pytest.raises(AssertionError):
         agrees("proposal-F", [row._replace(verdict="noticed") for row in rows])
@@ -82,20 +117,28 @@ def test_unknown_protocol():
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_exercises_come_out_as_declared(protocol: str):
-    """Unchanged, a protocol is well in every exercise, or has just the flaw that is named; and no search is cut short."""
+    """Unchanged, a protocol is well in every exercise, or has just the flaw that is named; and no
+    search is cut short.
+    """
     for case in exercises(protocol):
         result = check(case)
-        assert [found.property for found in result.findings] == ([case.expected] if case.expected else []), case.scenario.name
+        assert [found.property for found in result.findings] == (
+            [case.expected] if case.expected else []
+        ), case.scenario.name
         assert result.verdict != "unfinished"
 
 
 @pytest.mark.parametrize("era", FIXED)
 def test_a_refused_allocation_at_any_point(era: str):
-    """Optimise and restore, one page and a list: each refusal makes a run of its own, and in none is anything lost."""
+    """Optimise and restore, one page and a list: each refusal makes a run of its own, and in none
+    is anything lost.
+    """
     for case in refusals(FIXED[era]):
         result = check(case)
         assert result.verdict == "safe", case.scenario.name
-        assert result.states > check(replace(case, scenario=replace(case.scenario, failures=0))).states
+        assert (
+            result.states > check(replace(case, scenario=replace(case.scenario, failures=0))).states
+        )
 
 
 # -- the ways of changing actors --
@@ -117,18 +160,28 @@ def done(steps: list[Step], mutation) -> tuple[list[Step], bool]:
 def test_leaving_out_and_doing_instead():
     """Only the steps named, and the trigger says whether there were any."""
     lock = [Acquire(Lock.HUGETLB), *FREE, Release(Lock.HUGETLB)]
-    assert done(lock, leave_out(lambda step: isinstance(step, FreeFrame))) == ([lock[0], lock[-1]], True)
+    assert done(lock, leave_out(lambda step: isinstance(step, FreeFrame))) == (
+        [lock[0], lock[-1]],
+        True,
+    )
     assert done(lock, leave_out(lambda step: isinstance(step, Invalidate))) == (lock, False)
     other = InvalidateAll()
-    assert done(FLUSH, instead(lambda step: other if isinstance(step, Invalidate) else None)) == ([other, FLUSH[1]], True)
+    assert done(FLUSH, instead(lambda step: other if isinstance(step, Invalidate) else None)) == (
+        [other, FLUSH[1]],
+        True,
+    )
     assert done([], leave_out(lambda step: True)) == ([], False)
 
 
 def test_doing_later_and_first():
-    """What is held back comes right after what it shall come after, and at the end where that never comes."""
+    """What is held back comes right after what it shall come after, and at the end where that never
+    comes.
+    """
     end = Release(Lock.PAGE_TABLE)
     flush_after_free = later(lambda step: step in FLUSH, lambda step: isinstance(step, FreeFrame))
     assert done([*FLUSH, *FREE, end], flush_after_free) == ([*FREE, *FLUSH, end], True)
     assert done([*FLUSH, end], flush_after_free) == ([end, *FLUSH], False)
     wait = SynchronizeReaders()
-    assert done([end, SynchronizeReaders()], first(wait, lambda step: isinstance(step, SynchronizeReaders))) == ([wait, end], True)
+    assert done(
+        [end, SynchronizeReaders()], first(wait, lambda step: isinstance(step, SynchronizeReaders))
+    ) == ([wait, end], True)

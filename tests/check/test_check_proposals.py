@@ -28,18 +28,28 @@ def rows() -> dict[str, Row]:
 
 
 def test_what_is_safe(rows: dict[str, Row]):
-    """Only A is not, because an interrupt on the CPU that broke the entry cannot wait; E alone can stop half-way."""
+    """Only A is not, because an interrupt on the CPU that broke the entry cannot wait; E alone can
+    stop half-way.
+    """
     assert [letter for letter, row in rows.items() if not row.safe] == ["A"]
-    assert {v.property for _, result in rows["A"].results for v in result.violations} == {"access-invalid"}
+    assert {v.property for _, result in rows["A"].results for v in result.violations} == {
+        "access-invalid"
+    }
     assert [letter for letter, row in rows.items() if row.partial] == ["E"]
     assert [letter for letter, row in rows.items() if row.can_fail] == ["A", "B", "C", "D", "E"]
     assert all(result.finished for row in rows.values() for _, result in row.results)
 
 
 def test_who_is_held(rows: dict[str, Row]):
-    """B and D stop the others, C on the way back; A makes whoever meets an entry wait; E and F hold nobody."""
+    """B and D stop the others, C on the way back; A makes whoever meets an entry wait; E and F hold
+    nobody.
+    """
     assert [letter for letter, row in rows.items() if row.optimize.one.stops] == ["B", "D"]
-    assert [letter for letter, row in rows.items() if row.restore and row.restore.one.stops] == ["B", "C", "D"]
+    assert [letter for letter, row in rows.items() if row.restore and row.restore.one.stops] == [
+        "B",
+        "C",
+        "D",
+    ]
     assert [letter for letter, row in rows.items() if row.optimize.one.faults] == ["A"]
     assert [letter for letter, row in rows.items() if row.optimize.one.updates] == ["E"]
     assert [letter for letter, row in rows.items() if row.optimize.listed.held] == ["A", "B", "D"]
@@ -47,7 +57,9 @@ def test_who_is_held(rows: dict[str, Row]):
 
 
 def test_counts_of_one_page(rows: dict[str, Row]):
-    """By hand, for 7 tails: A breaks each by itself; B and D all in one stop of stop, 7 breaks, request, wait, 7 makes; C writes twice."""
+    """By hand, for 7 tails: A breaks each by itself; B and D all in one stop of stop, 7 breaks,
+    request, wait, 7 makes; C writes twice.
+    """
     assert rows["A"].optimize.one[:3] == (7, 0, 7)
     assert rows["A"].optimize.one.held == 3  # broken, request, wait
     assert rows["B"].optimize.one == rows["D"].optimize.one == (1, 1, 0, 0, 17)
@@ -56,22 +68,34 @@ def test_counts_of_one_page(rows: dict[str, Row]):
 
 
 def test_how_holds_grow_with_a_list(rows: dict[str, Row]):
-    """A's with the page, B's and D's with the list: 14 steps more, an invalid and a new entry for each of 7 tails."""
+    """A's with the page, B's and D's with the list: 14 steps more, an invalid and a new entry for
+    each of 7 tails.
+    """
     growth = {letter: row.optimize.growth for letter, row in rows.items()}
     assert growth == {"A": 0, "B": 14, "C": 0, "D": 14, "E": 0, "F": 0}
-    assert [rows[letter].optimize.listed.invalidations for letter in "ABCDE"] == [LISTED, 1, 2, 1, 1]
+    assert [rows[letter].optimize.listed.invalidations for letter in "ABCDE"] == [
+        LISTED,
+        1,
+        2,
+        1,
+        1,
+    ]
     assert [row.optimize.split.invalidations for row in rows.values()] == [1, 1, 1, 1, 1, 0]
 
 
 def test_sixteen_tries_and_no_more():
-    """Walkers that set the access flag may spoil every try, with a reader or without: E gives up then, in runs of 16 tries and no less."""
+    """Walkers that set the access flag may spoil every try, with a reader or without: E gives up
+    then, in runs of 16 tries and no less.
+    """
     scenario = scenarios("E")[-1]
     assert str(KERNEL_TRIES) in scenario.name
     alone = replace(scenario, actors=scenario.actors[:1])
     assert returned(scenario) == returned(alone) == {0, EAGAIN}
     forest, start = build(alone, parse_variant(PROPOSED_FOR), rules_for("E"))
     found = explore(forest, start, alone, Options())
-    lost = [node for node in (forest.nodes[nodes[0]] for nodes in found.ends) if node.returned == EAGAIN]
+    lost = [
+        node for node in (forest.nodes[nodes[0]] for nodes in found.ends) if node.returned == EAGAIN
+    ]
     assert min(sum(result is False for result in node.history) for node in lost) == KERNEL_TRIES
 
 
@@ -103,9 +127,15 @@ def test_the_table_is_printed(rows: dict[str, Row]):
 
 
 def test_break_before_make_clause_by_clause():
-    """Same place: none. Another place: when either is writable, or the contents differ. Other attributes: always."""
+    """Same place: none. Another place: when either is writable, or the contents differ. Other
+    attributes: always.
+    """
     f = format_for("arm64", 4096, 48)
-    rw, ro, other = f.make_leaf(0x10000, 0), f.make_leaf(0x10000, 0, writable=False), f.make_leaf(0x20000, 0, writable=False)
+    rw, ro, other = (
+        f.make_leaf(0x10000, 0),
+        f.make_leaf(0x10000, 0, writable=False),
+        f.make_leaf(0x20000, 0, writable=False),
+    )
     assert not needs_break(f, rw, ro, same_output=True, same_contents=True)
     assert needs_break(f, rw, other, same_output=False, same_contents=True)
     assert needs_break(f, ro, other, same_output=False, same_contents=False)
@@ -115,11 +145,17 @@ def test_break_before_make_clause_by_clause():
 
 @pytest.mark.parametrize(
     ("rules", "expected"),
-    [(Rules("arm64", 0), "break-before-make"), (Rules("arm64", 1), "break-before-make"), (Rules("arm64", 2, noabort=True), None),
-     (Rules("arm64", 3), None)],
-)  # fmt: skip
+    [
+        (Rules("arm64", 0), "break-before-make"),
+        (Rules("arm64", 1), "break-before-make"),
+        (Rules("arm64", 2, noabort=True), None),
+        (Rules("arm64", 3), None),
+    ],
+)
 def test_levels_of_feat_bbm_and_the_split(rules: Rules, expected: str | None):
-    """Level 2 lifts the block-size case and nothing else: then the remap is what is found, later."""
+    """Level 2 lifts the block-size case and nothing else: then the remap is what is found,
+    later.
+    """
     case = next(case for case in CASES if case.hazard == "H01a")
     result = check(replace(case, rules=rules))
     message = result.findings[0].message

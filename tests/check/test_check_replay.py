@@ -1,4 +1,6 @@
-"""Runs again: a token says one run, and the same interleaving on bytes ends with the same page tables."""
+"""Runs again: a token says one run, and the same interleaving on bytes ends with the same page
+tables.
+"""
 
 from dataclasses import replace
 
@@ -24,7 +26,9 @@ def name(case: Case) -> str:
 
 
 def to_the_end(case: Case) -> Rerun:
-    """A run in which every actor goes on three steps at a time, until all are done or the machine ends it."""
+    """A run in which every actor goes on three steps at a time, until all are done or the machine
+    ends it.
+    """
     forest, state = build(case.scenario, case.era, case.rules)
     path: list[Turn] = []
     world, went = World(forest.model, state), True
@@ -33,7 +37,11 @@ def to_the_end(case: Case) -> Rerun:
         for actor in range(len(case.scenario.actors)):
             steps = 0
             try:
-                while steps < 3 and forest.nodes[world.actors[actor][NODE]].operation is not None and step(forest, world, actor):
+                while (
+                    steps < 3
+                    and forest.nodes[world.actors[actor][NODE]].operation is not None
+                    and step(forest, world, actor)
+                ):
                     steps += 1
             except Fault:
                 return _run(case, forest, state, [*path, Turn(actor, steps + 1, ())])
@@ -44,12 +52,19 @@ def to_the_end(case: Case) -> Rerun:
 
 
 def _run(case, forest, state, path):
-    return Rerun(case, forest, state, tuple(replay(forest, case.scenario, state, tuple(path), symmetry=False)))
+    return Rerun(
+        case,
+        forest,
+        state,
+        tuple(replay(forest, case.scenario, state, tuple(path), symmetry=False)),
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)
 def test_bytes_end_as_the_checker_does(case: Case):
-    """Every violation found, and a run through: entries, and struct pages of live frames, are the same word for word."""
+    """Every violation found, and a run through: entries, and struct pages of live frames, are the
+    same word for word.
+    """
     runs = [rerun(finding.token) for finding in check(case).findings]
     for run in [*runs, to_the_end(case)]:
         assert run.steps or case.hazard == "H10"  # refused before its first step
@@ -81,9 +96,13 @@ def test_memory_that_says_something_else_is_a_defect():
 
 
 def test_the_dump_shows_what_is_mapped():
-    """After an optimise the dump has one writable page of the head, and the tails read-only on another frame."""
+    """After an optimise the dump has one writable page of the head, and the tails read-only on
+    another frame.
+    """
     case = next(case for case in CASES if case.protocol == "7.1" and case.hazard == "H17")
-    case = replace(case, scenario=replace(case.scenario, actors=case.scenario.actors[:1], failures=0))
+    case = replace(
+        case, scenario=replace(case.scenario, actors=case.scenario.actors[:1], failures=0)
+    )
     replica = on_bytes(to_the_end(case))
     rows = entries(replica)[:3]
     assert [row["writable"] for row in rows] == [True, False, False]
@@ -96,7 +115,9 @@ def test_the_dump_shows_what_is_mapped():
 
 def test_runs_are_told_apart_from_others():
     """A token of another scenario, or with a turn too many, is refused."""
-    finding = check(next(case for case in CASES if case.hazard == "H05" and case.expected)).findings[0]
+    finding = check(
+        next(case for case in CASES if case.hazard == "H05" and case.expected)
+    ).findings[0]
     from hvo.check.trace import decode
 
     said = decode(finding.token)

@@ -1,4 +1,6 @@
-"""The reductions leave nothing out: the plain search finds the same properties, each in as many steps."""
+"""The reductions leave nothing out: the plain search finds the same properties, each in as many
+steps.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,13 +60,21 @@ INTERLEAVED = [case for case in CASES if case.hazard not in SLOW and len(case.sc
 def test_reduction_finds_the_same(case: Case):
     """In every row: same properties, same shortest number of steps."""
     if case.scenario.geometry.pages > 1:
-        case = replace(case, scenario=replace(case.scenario, geometry=SMALL if case.era.layout.kept_pages == 1 else case.scenario.geometry))
+        case = replace(
+            case,
+            scenario=replace(
+                case.scenario,
+                geometry=SMALL if case.era.layout.kept_pages == 1 else case.scenario.geometry,
+            ),
+        )
     assert found(case, Options(symmetry=False)) == found(case, PLAIN)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_reduction_finds_the_same_where_memory_is_weak(protocol: str):
-    """In every exercise of one huge page: interrupts, CPUs that are stopped, loads that are reordered."""
+    """In every exercise of one huge page: interrupts, CPUs that are stopped, loads that are
+    reordered.
+    """
     for case in exercises(protocol):
         if len(case.scenario.actors) > 1 and case.scenario.geometry.pages == 1:
             assert found(case, Options(symmetry=False)) == found(case, PLAIN), case.scenario.name
@@ -73,13 +83,17 @@ def test_reduction_finds_the_same_where_memory_is_weak(protocol: str):
 @pytest.mark.parametrize("rules", [X86, Rules("arm64")], ids=lambda rules: rules.name)
 @pytest.mark.parametrize("variant", ["5.18-split-recheck", "5.18", "7.1-publish-tail"])
 def test_two_optimisers_on_a_leaf(variant: str, rules: Rules):
-    """The same for two optimisers where the leaf must be split, which touch each other's things most."""
+    """The same for two optimisers where the leaf must be split, which touch each other's things
+    most.
+    """
     case = Case("H04", variant, rules, Scenario("two", (c.O, c.O2), SMALL), None)
     assert found(case, Options()) == found(case, PLAIN)
 
 
 def test_symmetry_of_identical_readers_and_walkers():
-    """Interchangeable walkers: fewer states, same properties and steps; and the run is still shown as one that can happen."""
+    """Interchangeable walkers: fewer states, same properties and steps; and the run is still shown
+    as one that can happen.
+    """
     walker = Actor("W", "walker", c.refer("5.14"))
     gather = Actor("O", "gather", c.gather)
     small = Geometry(pages=1, used=2, group=2, leaf=2)
@@ -102,6 +116,7 @@ def test_a_bound_is_never_safe():
 
 def test_deadlock_is_found():
     """Two actors that take two locks in opposite order."""
+
     def taking(first: Lock, second: Lock):
         def act(v, g):
             yield Acquire(first)
@@ -110,7 +125,10 @@ def test_deadlock_is_found():
         return act
 
     locks = Lock.PAGE_TABLE, Lock.HUGETLB
-    actors = (Actor("O", "one way", taking(*locks)), Actor("P", "the other way", taking(*reversed(locks))))
+    actors = (
+        Actor("O", "one way", taking(*locks)),
+        Actor("P", "the other way", taking(*reversed(locks))),
+    )
     case = Case("H04", "7.1", X86, Scenario("locks", actors, SMALL), "deadlock")
     assert found(case, Options()) == found(case, PLAIN) == [("deadlock", 2)]
 
@@ -140,24 +158,34 @@ def test_waiting_for_readers_inside_a_section_is_a_deadlock():
 
 
 def test_one_that_tries_for_ever_makes_no_progress():
-    """It waits, without a lock, for a flag that nobody sets; with somebody who sets it there is still the run in which that is late."""
+    """It waits, without a lock, for a flag that nobody sets; with somebody who sets it there is
+    still the run in which that is late.
+    """
 
     def poll(v, g):
         while not (yield TestPage(g.head(0), "dcache_clean")):
             pass
 
-    case = Case("H04", "7.1", X86, Scenario("polls", (Actor("O", "poll", poll),), SMALL), "no-progress")
+    case = Case(
+        "H04", "7.1", X86, Scenario("polls", (Actor("O", "poll", poll),), SMALL), "no-progress"
+    )
     assert [rule for rule, _ in found(case, Options())] == ["no-progress"]
 
 
 def test_a_deadlock_counts_the_steps_before_it():
-    """What an actor did before the step that must wait is part of the run, also where nobody else could tell."""
+    """What an actor did before the step that must wait is part of the run, also where nobody else
+    could tell.
+    """
     lock = Lock.PAGE_TABLE
-    assert alone(ReadPointer(KERNEL_FRAME * PAGE), Acquire(lock), Acquire(lock)) == [("deadlock", 2)]
+    assert alone(ReadPointer(KERNEL_FRAME * PAGE), Acquire(lock), Acquire(lock)) == [
+        ("deadlock", 2)
+    ]
 
 
 def test_an_interrupt_cannot_come_while_it_is_masked():
-    """A lock that masks interrupts keeps them out of what it protects; without it they come in between."""
+    """A lock that masks interrupts keeps them out of what it protects; without it they come in
+    between.
+    """
 
     def breaking(lock: Lock):
         def act(v, g):
@@ -174,8 +202,13 @@ def test_an_interrupt_cannot_come_while_it_is_masked():
         return act
 
     for lock, expected in ((Lock.HUGETLB, []), (Lock.PAGE_TABLE, ["access-invalid"])):
-        actors = Actor("O", "breaks", breaking(lock)), Actor("I", "interrupt", c.read_head, interrupt=True)
-        case = Case("H04", "7.1", Rules("arm64"), Scenario("masked", actors, SMALL, split=True), None)
+        actors = (
+            Actor("O", "breaks", breaking(lock)),
+            Actor("I", "interrupt", c.read_head, interrupt=True),
+        )
+        case = Case(
+            "H04", "7.1", Rules("arm64"), Scenario("masked", actors, SMALL, split=True), None
+        )
         assert [rule for rule, _ in found(case, Options())] == expected
         assert found(case, Options()) == found(case, PLAIN)
 
@@ -184,7 +217,9 @@ def test_an_interrupt_cannot_come_while_it_is_masked():
 
 
 def remapping(flush: Callable[[int], list[Step]]):
-    """An actor that maps vmemmap page 1 onto the frame of page 0, does `flush` of its address, and frees the old frame."""
+    """An actor that maps vmemmap page 1 onto the frame of page 0, does `flush` of its address, and
+    frees the old frame.
+    """
 
     def act(v, g):
         location, address = g.first_reserved(0) * PAGE + 8, int(v.address(g.head(0))) + PAGE
@@ -209,8 +244,12 @@ def remapping(flush: Callable[[int], list[Step]]):
     ids=["range", "all", "range, this CPU", "all, this CPU", "another page", "not waited for"],
 )
 def test_whose_translations_an_invalidation_drops(flush: Callable[[int], list[Step]], enough: bool):
-    """Those of all CPUs once it is complete, those of one CPU at once, and never those of another page."""
-    scenario = Scenario("remap", (Actor("O", "remap", remapping(flush)),), SMALL, split=True, complete=False)
+    """Those of all CPUs once it is complete, those of one CPU at once, and never those of another
+    page.
+    """
+    scenario = Scenario(
+        "remap", (Actor("O", "remap", remapping(flush)),), SMALL, split=True, complete=False
+    )
     rules = {rule for rule, _ in found(Case("H04", "7.1", X86, scenario, None), Options())}
     assert ("freed-while-cached" in rules) is not enough
 
@@ -218,7 +257,9 @@ def test_whose_translations_an_invalidation_drops(flush: Callable[[int], list[St
 @pytest.mark.parametrize("rules", [X86, RISCV, Rules("arm64")], ids=lambda rules: rules.name)
 @pytest.mark.parametrize("tables", [True, False])
 def test_pointers_to_tables_outlive_a_plain_flush(rules: Rules, tables: bool):
-    """A table is freed after its pointer was cleared and flushed: but for x86-64 the flush must be one that drops pointers to tables."""
+    """A table is freed after its pointer was cleared and flushed: but for x86-64 the flush must be
+    one that drops pointers to tables.
+    """
 
     def act(v, g):
         yield WriteEntry(PMD_FRAME * PAGE, 0, 1, int(v.address(g.head(0))))
@@ -233,7 +274,9 @@ def test_pointers_to_tables_outlive_a_plain_flush(rules: Rules, tables: bool):
 
 @pytest.mark.parametrize("own", [True, False])
 def test_who_may_still_use_what_one_cpu_dropped(own: bool):
-    """After an invalidation of its own the CPU itself does not reach the old frame any more, another one does."""
+    """After an invalidation of its own the CPU itself does not reach the old frame any more,
+    another one does.
+    """
 
     def remap(v, g):
         yield from remapping(lambda at: [InvalidateAll(this_cpu=True)])(v, g)
@@ -245,7 +288,9 @@ def test_who_may_still_use_what_one_cpu_dropped(own: bool):
             yield LoadPage(g.head(0) + STRUCTS, "link")
 
     actors = Actor("O", "remap", remap), Actor("G", "read", read)
-    case = Case("H04", "7.1", X86, Scenario("local", actors, SMALL, split=True, complete=False), None)
+    case = Case(
+        "H04", "7.1", X86, Scenario("local", actors, SMALL, split=True, complete=False), None
+    )
     assert ("access-freed" in {rule for rule, _ in found(case, Options())}) is not own
     assert found(case, Options()) == found(case, PLAIN)
 
@@ -253,9 +298,14 @@ def test_who_may_still_use_what_one_cpu_dropped(own: bool):
 # -- loads and stores out of order --
 
 
-@pytest.mark.parametrize(("rules", "barrier", "reordered"), [(RISCV, False, True), (RISCV, True, False), (X86, False, False)])
+@pytest.mark.parametrize(
+    ("rules", "barrier", "reordered"),
+    [(RISCV, False, True), (RISCV, True, False), (X86, False, False)],
+)
 def test_loads_are_reordered(rules: Rules, barrier: bool, reordered: bool):
-    """Message passing: the later load may see the old value though the earlier one saw the new, unless a barrier or x86 forbids it."""
+    """Message passing: the later load may see the old value though the earlier one saw the new,
+    unless a barrier or x86 forbids it.
+    """
     data, flag = "head", "dcache_clean"
 
     def write(v, g):
@@ -271,22 +321,34 @@ def test_loads_are_reordered(rules: Rules, barrier: bool, reordered: bool):
             yield WriteEntry(0, 0, 0, 0)  # into a frame that nobody has: noticed
 
     actors = Actor("O", "write", write), Actor("G", "read", read)
-    case = Case("H04", "7.1", rules, Scenario("message", actors, SMALL, split=True, complete=False), None)
+    case = Case(
+        "H04", "7.1", rules, Scenario("message", actors, SMALL, split=True, complete=False), None
+    )
     assert ("freed-table" in {rule for rule, _ in found(case, Options())}) is reordered
     assert found(case, Options()) == found(case, PLAIN)
 
 
 BETWEEN: list[tuple[list[Step], bool]] = [
-    ([], False), ([WriteBarrier()], True), ([AwaitInvalidation()], True), ([SynchronizeReaders()], True),
-    ([Release(Lock.PAGE_TABLE)], False), ([Release(Lock.PAGE_TABLE), Acquire(Lock.PAGE_TABLE)], True),
+    ([], False),
+    ([WriteBarrier()], True),
+    ([AwaitInvalidation()], True),
+    ([SynchronizeReaders()], True),
+    ([Release(Lock.PAGE_TABLE)], False),
+    ([Release(Lock.PAGE_TABLE), Acquire(Lock.PAGE_TABLE)], True),
     ([Acquire(Lock.MMAP_READ)], False),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("between", "ordered"), BETWEEN, ids=lambda value: str(len(value)) if isinstance(value, list) else value)
+@pytest.mark.parametrize(
+    ("between", "ordered"),
+    BETWEEN,
+    ids=lambda value: str(len(value)) if isinstance(value, list) else value,
+)
 @pytest.mark.parametrize("rules", [X86, RISCV, Rules("arm64")], ids=lambda rules: rules.name)
 def test_what_orders_a_copy_before_its_entry(rules: Rules, between: list[Step], ordered: bool):
-    """A barrier, a completed invalidation, a wait for readers, a lock let go and another taken; x86 needs none of them."""
+    """A barrier, a completed invalidation, a wait for readers, a lock let go and another taken; x86
+    needs none of them.
+    """
 
     def act(v, g):
         address, location = int(v.address(g.head(0))), g.first_reserved(0) * PAGE
@@ -301,7 +363,9 @@ def test_what_orders_a_copy_before_its_entry(rules: Rules, between: list[Step], 
 
 
 def test_failing_allocations_are_tried_everywhere():
-    """With one refusal anywhere an optimise that survives it has more than one end, and loses nothing."""
+    """With one refusal anywhere an optimise that survives it has more than one end, and loses
+    nothing.
+    """
     scenario = Scenario("refused", (c.O,), SMALL, failures=1)
     forest, start = build(scenario, parse_variant("6.2"), X86)
     result = explore(forest, start, scenario, Options())

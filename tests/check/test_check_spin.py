@@ -1,4 +1,6 @@
-"""The same model, written once in Promela: Spin comes to the same verdict as the checker, for the safe protocol and for a mutant."""
+"""The same model, written once in Promela: Spin comes to the same verdict as the checker, for the
+safe protocol and for a mutant.
+"""
 
 import importlib.util
 import shutil
@@ -30,4 +32,8 @@ def bench() -> ModuleType:
 @pytest.mark.parametrize("variant", ["safe", "free-first"])
 def test_spin_comes_to_the_same_verdict(bench: ModuleType, times: int, variant: str):
     """Safe as it is; unsafe when frames are freed before the flush."""
-    assert bench.spin(times, variant)["safe"] == bench.result_here(times, variant)["safe"] == (variant == "safe")
+    assert (
+        bench.spin(times, variant)["safe"]
+        == bench.result_here(times, variant)["safe"]
+        == (variant == "safe")
+    )

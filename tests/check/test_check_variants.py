@@ -1,4 +1,6 @@
-"""Variants of protocols that are in no benchmark: a defect each, whose verdict follows from the rules of the machine, and what is legal."""
+"""Variants of protocols that are in no benchmark: a defect each, whose verdict follows from the
+rules of the machine, and what is legal.
+"""
 
 from pathlib import Path
 
@@ -23,7 +25,8 @@ def _entries(v, order, head):
     found = []
     for page in range(1, v.vmemmap_pages(order)):
         entry = yield ReadEntry(table + 8 * page, 0)
-        found.append((table + 8 * page, int(v.address(head)) + page * v.page_size, int(entry.value)))
+        address = int(v.address(head)) + page * v.page_size
+        found.append((table + 8 * page, address, int(entry.value)))
     return found
 
 
@@ -77,23 +80,37 @@ REMAP = "\n\ndef _remap(v, order, head, entries, new):\n    start, end = _range(
 BREAK, NEW = "_write(entries, lambda old: 0)", "_write(entries, lambda old: new)"
 READ_ONLY = "_write(entries, lambda old: int(v.format.read_only(old)))"
 CLEAR = "_write(entries, lambda old: int(v.format.access_flag_cleared(old)))"
-GROUP, UNGROUP = "_write(entries, lambda old: old | v.format.contiguous)", "_write(entries, lambda old: old)"
-ASK, WAIT, FLUSH = "[Invalidate(start, end)]", "[AwaitInvalidation()]", "[Invalidate(start, end), AwaitInvalidation()]"
+GROUP, UNGROUP = (
+    "_write(entries, lambda old: old | v.format.contiguous)",
+    "_write(entries, lambda old: old)",
+)
+ASK, WAIT, FLUSH = (
+    "[Invalidate(start, end)]",
+    "[AwaitInvalidation()]",
+    "[Invalidate(start, end), AwaitInvalidation()]",
+)
 OWN_CPU = "[Invalidate(start, end, this_cpu=True), AwaitInvalidation()]"
 SHORT = "[Invalidate(start, end - v.page_size), AwaitInvalidation()]"
 STOP, GO, ORDER = "[StopCpus(preemptible=True)]", "[ResumeCpus()]", "[WriteBarrier()]"
 COPY = "(FillTails(int(v.pfn(old)), head, order, v.structs_per_page) for _, _, old in entries)"
 
 
-def findings(tmp_path: Path, parts: list[str], machine: str, *hazards: str, more: str = "", **settings: bool) -> dict[str, set[str]]:
+def findings(
+    tmp_path: Path, parts: list[str], machine: str, *hazards: str, more: str = "", **settings: bool
+) -> dict[str, set[str]]:
     """What each scenario finds in an optimiser that does `parts` to the entries of the tails."""
     said = {"FLUSH": True, "STOPPED": False, "FLAG": True} | settings
     body = "".join(f"    yield from {part}\n" for part in parts)
     path = tmp_path / "protocol.py"
-    path.write_text(HEAD + "".join(f"{name} = {value}\n" for name, value in said.items()) + REMAP + body + more)
+    path.write_text(
+        HEAD + "".join(f"{name} = {value}\n" for name, value in said.items()) + REMAP + body + more
+    )
     results: list[Result] = check_all(asked([str(path)], parse_rules(machine), hazards, None))
     assert {result.verdict for result in results} <= {"safe", "unsafe"}
-    return {result.case.scenario.name: {found.property for found in result.findings} for result in results}
+    return {
+        result.case.scenario.name: {found.property for found in result.findings}
+        for result in results
+    }
 
 
 LIVE = "arm64+bbm2+noabort"
@@ -108,20 +125,26 @@ BROKEN = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_break_before_make_that_is_none(what: str, tmp_path: Path):
-    """Each element of the sequence counts, also where nobody else runs: the walker of any CPU may have cached the old entry."""
+    """Each element of the sequence counts, also where nobody else runs: the walker of any CPU may
+    have cached the old entry.
+    """
     found = findings(tmp_path, [*BROKEN[what], FLUSH], "arm64+bbm3", "H01", STOPPED=True)
     assert all(properties == {"break-before-make"} for properties in found.values()), found
 
 
 @pytest.mark.parametrize("breaking", [BREAK, CLEAR])
 def test_break_before_make(breaking: str, tmp_path: Path):
-    """The legal sequence, with an invalid entry or one with the access flag clear, while nobody else runs."""
+    """The legal sequence, with an invalid entry or one with the access flag clear, while nobody
+    else runs.
+    """
     found = findings(tmp_path, [STOP, breaking, FLUSH, NEW, GO], "arm64", STOPPED=True)
     assert not set().union(*found.values()), found
 
 
 def test_equal_contents(tmp_path: Path):
-    """Read-only, flush, copy, retarget is legal; copied only after that, the tails of a page may differ from the shared ones."""
+    """Read-only, flush, copy, retarget is legal; copied only after that, the tails of a page may
+    differ from the shared ones.
+    """
     legal = findings(tmp_path, [READ_ONLY, FLUSH, COPY, ORDER, NEW, FLUSH], LIVE)
     assert not set().union(*legal.values()), legal
     late = findings(tmp_path, [READ_ONLY, FLUSH, NEW, FLUSH, COPY], LIVE, "H01")
@@ -131,7 +154,9 @@ def test_equal_contents(tmp_path: Path):
 
 
 def test_an_access_flag_that_the_walker_sets_by_itself(tmp_path: Path):
-    """Between the flush and a plain write the hardware may set the flag again, with no access: no reader is needed for it."""
+    """Between the flush and a plain write the hardware may set the flag again, with no access: no
+    reader is needed for it.
+    """
     found = findings(tmp_path, [CLEAR, FLUSH, NEW, FLUSH], LIVE + "+haf", "H01")
     assert all("break-before-make" in properties for properties in found.values()), found
     without = findings(tmp_path, [CLEAR, FLUSH, NEW, FLUSH], LIVE, "H01")
@@ -139,7 +164,13 @@ def test_an_access_flag_that_the_walker_sets_by_itself(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("machine", "expected"), [("arm64", {"break-before-make"}), ("arm64+bbm1", set()), ("arm64+bbm2+noabort", set()), ("arm64+bbm3", set())]
+    ("machine", "expected"),
+    [
+        ("arm64", {"break-before-make"}),
+        ("arm64+bbm1", set()),
+        ("arm64+bbm2+noabort", set()),
+        ("arm64+bbm3", set()),
+    ],
 )
 def test_the_contiguous_bit(machine: str, expected: set[str], tmp_path: Path):
     """It is a change of size, which FEAT_BBM level 1 allows; a table for a block it does not."""
@@ -152,8 +183,16 @@ def test_the_contiguous_bit(machine: str, expected: set[str], tmp_path: Path):
 
 
 def test_the_contiguous_bit_may_abort(tmp_path: Path):
-    """Level 2 may abort on a conflict of the two sizes, as for blocks; without an access there is none."""
-    found = findings(tmp_path, [GROUP, FLUSH, UNGROUP, FLUSH, STOP, BREAK, FLUSH, NEW, GO], "arm64+bbm2", "H01", STOPPED=True)
+    """Level 2 may abort on a conflict of the two sizes, as for blocks; without an access there is
+    none.
+    """
+    found = findings(
+        tmp_path,
+        [GROUP, FLUSH, UNGROUP, FLUSH, STOP, BREAK, FLUSH, NEW, GO],
+        "arm64+bbm2",
+        "H01",
+        STOPPED=True,
+    )
     assert (found["alone"], found["against a reader"]) == (set(), {"access-invalid"})
 
 
@@ -171,14 +210,20 @@ UNSHARED = "_write(entries, lambda old: old & ~(3 << 8))"
 def test_what_changes_is_shown(changed: str, shown: str, said: str, tmp_path: Path):
     """Of an entry that keeps its frame the trace says what else is new."""
     findings(tmp_path, [changed, FLUSH, STOP, BREAK, FLUSH, NEW, GO], "arm64", "H01", STOPPED=True)
-    result = next(iter(check_all(asked([str(tmp_path / "protocol.py")], parse_rules("arm64"), ("H01",), None))))
+    result = next(
+        iter(
+            check_all(asked([str(tmp_path / "protocol.py")], parse_rules("arm64"), ("H01",), None))
+        )
+    )
     assert result.findings[0].message.startswith(said)
     assert result.trace[-1].violated[0][0] == "break-before-make"
     assert any(f"frame 17 rw -> frame 17 rw, {shown}" in line for line in result.trace[-1].changes)
 
 
 def test_large_and_small_entries_on_x86(tmp_path: Path):
-    """They may both be in a TLB where they agree; an entry that is exchanged before the split is flushed does not agree any more."""
+    """They may both be in a TLB where they agree; an entry that is exchanged before the split is
+    flushed does not agree any more.
+    """
     flushed = findings(tmp_path, [NEW, FLUSH], "x86_64")
     assert not set().union(*flushed.values()), flushed
     late = findings(tmp_path, [FLUSH, NEW, FLUSH], "x86_64", FLUSH=False)
@@ -227,8 +272,12 @@ def optimize(v, order, head):
         ("arm64", "pass", "base", {"break-before-make"}),
     ],
 )
-def test_a_table_that_becomes_a_block_again(machine: str, flush: str, start: str, expected: set[str], tmp_path: Path):
-    """Small entries that TLBs hold must agree with the large one, also those that are not in the table any more."""
+def test_a_table_that_becomes_a_block_again(
+    machine: str, flush: str, start: str, expected: set[str], tmp_path: Path
+):
+    """Small entries that TLBs hold must agree with the large one, also those that are not in the
+    table any more.
+    """
     more = MERGE.format(broken="pass", flush=flush, start=start, broken_again="pass")
     found = findings(tmp_path, [NEW], machine, "H01", more=more)["alone"]
     assert found == expected
@@ -236,8 +285,13 @@ def test_a_table_that_becomes_a_block_again(machine: str, flush: str, start: str
 
 @pytest.mark.parametrize("end", ["base + v.leaf", "base + v.page_size"])
 def test_a_block_over_pages_that_were_flushed_in_part(end: str, tmp_path: Path):
-    """arm64: the table is broken first, but what it led to must be invalidated as well, for all its pages."""
-    broken = [f"yield WriteEntry(pmd, 0, 1, base); yield Flush(base, {to}, tables=True)" for to in ("base + v.leaf", end)]
+    """arm64: the table is broken first, but what it led to must be invalidated as well, for all its
+    pages.
+    """
+    broken = [
+        f"yield WriteEntry(pmd, 0, 1, base); yield Flush(base, {to}, tables=True)"
+        for to in ("base + v.leaf", end)
+    ]
     more = MERGE.format(broken=broken[0], flush="pass", start="base", broken_again=broken[1])
     found = findings(tmp_path, [NEW], "arm64", "H01", more=more)["alone"]
     assert found == (set() if "leaf" in end else {"break-before-make"})
@@ -261,7 +315,8 @@ def restore(v, order, head):
     if frames is None:
         {refused}
         return -12
-    for (location, address, _), frame in zip((yield from _entries(v, order, head)), frames.tolist()):
+    entries = yield from _entries(v, order, head)
+    for (location, address, _), frame in zip(entries, frames.tolist()):
         yield CopyFrame(address, frame, v.structs_per_page)
         yield WriteBarrier()
         yield WriteEntry(location, v.leaf_entry(frame, writable=True), 0, address)
@@ -277,29 +332,40 @@ def poison(v, order, head):
 _FLUSHES = "yield Flush(start, end)"
 
 
-def way_back(tmp_path: Path, *hazards: str, before: str = "", refused: str = "pass", behind: str = _FLUSHES) -> dict[str, set[str]]:
+def way_back(
+    tmp_path: Path, *hazards: str, before: str = "", refused: str = "pass", behind: str = _FLUSHES
+) -> dict[str, set[str]]:
     text = BACK.format(before=before, refused=refused, behind=behind)
     return findings(tmp_path, [NEW, FLUSH], "x86_64", *hazards, more=text)
 
 
 def test_a_way_back(tmp_path: Path):
-    """Frames, copy, barrier, entry, flush, flag: nothing is wrong with that, but for an actor that writes tails behind everybody's back."""
+    """Frames, copy, barrier, entry, flush, flag: nothing is wrong with that, but for an actor that
+    writes tails behind everybody's back.
+    """
     found = way_back(tmp_path)
     assert {name: properties for name, properties in found.items() if properties} == {
-        "optimize against poison": {"write-read-only"}, "restore against poison": {"write-read-only"},
-    }  # fmt: skip
+        "optimize against poison": {"write-read-only"},
+        "restore against poison": {"write-read-only"},
+    }
 
 
 def test_a_flag_that_goes_too_early(tmp_path: Path):
-    """Cleared before memory is refused, the page looks restored, and is freed with tails that are shared."""
+    """Cleared before memory is refused, the page looks restored, and is freed with tails that are
+    shared.
+    """
     found = way_back(tmp_path, "H12", before='yield StorePage(head, "vmemmap_optimized", 0)')
     assert found["restore, allocations refused"] == {"counters"}
     assert "write-read-only" in found["given back once there is memory"]
 
 
 def test_the_shared_frame_is_not_the_page_s_to_free(tmp_path: Path):
-    """Whoever is optimised next, or still is, would use a frame that was freed; the page itself does not."""
-    found = way_back(tmp_path, "H04", "H14", "H19", behind=f"{_FLUSHES}; yield FreeFrame(int(shared))")
+    """Whoever is optimised next, or still is, would use a frame that was freed; the page itself
+    does not.
+    """
+    found = way_back(
+        tmp_path, "H04", "H14", "H19", behind=f"{_FLUSHES}; yield FreeFrame(int(shared))"
+    )
     assert not found["optimize, restore, free"]
     assert "access-freed" in found["optimize, restore, optimize"] & found["two restored, one leaf"]
 
@@ -313,7 +379,9 @@ def test_a_node_without_memory(tmp_path: Path):
     """Frames of any node will do; who insists on the page's own never gives it back."""
     assert not way_back(tmp_path, "H12")["restore, own node empty"]
     path = tmp_path / "protocol.py"
-    path.write_text(path.read_text().replace("v.node_of(head), memmap=True)", "v.node_of(head), True, True)"))
+    path.write_text(
+        path.read_text().replace("v.node_of(head), memmap=True)", "v.node_of(head), True, True)")
+    )
     results = check_all(asked([str(path)], None, ("H12",), None))
     assert {found.property for result in results for found in result.findings} == {"no-progress"}
 
@@ -342,7 +410,9 @@ def restore(v, order, head):
 
 
 def test_a_protocol_that_may_give_up(tmp_path: Path):
-    """Proposal E gives up half-way where walkers spoil its tries: what it leaves is sound, and nobody has to try for ever."""
+    """Proposal E gives up half-way where walkers spoil its tries: what it leaves is sound, and
+    nobody has to try for ever.
+    """
     path = tmp_path / "protocol.py"
     path.write_text(AS_E)
     results = check_all(asked([str(path)], parse_rules(LIVE + "+haf"), (), None))

@@ -1,10 +1,12 @@
 """The commands in the documentation, run: what stands below a command is what it prints.
 
-A block of the language `console` has lines that begin with `$ ` (a command, for sh; `> ` goes on with it) and below each what it prints
-on both streams. A line `...` stands for any lines, `...` within a line for any text. A command that ends with `# exits 1` does. All blocks
-of a page run in one directory, which has the examples of the documentation in it.
+A block of the language `console` has lines that begin with `$ ` (a command, for sh; `> ` goes on
+with it) and below each what it prints on both streams. A line `...` stands for any lines, `...`
+within a line for any text. A command that ends with `# exits 1` does. All blocks of a page run in
+one directory, which has the examples of the documentation in it.
 
-`python tests/docs/console.py PAGE...` writes what the commands print now into the pages, where it differs.
+`python tests/docs/console.py PAGE...` writes what the commands print now into the pages, where it
+differs.
 """
 
 import os
@@ -48,17 +50,30 @@ def commands(text: str) -> Iterator[Command]:
         for found in _COMMAND.finditer(block[1]):
             at = block.start(1)
             words = found[1].replace("\n> ", "\n")
-            yield Command(words, text.count("\n", 0, at + found.start()) + 1, found[2], at + found.start(2), at + found.end(2))
+            yield Command(
+                words,
+                text.count("\n", 0, at + found.start()) + 1,
+                found[2],
+                at + found.start(2),
+                at + found.end(2),
+            )
 
 
 def matches(expected: str, printed: str) -> bool:
     """Whether `printed` is what the page says; spaces at the ends of lines do not count."""
     pattern = "".join(_pattern(line) for line in expected.splitlines())
-    return re.fullmatch(pattern, "".join(f"{line.rstrip()}\n" for line in printed.splitlines())) is not None
+    return (
+        re.fullmatch(pattern, "".join(f"{line.rstrip()}\n" for line in printed.splitlines()))
+        is not None
+    )
 
 
 def _pattern(line: str) -> str:
-    return r"(?:.*\n)*?" if line.strip() == "..." else re.escape(line.rstrip()).replace(r"\.\.\.", ".*") + r"\n"
+    return (
+        r"(?:.*\n)*?"
+        if line.strip() == "..."
+        else re.escape(line.rstrip()).replace(r"\.\.\.", ".*") + r"\n"
+    )
 
 
 def run(words: str, directory: Path) -> tuple[str, int]:
@@ -66,7 +81,14 @@ def run(words: str, directory: Path) -> tuple[str, int]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {"PATH": path, "HOME": str(directory), "LC_ALL": "C.UTF-8", "COLUMNS": "120"}
     command = ["sh", "-c", words]
-    done = subprocess.run(command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+    )
     return done.stdout.decode(), done.returncode
 
 
@@ -82,7 +104,10 @@ def differences(page: Path, directory: Path) -> list[str]:
     for command in commands(page.read_text()):
         printed, status = run(command.words, directory)
         if status != command.status or not matches(command.expected, printed):
-            wrong.append(f"{page.name}:{command.line}: $ {command.words}\nexits {status} and prints:\n{printed}")
+            wrong.append(
+                f"{page.name}:{command.line}: $ {command.words}\nexits {status} and"
+                f" prints:\n{printed}"
+            )
     return wrong
 
 

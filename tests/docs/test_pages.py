@@ -1,4 +1,6 @@
-"""The documentation is true: its commands print what stands below them, its links lead somewhere, its Python runs."""
+"""The documentation is true: its commands print what stands below them, its links lead somewhere,
+its Python runs.
+"""
 
 import re
 import sys
@@ -23,7 +25,9 @@ def name(page: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if any(True for _ in commands(page.read_text()))], ids=name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(True for _ in commands(page.read_text()))], ids=name
+)
 def test_commands_print_what_the_page_says(page: Path, tmp_path: Path):
     """Every command of a page, one after the other in a directory of its own."""
     assert not (wrong := differences(page, prepared(tmp_path))), "\n".join(wrong)
@@ -36,7 +40,9 @@ def test_links_lead_to_files_that_are_there(page: Path):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if _PYTHON.search(page.read_text())], ids=name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if _PYTHON.search(page.read_text())], ids=name
+)
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """All blocks of a page, one after the other, in one namespace."""
     monkeypatch.chdir(tmp_path)

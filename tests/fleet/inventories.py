@@ -1,4 +1,6 @@
-"""Inventories of tests: rows as dictionaries, written as files of every kind, and asked through the command."""
+"""Inventories of tests: rows as dictionaries, written as files of every kind, and asked through the
+command.
+"""
 
 import csv
 import json
@@ -14,7 +16,14 @@ from hvo.cli.main import main
 from hvo.fleet.columns import COLUMNS, NAMES
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
-HOST = {"host": "a", "group": "web", "arch": "x86_64", "kernel": "6.18.44", "page_size": 4096, "memory": 64 * GIB}
+HOST = {
+    "host": "a",
+    "group": "web",
+    "arch": "x86_64",
+    "kernel": "6.18.44",
+    "page_size": 4096,
+    "memory": 64 * GIB,
+}
 """A host without a pool."""
 POOL = {**HOST, "hugepage_size": 2 * MIB, "pages": 1000, "gate": True, "optimized": 400}
 """A host with a mixed pool."""
@@ -66,7 +75,9 @@ def write_json_lines(rows: Iterable[Mapping[str, Any]], path: Path) -> Path:
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """The rows with the types of their columns."""
-    return pa.Table.from_pylist(list(rows), schema=pa.schema([(column.name, _TYPES[column.kind]) for column in COLUMNS]))
+    return pa.Table.from_pylist(
+        list(rows), schema=pa.schema([(column.name, _TYPES[column.kind]) for column in COLUMNS])
+    )
 
 
 def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> Path:
@@ -77,4 +88,8 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> Path:
 
 def without_sources(found: dict[str, Any]) -> dict[str, Any]:
     """An answer without what says where it came from and how long it took."""
-    return {name: value for name, value in found.items() if name not in ("inventory", "engine", "seconds", "command", "first_rejects")}
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in ("inventory", "engine", "seconds", "command", "first_rejects")
+    }

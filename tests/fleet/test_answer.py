@@ -1,4 +1,6 @@
-"""What is said of a fleet: sums against an oracle and against `hvo plan`, to the byte; its laws; every action and every reason."""
+"""What is said of a fleet: sums against an oracle and against `hvo plan`, to the byte; its laws;
+every action and every reason.
+"""
 
 from itertools import product
 from pathlib import Path
@@ -6,7 +8,20 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from inventories import GIB, HOST, MIB, POOL, SAVED, TIB, answer, ask, host, hvo, without_sources, write_parquet
+from inventories import (
+    GIB,
+    HOST,
+    MIB,
+    POOL,
+    SAVED,
+    TIB,
+    answer,
+    ask,
+    host,
+    hvo,
+    without_sources,
+    write_parquet,
+)
 from oracle import ACTIONS, AMOUNTS, add_up
 
 from hvo.fleet.synthetic import write_fleet
@@ -30,7 +45,10 @@ def fleet(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def rows(fleet) -> list[dict[str, Any]]:
     """Its rows, without what is not known."""
-    return [{name: value for name, value in row.items() if value is not None} for row in pq.read_table(fleet).to_pylist()]
+    return [
+        {name: value for name, value in row.items() if value is not None}
+        for row in pq.read_table(fleet).to_pylist()
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +63,34 @@ def found(fleet) -> dict[str, Any]:
 def test_the_sums_are_those_of_every_host_added_up(rows, found):
     """In all, to the byte, with actions and the hosts that they gain on."""
     total = add_up(rows)[None]
-    assert {name: found[name] for name in (*AMOUNTS, "hosts")} == {name: total[name] for name in (*AMOUNTS, "hosts")}
-    assert {action["action"]: action["gain"] for action in found["actions"]} == {name: total[name] for name in ACTIONS if total[name]}
+    assert {name: found[name] for name in (*AMOUNTS, "hosts")} == {
+        name: total[name] for name in (*AMOUNTS, "hosts")
+    }
+    assert {action["action"]: action["gain"] for action in found["actions"]} == {
+        name: total[name] for name in ACTIONS if total[name]
+    }
     assert found["rejected"] == 0
 
 
-@pytest.mark.parametrize(("key", "column"), [("group", "group"), ("kernel", "kernel"), ("arch", "arch"), ("size", "hugepage_size")])
+@pytest.mark.parametrize(
+    ("key", "column"),
+    [("group", "group"), ("kernel", "kernel"), ("arch", "arch"), ("size", "hugepage_size")],
+)
 def test_each_breakdown_is_the_hosts_added_up(rows, found, key, column):
-    """By what is said of a host, and by HugeTLB size, in which a host counts once for each of its sizes."""
+    """By what is said of a host, and by HugeTLB size, in which a host counts once for each of its
+    sizes.
+    """
     expected = add_up((row for row in rows if column in row), column)
-    known = [name for name in (*AMOUNTS, "hosts") if key != "size" or name not in ("memory", "memmap")]
-    said = {row["size" if key == "size" else "name"]: {name: row[name] for name in known if name in row} for row in found["by"][key]}
-    assert said == {name: {each: sums[each] for each in said[name]} for name, sums in expected.items()}
+    known = [
+        name for name in (*AMOUNTS, "hosts") if key != "size" or name not in ("memory", "memmap")
+    ]
+    said = {
+        row["size" if key == "size" else "name"]: {name: row[name] for name in known if name in row}
+        for row in found["by"][key]
+    }
+    assert said == {
+        name: {each: sums[each] for each in said[name]} for name, sums in expected.items()
+    }
 
 
 def test_every_state_is_in_the_synthetic_fleet(found):
@@ -68,10 +102,14 @@ def test_every_state_is_in_the_synthetic_fleet(found):
 
 
 def test_nothing_of_a_pool_is_counted_twice_or_not_at_all(found):
-    """Struct pages of pools are saved, possible, unknown, impossible or kept, in every row of every breakdown."""
+    """Struct pages of pools are saved, possible, unknown, impossible or kept, in every row of every
+    breakdown.
+    """
     everything = [found, *(row for rows in found["by"].values() for row in rows)]
     for row in everything:
-        assert row["cost"] == sum(row[name] for name in ("saved", "possible", "unknown", "impossible", "kept"))
+        assert row["cost"] == sum(
+            row[name] for name in ("saved", "possible", "unknown", "impossible", "kept")
+        )
         assert row["restore_headroom_after"] == row["saved"] + row["unknown"] + row["possible"]
         assert all(value >= 0 for value in row.values() if isinstance(value, int))
 
@@ -87,15 +125,21 @@ def test_rows_that_are_not_listed_are_summed_up(fleet, found, key):
 
 
 def test_the_hosts_where_most_is_possible(rows, found):
-    """Those that the oracle has, with the same figures, the largest first; hosts with several rows among them."""
+    """Those that the oracle has, with the same figures, the largest first; hosts with several rows
+    among them.
+    """
     by_host = add_up(rows, "host")
-    expected = sorted(((name, sums) for name, sums in by_host.items() if sums["possible"]), key=lambda pair: (
-        -pair[1]["possible"], -pair[1]["unknown"], pair[0]
-    ))  # fmt: skip
+    expected = sorted(
+        ((name, sums) for name, sums in by_host.items() if sums["possible"]),
+        key=lambda pair: (-pair[1]["possible"], -pair[1]["unknown"], pair[0]),
+    )
     assert [(row["host"], row["possible"], row["saved"], row["paid"]) for row in found["top"]] == [
-        (name, sums["possible"], sums["saved"], sums["memmap"] - sums["saved"]) for name, sums in expected
+        (name, sums["possible"], sums["saved"], sums["memmap"] - sums["saved"])
+        for name, sums in expected
     ]
-    several = {row["host"] for row in rows if sum(other["host"] == row["host"] for other in rows[:500]) > 1}
+    several = {
+        row["host"] for row in rows if sum(other["host"] == row["host"] for other in rows[:500]) > 1
+    }
     assert several & {row["host"] for row in found["top"]}
 
 
@@ -110,43 +154,68 @@ def test_a_shorter_list_of_hosts_is_its_beginning(fleet, found, top):
 
 @pytest.mark.parametrize(("shape", "era"), list(product(GEOMETRIES, _KERNEL)), ids=str)
 def test_one_host_is_as_hvo_plan_says(shape, era, tmp_path):
-    """Memory map, saving, tables and headroom of every row of the geometry table in every era, each HugeTLB size full."""
+    """Memory map, saving, tables and headroom of every row of the geometry table in every era, each
+    HugeTLB size full.
+    """
     arch, page = shape
     geometry = GEOMETRIES[shape]
     for size in (huge.size for huge in geometry.hugepages):
         planned = plan(geometry, 64 * GIB, [parse_pool(f"{format_size(size)}=all")], era)
         row = {
-            "host": "a", "arch": arch, "kernel": _KERNEL[era], "page_size": page, "memory": 64 * GIB, "hugepage_size": size,
-            "pages": planned.pools[0].pages, "supported": True, "gate": True, "optimized": 0,
-        }  # fmt: skip
+            "host": "a",
+            "arch": arch,
+            "kernel": _KERNEL[era],
+            "page_size": page,
+            "memory": 64 * GIB,
+            "hugepage_size": size,
+            "pages": planned.pools[0].pages,
+            "supported": True,
+            "gate": True,
+            "optimized": 0,
+        }
         said = answer([row], tmp_path)
-        assert (said["memmap"], said["possible"], said["table_cost"]) == (planned.memmap, planned.saved, planned.table_cost)
+        assert (said["memmap"], said["possible"], said["table_cost"]) == (
+            planned.memmap,
+            planned.saved,
+            planned.table_cost,
+        )
         assert said["restore_headroom_after"] == planned.restore_headroom
         assert said["impossible"] == (0 if planned.saved else said["cost"])
 
 
 def test_the_headline(tmp_path):
     """1 TiB of 2 MiB pages saves 14 GiB, of 1 GiB pages 16 GiB less 4 MiB."""
-    rows = [host(memory=TIB, pages=TIB // (2 * MIB), optimized=0), host(host="b", memory=TIB, hugepage_size=GIB, pages=1024, optimized=0)]
-    assert [row["possible"] for row in answer(rows, tmp_path)["by"]["size"]] == [16 * GIB - 4 * MIB, 14 * GIB]
+    rows = [
+        host(memory=TIB, pages=TIB // (2 * MIB), optimized=0),
+        host(host="b", memory=TIB, hugepage_size=GIB, pages=1024, optimized=0),
+    ]
+    assert [row["possible"] for row in answer(rows, tmp_path)["by"]["size"]] == [
+        16 * GIB - 4 * MIB,
+        14 * GIB,
+    ]
 
 
 # -- what to do --
 
 
-@pytest.mark.parametrize(("values", "action", "gain"), [
-    ({"gate": False}, "switch_on", 600 * SAVED),
-    ({"gate": True}, "convert", 600 * SAVED),
-    ({"gate": None}, "find_out", 600 * SAVED),
-    ({"optimized": None, "gate": True}, "find_out", 1000 * SAVED),
-    ({"optimized": None, "optimized_min": 100, "optimized_max": 700}, "find_out", 600 * SAVED),
-    ({"kernel": "5.4.0-1-generic", "optimized": 0}, "upgrade", 1000 * SAVED),
-    ({"kernel": "6.12.117+deb13-amd64"}, "upgrade", 600 * SAVED),
-    ({"kernel": "5.15.3", "optimized": 1000}, "upgrade", 1000 * 4096),
-    ({"supported": False, "optimized": 0}, "upgrade", 1000 * SAVED),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "action", "gain"),
+    [
+        ({"gate": False}, "switch_on", 600 * SAVED),
+        ({"gate": True}, "convert", 600 * SAVED),
+        ({"gate": None}, "find_out", 600 * SAVED),
+        ({"optimized": None, "gate": True}, "find_out", 1000 * SAVED),
+        ({"optimized": None, "optimized_min": 100, "optimized_max": 700}, "find_out", 600 * SAVED),
+        ({"kernel": "5.4.0-1-generic", "optimized": 0}, "upgrade", 1000 * SAVED),
+        ({"kernel": "6.12.117+deb13-amd64"}, "upgrade", 600 * SAVED),
+        ({"kernel": "5.15.3", "optimized": 1000}, "upgrade", 1000 * 4096),
+        ({"supported": False, "optimized": 0}, "upgrade", 1000 * SAVED),
+    ],
+)
 def test_the_one_thing_to_do(values, action, gain, tmp_path):
-    """Each state of a pool has one action beside a change of size, and that gains what is missing."""
+    """Each state of a pool has one action beside a change of size, and that gains what is
+    missing.
+    """
     said = answer([host(**values)], tmp_path)
     gains = {each["action"]: (each["gain"], each["hosts"]) for each in said["actions"]}
     gains.pop("change_size", None)
@@ -165,29 +234,54 @@ def test_a_change_of_size_gains_what_comes_on_top(tmp_path):
 def test_finding_out_comes_last(tmp_path):
     """It gains nothing yet, however much is not known."""
     rows = [host(), host(host="b", optimized=None, pages=20_000)]
-    assert [each["action"] for each in answer(rows, tmp_path)["actions"]] == ["change_size", "convert", "find_out"]
+    assert [each["action"] for each in answer(rows, tmp_path)["actions"]] == [
+        "change_size",
+        "convert",
+        "find_out",
+    ]
 
 
 def test_a_defect_is_told_and_nothing_is_advised_that_loses_pages(tmp_path):
     """On a kernel that loses pages when they are given back."""
     said = answer([host(kernel="6.12.117+deb13-amd64")], tmp_path)
-    assert [(each["id"], each["hosts"], each["saved"]) for each in said["defects"]] == [("H19", 1, 400 * SAVED)]
+    assert [(each["id"], each["hosts"], each["saved"]) for each in said["defects"]] == [
+        ("H19", 1, 400 * SAVED)
+    ]
     assert [each["action"] for each in said["actions"]] == ["upgrade"]
 
 
 # -- why not --
 
 
-@pytest.mark.parametrize(("values", "impossible", "why"), [
-    ({"arch": "arm64", "kernel": "6.8.0-45-generic"}, 1000 * SAVED, "arm64 had the optimisation in 5.19 to 6.2 only"),
-    ({"arch": "aarch64", "kernel": "7.3.4"}, 1000 * SAVED, "arm64 had the optimisation in 5.19 to 6.2 only"),
-    ({"kernel": "5.10.0-33-amd64"}, 1000 * SAVED, "the optimisation came with 5.14"),
-    ({"arch": "s390x", "hugepage_size": MIB}, 1000 * 16384, "s390x does not offer the optimisation"),
-    ({"arch": "sparc64"}, 1000 * 32768, "sparc64 is not known to have the optimisation"),
-    ({"arch": "riscv64", "hugepage_size": 65536}, 1000 * 1024, "64KiB pages with 4KiB base pages"),
-    ({"struct_page_size": 56}, 1000 * 28672, "sizeof(struct page) is 56"),
-    ({"supported": False}, 1000 * SAVED, "the host says that its kernel cannot"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "impossible", "why"),
+    [
+        (
+            {"arch": "arm64", "kernel": "6.8.0-45-generic"},
+            1000 * SAVED,
+            "arm64 had the optimisation in 5.19 to 6.2 only",
+        ),
+        (
+            {"arch": "aarch64", "kernel": "7.3.4"},
+            1000 * SAVED,
+            "arm64 had the optimisation in 5.19 to 6.2 only",
+        ),
+        ({"kernel": "5.10.0-33-amd64"}, 1000 * SAVED, "the optimisation came with 5.14"),
+        (
+            {"arch": "s390x", "hugepage_size": MIB},
+            1000 * 16384,
+            "s390x does not offer the optimisation",
+        ),
+        ({"arch": "sparc64"}, 1000 * 32768, "sparc64 is not known to have the optimisation"),
+        (
+            {"arch": "riscv64", "hugepage_size": 65536},
+            1000 * 1024,
+            "64KiB pages with 4KiB base pages",
+        ),
+        ({"struct_page_size": 56}, 1000 * 28672, "sizeof(struct page) is 56"),
+        ({"supported": False}, 1000 * SAVED, "the host says that its kernel cannot"),
+    ],
+)
 def test_why_it_is_impossible(values, impossible, why, tmp_path):
     """The reason is the first thing that would have to change."""
     said = answer([host(optimized=0, **values)], tmp_path)
@@ -198,9 +292,13 @@ def test_why_it_is_impossible(values, impossible, why, tmp_path):
 
 
 def test_what_a_host_says_and_shows_of_its_kernel_is_believed(tmp_path):
-    """A patched arm64 kernel that optimises, which no list knows: by its word, by its pages, and by those of its other pool."""
+    """A patched arm64 kernel that optimises, which no list knows: by its word, by its pages, and by
+    those of its other pool.
+    """
     patched = {"arch": "arm64", "kernel": "7.3.4-hvo"}
-    assert answer([host(supported=True, optimized=0, **patched)], tmp_path)["possible"] == 1000 * SAVED
+    assert (
+        answer([host(supported=True, optimized=0, **patched)], tmp_path)["possible"] == 1000 * SAVED
+    )
     assert answer([host(optimized=1, **patched)], tmp_path)["possible"] == 999 * SAVED
     two = [host(optimized=1, **patched), host(optimized=0, hugepage_size=GIB, pages=1, **patched)]
     assert answer(two, tmp_path)["possible"] == 999 * SAVED + 16 * MIB - 4096
@@ -210,8 +308,15 @@ def test_what_a_host_says_and_shows_of_its_kernel_is_believed(tmp_path):
 
 
 def test_a_host_with_several_pools_counts_once(tmp_path):
-    """Its memory, its struct pages and itself; its pools add up, and each is counted under its size."""
-    rows = [host(), host(hugepage_size=GIB, pages=2, optimized=0), host(host="b", node=0), host(host="b", node=1, optimized=0)]
+    """Its memory, its struct pages and itself; its pools add up, and each is counted under its
+    size.
+    """
+    rows = [
+        host(),
+        host(hugepage_size=GIB, pages=2, optimized=0),
+        host(host="b", node=0),
+        host(host="b", node=1, optimized=0),
+    ]
     said = answer(rows, tmp_path)
     assert (said["hosts"], said["memory"], said["memmap"]) == (2, 128 * GIB, 2 * GIB)
     assert said["saved"] == 800 * SAVED
@@ -223,7 +328,13 @@ def test_a_host_with_several_pools_counts_once(tmp_path):
 def test_a_host_without_a_pool_pays_as_well(tmp_path):
     """Struct pages of all memory, and nothing to do."""
     said = answer([HOST], tmp_path)
-    assert (said["hosts"], said["paid"], said["cost"], said["actions"], said["top"]) == (1, GIB, 0, [], [])
+    assert (said["hosts"], said["paid"], said["cost"], said["actions"], said["top"]) == (
+        1,
+        GIB,
+        0,
+        [],
+        [],
+    )
 
 
 # -- on a terminal --
@@ -231,7 +342,10 @@ def test_a_host_without_a_pool_pays_as_well(tmp_path):
 
 def test_text_of_an_inventory_is_never_markup(tmp_path):
     """Names in brackets are shown as they are."""
-    rows = [host(host="[bold]x[/]", group="[red]g"), host(host="y", kernel="5.4.0-[link=x]", optimized=0)]
+    rows = [
+        host(host="[bold]x[/]", group="[red]g"),
+        host(host="y", kernel="5.4.0-[link=x]", optimized=0),
+    ]
     shown = hvo(write_parquet(rows, tmp_path / "fleet.parquet"), "--top", 5).stdout
     assert all(text in shown for text in ("[bold]x[/]", "[red]g", "5.4.0-[link=x]"))
 
@@ -252,4 +366,6 @@ def test_the_answer_is_readable(tmp_path):
 
 def test_the_order_of_rows_does_not_matter(rows, found, tmp_path):
     """Backwards it is the same fleet."""
-    assert without_sources(ask(write_parquet(rows[::-1], tmp_path / "back.parquet"), "--top", 100_000)) == without_sources(found)
+    assert without_sources(
+        ask(write_parquet(rows[::-1], tmp_path / "back.parquet"), "--top", 100_000)
+    ) == without_sources(found)

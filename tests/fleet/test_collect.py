@@ -1,4 +1,6 @@
-"""What hosts said of themselves becomes an inventory: status and metrics of the same host are the same rows, and what is none is told."""
+"""What hosts said of themselves becomes an inventory: status and metrics of the same host are the
+same rows, and what is none is told.
+"""
 
 import csv
 import json
@@ -25,21 +27,44 @@ def say(host: Host, place: Path, name: str) -> tuple[Path, Path]:
     (tree / "proc/sys/kernel/hostname").write_text(f"{name}\n")
     status, metrics = place / f"{name}.json", place / f"{name}.prom"
     status.write_text(CliRunner().invoke(main, ["status", "--root", str(tree), "--json"]).stdout)
-    assert CliRunner().invoke(main, ["export", "--root", str(tree), "--textfile", str(metrics)]).exit_code == 0
+    assert (
+        CliRunner()
+        .invoke(main, ["export", "--root", str(tree), "--textfile", str(metrics)])
+        .exit_code
+        == 0
+    )
     return status, metrics
 
 
 def rows(path: Path) -> list[dict[str, str]]:
     """The rows of an inventory in CSV, without what is not known."""
-    return [{name: value for name, value in row.items() if value} for row in csv.DictReader(path.open())]
+    return [
+        {name: value for name, value in row.items() if value} for row in csv.DictReader(path.open())
+    ]
 
 
 HOSTS = {
-    "two-pools": Host(pools={2 * MIB: {0: NodePool(100, 100)}, GIB: {0: NodePool(2, 2)}}, sections=64, memmap=(0, 64 * 512)),
-    "two-nodes": Host(pools={2 * MIB: {0: NodePool(60, 10), 1: NodePool(40, 40)}}, sections=64, memmap=(100, 64 * 512 - 800)),
-    "no-counters": Host(release="6.1.0-50-amd64", pools={2 * MIB: {0: NodePool(100, 50)}}, memmap=None),
+    "two-pools": Host(
+        pools={2 * MIB: {0: NodePool(100, 100)}, GIB: {0: NodePool(2, 2)}},
+        sections=64,
+        memmap=(0, 64 * 512),
+    ),
+    "two-nodes": Host(
+        pools={2 * MIB: {0: NodePool(60, 10), 1: NodePool(40, 40)}},
+        sections=64,
+        memmap=(100, 64 * 512 - 800),
+    ),
+    "no-counters": Host(
+        release="6.1.0-50-amd64", pools={2 * MIB: {0: NodePool(100, 50)}}, memmap=None
+    ),
     "off": Host(gate=0, pools={2 * MIB: {0: NodePool(10, 10)}}, sections=64, memmap=(0, 64 * 512)),
-    "cannot": Host(release="6.8.0-45-generic", arch="arm64", options=("HUGETLB_PAGE", "SPARSEMEM_VMEMMAP"), gate=None, memmap=None),
+    "cannot": Host(
+        release="6.8.0-45-generic",
+        arch="arm64",
+        options=("HUGETLB_PAGE", "SPARSEMEM_VMEMMAP"),
+        gate=None,
+        memmap=None,
+    ),
     "empty": Host(),
 }
 
@@ -57,14 +82,21 @@ def test_status_and_metrics_are_the_same_rows(name, tmp_path):
 
 
 def test_what_is_collected_is_what_status_says(tmp_path):
-    """Bytes saved, possible and unknown of every host, added up, are those of the fleet; also of Parquet."""
+    """Bytes saved, possible and unknown of every host, added up, are those of the fleet; also of
+    Parquet.
+    """
     files = [say(host, tmp_path, name)[0] for name, host in HOSTS.items()]
     inventory = tmp_path / "fleet.parquet"
     result = hvo("collect", tmp_path, "-o", inventory, "--group", "rack 7")
     assert result.exit_code == 1  # the directory has the metrics of the same hosts, too
     assert result.stderr.count("is in ") == len(HOSTS)
     said = ask(inventory)
-    pools = [pool for file in files for pool in json.loads(file.read_text())["pools"] if pool["node"] is None]
+    pools = [
+        pool
+        for file in files
+        for pool in json.loads(file.read_text())["pools"]
+        if pool["node"] is None
+    ]
     assert said["saved"] == sum(pool["saved_low"] for pool in pools)
     assert said["possible"] == sum(pool["possible_low"] for pool in pools)
     assert said["unknown"] == sum(pool["saved_high"] - pool["saved_low"] for pool in pools) > 0
@@ -73,7 +105,9 @@ def test_what_is_collected_is_what_status_says(tmp_path):
 
 
 def test_metrics_of_many_hosts_in_one_file(tmp_path):
-    """As a Prometheus server gives them away, with the label `instance`; the port is none of the name."""
+    """As a Prometheus server gives them away, with the label `instance`; the port is none of the
+    name.
+    """
     _, metrics = say(HOSTS["off"], tmp_path, "off")
     lines = [line for line in metrics.read_text().splitlines() if not line.startswith("#")]
     text = ""
@@ -81,28 +115,51 @@ def test_metrics_of_many_hosts_in_one_file(tmp_path):
         for line in lines:
             name, brace, rest = line.partition("{")
             metric, _, value = line.rpartition(" ")
-            text += f'{name}{{instance="{instance}",{rest}\n' if brace else f'{metric}{{instance="{instance}"}} {value}\n'
+            text += (
+                f'{name}{{instance="{instance}",{rest}\n'
+                if brace
+                else f'{metric}{{instance="{instance}"}} {value}\n'
+            )
     (tmp_path / "all.txt").write_text(text)
     assert hvo("collect", tmp_path / "all.txt", "-o", tmp_path / "x.csv").exit_code == 0
-    assert [row["host"] for row in rows(tmp_path / "x.csv")] == ["web1", "[2001:db8::1]", "db.example.org"]
+    assert [row["host"] for row in rows(tmp_path / "x.csv")] == [
+        "web1",
+        "[2001:db8::1]",
+        "db.example.org",
+    ]
 
 
-@pytest.mark.parametrize(("name", "text", "said"), [
-    ("x.json", "{", "expected what `hvo status --json` printed"),
-    ("x.json", '{"kernel": {}}', "expected what `hvo status --json` printed"),
-    ("x.json", "[]", "expected what `hvo status --json` printed"),
-    ("x.prom", "no metrics {", "expected metrics as `hvo export` prints them"),
-    ("x.prom", "up 1\n", "there is none that begins with hvo_"),
-    ("x.prom", "hvo_scrape_success 0\n", "hvo_scrape_success is 0"),
-    ("x.prom", "hvo_scrape_success 1\n", "there is no hvo_kernel_info"),
-    ("x.prom", 'hvo_kernel_info{release="6.1"} 1\nhvo_optimization_supported 1\n', "no label 'arch'"),
-    ("x.json", '{"kernel": {"release": "6.1", "arch": "arm64", "page_size": "big", "supports": false}, "pools": [], "memory": 1}',
-     "a value is none of its kind"),
-    ("x.yaml", "a: 1", "expected a file of .json, .prom, .txt"),
-    ("none.json", None, "it cannot be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.json", "{", "expected what `hvo status --json` printed"),
+        ("x.json", '{"kernel": {}}', "expected what `hvo status --json` printed"),
+        ("x.json", "[]", "expected what `hvo status --json` printed"),
+        ("x.prom", "no metrics {", "expected metrics as `hvo export` prints them"),
+        ("x.prom", "up 1\n", "there is none that begins with hvo_"),
+        ("x.prom", "hvo_scrape_success 0\n", "hvo_scrape_success is 0"),
+        ("x.prom", "hvo_scrape_success 1\n", "there is no hvo_kernel_info"),
+        (
+            "x.prom",
+            'hvo_kernel_info{release="6.1"} 1\nhvo_optimization_supported 1\n',
+            "no label 'arch'",
+        ),
+        (
+            "x.json",
+            (
+                '{"kernel": {"release": "6.1", "arch": "arm64", "page_size": "big", "supports":'
+                ' false}, "pools": [], "memory": 1}'
+            ),
+            "a value is none of its kind",
+        ),
+        ("x.yaml", "a: 1", "expected a file of .json, .prom, .txt"),
+        ("none.json", None, "it cannot be read"),
+    ],
+)
 def test_a_file_that_cannot_be_used(name, text, said, tmp_path):
-    """It is told with its name in one line and makes it exit 1; what the others say is written all the same."""
+    """It is told with its name in one line and makes it exit 1; what the others say is written all
+    the same.
+    """
     good, _ = say(HOSTS["off"], tmp_path, "good")
     if text is not None:
         (tmp_path / name).write_text(text)

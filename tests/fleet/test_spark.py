@@ -14,15 +14,27 @@ from hvo.fleet.synthetic import write_fleet
 pytest.importorskip("pyspark", reason="pyspark is absent: pip install 'hvo[spark]'")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not shutil.which("java") and "JAVA_HOME" not in os.environ, reason="Java is absent: Spark runs on it"),
+    pytest.mark.skipif(
+        not shutil.which("java") and "JAVA_HOME" not in os.environ,
+        reason="Java is absent: Spark runs on it",
+    ),
 ]
-BAD = [host(host="x", page_size=4095), host(host="y"), host(host="y"), {**HOST, "host": "z", "node": -1}, host(host="n", kernel="none")]
+BAD = [
+    host(host="x", page_size=4095),
+    host(host="y"),
+    host(host="y"),
+    {**HOST, "host": "z", "node": -1},
+    host(host="n", kernel="none"),
+]
 
 
 def test_a_fleet(tmp_path):
     """Every state, hosts with several rows, lists that are cut short."""
     write_fleet(400, 5, tmp_path / "fleet.parquet")
-    duckdb, spark = (ask(tmp_path / "fleet.parquet", "--engine", engine, "--top", 7) for engine in ("duckdb", "local[2]"))
+    duckdb, spark = (
+        ask(tmp_path / "fleet.parquet", "--engine", engine, "--top", 7)
+        for engine in ("duckdb", "local[2]")
+    )
     assert without_sources(spark) == without_sources(duckdb)
     assert spark["engine"] == "local[2]"
     assert len(spark["top"]) == 7
@@ -38,8 +50,13 @@ def test_rejects(tmp_path):
             said.append(ask(path, "--engine", engine, "--rejects", target))
         assert without_sources(said[0]) == without_sources(said[1])
         assert said[0]["rejected"] == 5
-        first, second = ((tmp_path / f"{engine}.csv").read_text().splitlines() for engine in ("duckdb", "local[2]"))
-        assert [line.partition(",")[2] for line in first] == [line.partition(",")[2] for line in second]
+        first, second = (
+            (tmp_path / f"{engine}.csv").read_text().splitlines()
+            for engine in ("duckdb", "local[2]")
+        )
+        assert [line.partition(",")[2] for line in first] == [
+            line.partition(",")[2] for line in second
+        ]
 
 
 def test_it_says_what_is_wrong_in_one_line(tmp_path):
@@ -52,7 +69,9 @@ def test_it_says_what_is_wrong_in_one_line(tmp_path):
 
 
 def test_the_command_is_quiet(tmp_path):
-    """Spark's greetings are nobody's output: standard error is empty, standard output one answer."""
+    """Spark's greetings are nobody's output: standard error is empty, standard output one
+    answer.
+    """
     path = write_parquet([host()], tmp_path / "x.parquet")
     code = "from hvo.cli.main import main; main()"
     words = [sys.executable, "-c", code, "fleet", str(path), "--engine", "local[1]"]

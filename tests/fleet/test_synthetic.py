@@ -11,7 +11,12 @@ from hvo.fleet.columns import NAMES
 def test_the_same_seed_gives_the_same_fleet(tmp_path):
     """To the byte; another seed gives another."""
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert hvo("generate", "--hosts", 500, "--seed", seed, "-o", tmp_path / f"{name}.parquet").exit_code == 0
+        assert (
+            hvo(
+                "generate", "--hosts", 500, "--seed", seed, "-o", tmp_path / f"{name}.parquet"
+            ).exit_code
+            == 0
+        )
     a, b, c = ((tmp_path / f"{name}.parquet").read_bytes() for name in "abc")
     assert a == b != c
 

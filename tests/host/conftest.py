@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # what all tests share is one directory up
+sys.path.append(
+    str(Path(__file__).resolve().parents[1])
+)  # what all tests share is one directory up
 _MEMORY = Path("/dev/shm")
 
 

@@ -1,4 +1,6 @@
-"""What tests of `hvo export` need: exporters and Prometheus servers as processes, and their answers."""
+"""What tests of `hvo export` need: exporters and Prometheus servers as processes, and their
+answers.
+"""
 
 import json
 import re
@@ -23,12 +25,20 @@ from hvo.cli.main import main
 
 NODES = {0: NodePool(30, 20, 4), 1: NodePool(10, 10)}
 HOSTS = {
-    "exact": Host(pools={2 * MIB: {0: NodePool(50, 40)}, GIB: {0: NodePool()}}, memmap=(100, 98204 - 7 * 50), reserved=3),
-    "two nodes": Host(pools={2 * MIB: NODES, GIB: {0: NodePool(), 1: NodePool()}}, memmap=(0, 98304 - 7 * 35)),
+    "exact": Host(
+        pools={2 * MIB: {0: NodePool(50, 40)}, GIB: {0: NodePool()}},
+        memmap=(100, 98204 - 7 * 50),
+        reserved=3,
+    ),
+    "two nodes": Host(
+        pools={2 * MIB: NODES, GIB: {0: NodePool(), 1: NodePool()}}, memmap=(0, 98304 - 7 * 35)
+    ),
     "no counters": Host(pools={2 * MIB: NODES}, memmap=None),
     "contradiction": Host(pools={2 * MIB: NODES}, memmap=(0, 98303)),
     "defect": Host(release="6.12.117", pools={2 * MIB: {0: NodePool(5, 5)}}),
-    "cannot": Host(arch="arm64", release="6.6.1", gate=None, options=None, pools={2 * MIB: {0: NodePool(5, 5)}}),
+    "cannot": Host(
+        arch="arm64", release="6.6.1", gate=None, options=None, pools={2 * MIB: {0: NodePool(5, 5)}}
+    ),
 }
 """Hosts of every kind."""
 
@@ -65,8 +75,17 @@ class Exporter(NamedTuple):
 @contextmanager
 def exporter(root: Path, *words: str, command: list[str] = HVO) -> Iterator[Exporter]:
     """An exporter of the host in `root`, on a free port."""
-    given = [*command, "export", "--root", str(root), "--json", *(words or ("--listen", "127.0.0.1:0"))]
-    with subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    given = [
+        *command,
+        "export",
+        "--root",
+        str(root),
+        "--json",
+        *(words or ("--listen", "127.0.0.1:0")),
+    ]
+    with subprocess.Popen(
+        given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             line = process.stdout.readline()
             assert line, process.stderr.read()
@@ -91,7 +110,9 @@ def parsed(text: str) -> Samples:
     for line in text.splitlines():
         if not line.startswith("#"):
             name, labels, value = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line).groups()
-            samples[name, tuple(sorted(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or "")))] = float(value)
+            samples[name, tuple(sorted(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or "")))] = (
+                float(value)
+            )
     return samples
 
 
@@ -116,7 +137,9 @@ class Prometheus(NamedTuple):
     port: int
 
     def ask(self, path: str, **parameters: str) -> dict:
-        """What its HTTP API answers; raises `OSError` while it is not there, and for a query that it refuses."""
+        """What its HTTP API answers; raises `OSError` while it is not there, and for a query that
+        it refuses.
+        """
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             return json.load(answer)["data"]
@@ -142,16 +165,29 @@ class Prometheus(NamedTuple):
 
 @contextmanager
 def prometheus(directory: Path, targets: list[int], rules: Path) -> Iterator[Prometheus]:
-    """A server that scrapes the exporters at `targets` every 200 ms and knows `rules`; its data is in `directory`."""
+    """A server that scrapes the exporters at `targets` every 200 ms and knows `rules`; its data is
+    in `directory`.
+    """
     port = free_port()
     configuration = directory / "prometheus.yml"
     addresses = [f"127.0.0.1:{target}" for target in targets]
     jobs = {"job_name": "hvo", "static_configs": [{"targets": addresses}]}
-    whole = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "rule_files": [str(rules)], "scrape_configs": [jobs]}
+    whole = {
+        "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
+        "rule_files": [str(rules)],
+        "scrape_configs": [jobs],
+    }
     configuration.write_text(json.dumps(whole))  # JSON is YAML
-    options = {"config.file": configuration, "storage.tsdb.path": directory / "data", "web.listen-address": f"127.0.0.1:{port}"}
+    options = {
+        "config.file": configuration,
+        "storage.tsdb.path": directory / "data",
+        "web.listen-address": f"127.0.0.1:{port}",
+    }
     command = [program("prometheus"), *(f"--{name}={value}" for name, value in options.items())]
-    with (directory / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+    with (
+        (directory / "log").open("w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
         try:
             yield Prometheus(port)
         finally:
@@ -165,7 +201,10 @@ def status(root: Path) -> dict:
 
 def exported(root: Path, file: Path) -> dict:
     """What `hvo export --textfile` writes, by name and labels."""
-    assert CliRunner().invoke(main, ["export", "--root", str(root), "--textfile", str(file)]).exit_code == 0
+    assert (
+        CliRunner().invoke(main, ["export", "--root", str(root), "--textfile", str(file)]).exit_code
+        == 0
+    )
     return parsed(file.read_text())
 
 

@@ -1,4 +1,5 @@
-"""A tree whose pools answer to writes as the kernel's do, for faults that cannot be made on the running kernel.
+"""A tree whose pools answer to writes as the kernel's do, for faults that cannot be made on the
+running kernel.
 
 Each node's free list is a stack of pages that are optimised or not, as in mm/hugetlb.c.
 """
@@ -16,7 +17,9 @@ _POOL = re.compile(r"(?:node(\d+)/)?hugepages/hugepages-2048kB/nr_hugepages$")
 
 
 class Kernel(Tree):
-    """The 2 MiB pools of a host that answers to writes; `optimized` of its free pages are optimised, those on top."""
+    """The 2 MiB pools of a host that answers to writes; `optimized` of its free pages are
+    optimised, those on top.
+    """
 
     def __init__(self, host: Host, root: Path, optimized: int = 0) -> None:
         host.write(root)
@@ -53,7 +56,9 @@ class Kernel(Tree):
     def set_pool(self, node: int, count: int) -> None:
         """What `set_max_huge_pages()` does on one node."""
         pool, stack = self.host.pools[_SIZE][node], self.stacks[node]
-        changed = -self._shrink(pool, stack, pool.pages - pool.surplus - max(count, pool.pages - pool.free))
+        changed = -self._shrink(
+            pool, stack, pool.pages - pool.surplus - max(count, pool.pages - pool.free)
+        )
         pool.surplus += max(0, pool.pages - pool.surplus - count)
         while pool.pages - pool.surplus < count and self.room != 0:
             if pool.surplus:
@@ -67,7 +72,9 @@ class Kernel(Tree):
         self._flush(changed)
 
     def _shrink(self, pool: NodePool, stack: list[bool], pages: int) -> int:
-        """Give back up to `pages` free pages, those on top; how many of them were optimised. One that lacks frames stays as surplus."""
+        """Give back up to `pages` free pages, those on top; how many of them were optimised. One
+        that lacks frames stays as surplus.
+        """
         restored, stay = 0, []
         for optimised in [stack.pop() for _ in range(min(max(0, pages), len(stack)))]:
             if optimised and self.frames is not None and self.frames < _FREED:

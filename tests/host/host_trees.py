@@ -1,4 +1,6 @@
-"""Trees of procfs and sysfs for what a test cannot create: other kernels, other architectures, several nodes, pools in use."""
+"""Trees of procfs and sysfs for what a test cannot create: other kernels, other architectures,
+several nodes, pools in use.
+"""
 
 import gzip
 from dataclasses import dataclass, field
@@ -7,7 +9,13 @@ from pathlib import Path
 from hvo.host.tree import Tree
 
 MIB, GIB = 1 << 20, 1 << 30
-HVO = ("HUGETLB_PAGE", "SPARSEMEM_VMEMMAP", "MEMCG", "ARCH_WANT_OPTIMIZE_HUGETLB_VMEMMAP", "HUGETLB_PAGE_OPTIMIZE_VMEMMAP")
+HVO = (
+    "HUGETLB_PAGE",
+    "SPARSEMEM_VMEMMAP",
+    "MEMCG",
+    "ARCH_WANT_OPTIMIZE_HUGETLB_VMEMMAP",
+    "HUGETLB_PAGE_OPTIMIZE_VMEMMAP",
+)
 """Build options of a kernel that can optimise."""
 NR = "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
@@ -33,7 +41,9 @@ class Host:
     options: tuple[str, ...] | None = HVO
     gate: int | None = 1
     cmdline: str = "root=/dev/vda quiet"
-    pools: dict[int, dict[int, NodePool]] = field(default_factory=lambda: {2 * MIB: {0: NodePool()}, GIB: {0: NodePool()}})
+    pools: dict[int, dict[int, NodePool]] = field(
+        default_factory=lambda: {2 * MIB: {0: NodePool()}, GIB: {0: NodePool()}}
+    )
     reserved: int = 0
     sections: int = 192
     section_size: int = 128 * MIB
@@ -71,16 +81,25 @@ class Host:
     def _files(self) -> dict[str, str]:
         per_node = self.sections * self.section_size // self.page_size // len(self.nodes)
         zones = "".join(
-            f"Node {node}, zone   Normal\n  pages free     {self.free_pages}\n        min      100\n        low      200\n"
-            f"        high     300\n        spanned  {per_node}\n        present  {per_node}\n        managed  {per_node}\n"
-            f"Node {node}, zone  Movable\n  pages free     999999\n        low      10\n        spanned  0\n        present  0\n"
+            f"Node {node}, zone   Normal\n  pages free     {self.free_pages}\n        min     "
+            f" 100\n        low      200\n        high     300\n        spanned  {per_node}\n      "
+            f"  present  {per_node}\n        managed  {per_node}\nNode {node}, zone  Movable\n "
+            " pages free     999999\n        low      10\n        spanned  0\n        present  0\n"
             for node in self.nodes
         )
         files = {
-            "proc/sys/kernel/osrelease": f"{self.release}\n", "proc/version": f"{self.version}\n", "proc/cmdline": f"{self.cmdline}\n",
-            "proc/zoneinfo": zones, "proc/sys/kernel/random/boot_id": "b0\n", "proc/sys/vm/compact_memory": "",
-            "proc/cpuinfo": "CPU implementer\t: 0x41\n" if self.arch == "arm64" else "vendor_id\t: GenuineIntel\n",
-        }  # fmt: skip
+            "proc/sys/kernel/osrelease": f"{self.release}\n",
+            "proc/version": f"{self.version}\n",
+            "proc/cmdline": f"{self.cmdline}\n",
+            "proc/zoneinfo": zones,
+            "proc/sys/kernel/random/boot_id": "b0\n",
+            "proc/sys/vm/compact_memory": "",
+            "proc/cpuinfo": (
+                "CPU implementer\t: 0x41\n"
+                if self.arch == "arm64"
+                else "vendor_id\t: GenuineIntel\n"
+            ),
+        }
         if self.name is not None:
             files["proc/sys/kernel/hostname"] = f"{self.name}\n"
         if self.sysctl_arch:
@@ -88,31 +107,58 @@ class Host:
         if self.gate is not None:
             files["proc/sys/vm/hugetlb_optimize_vmemmap"] = f"{self.gate}\n"
         if self.memmap_on_memory:
-            files["sys/module/memory_hotplug/parameters/memmap_on_memory"] = f"{self.memmap_on_memory}\n"
+            files["sys/module/memory_hotplug/parameters/memmap_on_memory"] = (
+                f"{self.memmap_on_memory}\n"
+            )
         if self.blocks:
             files["sys/devices/system/memory/block_size_bytes"] = f"{self.section_size:x}\n"
-            files |= {f"sys/devices/system/memory/memory{number}/state": "online\n" for number in range(self.sections)}
+            files |= {
+                f"sys/devices/system/memory/memory{number}/state": "online\n"
+                for number in range(self.sections)
+            }
         return files | self._pool_files() | self._counters()
 
     def _pool_files(self) -> dict[str, str]:
         files: dict[str, str] = {}
         for size, per_node in self.pools.items():
             name = f"hugepages-{size >> 10}kB"
-            every = NodePool(*(sum(getattr(p, each) for p in per_node.values()) for each in ("pages", "free", "surplus")))
+            every = NodePool(
+                *(
+                    sum(getattr(p, each) for p in per_node.values())
+                    for each in ("pages", "free", "surplus")
+                )
+            )
             places = {f"sys/kernel/mm/hugepages/{name}": every}
-            places |= {f"sys/devices/system/node/node{node}/hugepages/{name}": pool for node, pool in per_node.items()}
+            places |= {
+                f"sys/devices/system/node/node{node}/hugepages/{name}": pool
+                for node, pool in per_node.items()
+            }
             for place, pool in places.items():
                 amounts = {"nr": pool.pages, "free": pool.free, "surplus": pool.surplus}
-                files |= {f"{place}/{key}_hugepages": f"{amount}\n" for key, amount in amounts.items()}
-            files |= {f"sys/kernel/mm/hugepages/{name}/{key}_hugepages": "0\n" for key in ("resv", "nr_overcommit")}
-        return files | {"sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages": f"{self.reserved}\n"}
+                files |= {
+                    f"{place}/{key}_hugepages": f"{amount}\n" for key, amount in amounts.items()
+                }
+            files |= {
+                f"sys/kernel/mm/hugepages/{name}/{key}_hugepages": "0\n"
+                for key in ("resv", "nr_overcommit")
+            }
+        return files | {
+            "sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages": f"{self.reserved}\n"
+        }
 
     def _counters(self) -> dict[str, str]:
         total = self.mem_total or self.sections * self.section_size // 1024
-        counted = "" if self.memmap is None else "nr_memmap_pages {}\nnr_memmap_boot_pages {}\n".format(*self.memmap)
+        counted = (
+            ""
+            if self.memmap is None
+            else "nr_memmap_pages {}\nnr_memmap_boot_pages {}\n".format(*self.memmap)
+        )
         size = min(self.pools) if 2 * MIB not in self.pools else 2 * MIB
         return {
-            "proc/meminfo": f"MemTotal: {total} kB\nMemAvailable: {self.free_pages * self.page_size // 1024} kB\n"
-            f"PageTables: {500 * self.page_size // 1024} kB\nHugepagesize: {size // 1024} kB\n",
+            "proc/meminfo": (
+                f"MemTotal: {total} kB\nMemAvailable: {self.free_pages * self.page_size // 1024}"
+                f" kB\nPageTables: {500 * self.page_size // 1024} kB\nHugepagesize: {size // 1024}"
+                " kB\n"
+            ),
             "proc/vmstat": f"nr_free_pages 1\nnr_page_table_pages 505\n{counted}",
         }

@@ -1,4 +1,6 @@
-"""What is in `deploy/`: a real Prometheus scrapes the exporter and says what `hvo status` says; rules, dashboard and units are sound."""
+"""What is in `deploy/`: a real Prometheus scrapes the exporter and says what `hvo status` says;
+rules, dashboard and units are sound.
+"""
 
 import configparser
 import json
@@ -14,7 +16,9 @@ from host_trees import NR
 from hvo.host.metrics_table import METRICS
 from hvo.layout.units import format_size
 
-pytest.importorskip("prometheus_client", reason="prometheus-client is not installed: pip install 'hvo[export]'")
+pytest.importorskip(
+    "prometheus_client", reason="prometheus-client is not installed: pip install 'hvo[export]'"
+)
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULES = DEPLOY / "hvo.rules.yml"
@@ -35,7 +39,9 @@ def expressions() -> list[str]:
 
 def metric_names(text: str) -> set[str]:
     """Names of metrics in a text."""
-    return set(re.findall(r"\b(?:hvo_(?!rules)\w+|node_textfile_mtime_seconds|ALERTS|up(?=\{))", text))
+    return set(
+        re.findall(r"\b(?:hvo_(?!rules)\w+|node_textfile_mtime_seconds|ALERTS|up(?=\{))", text)
+    )
 
 
 def one(answers: list[tuple[dict[str, str], float]]) -> float:
@@ -45,7 +51,9 @@ def one(answers: list[tuple[dict[str, str], float]]) -> float:
 
 
 def test_a_prometheus_server_says_what_status_says(tmp_path):
-    """Two exporters are scraped; sums, pools, bounds, reasons and info come out of PromQL as `hvo status --json` gives them."""
+    """Two exporters are scraped; sums, pools, bounds, reasons and info come out of PromQL as `hvo
+    status --json` gives them.
+    """
     names = ("exact", "two nodes")
     roots = {name: HOSTS[name].write(tmp_path / name).root for name in names}
     with exporter(roots["exact"]) as first, exporter(roots["two nodes"]) as second:
@@ -56,7 +64,9 @@ def test_a_prometheus_server_says_what_status_says(tmp_path):
                 server.wait_for(f"hvo_scrape_success{{{host}}} == 1")
                 compare(server, host, status(roots[name]))
             assert [value for _, value in server.query("up")] == [1, 1]
-            assert {rule["health"] for group in server.ask("rules")["groups"] for rule in group["rules"]} <= {"ok", "unknown"}
+            assert {
+                rule["health"] for group in server.ask("rules")["groups"] for rule in group["rules"]
+            } <= {"ok", "unknown"}
 
 
 def compare(server, host: str, said: dict) -> None:
@@ -65,21 +75,31 @@ def compare(server, host: str, said: dict) -> None:
     for row in every:
         labels = f'{{{host}, size="{format_size(row["size"])}"}}'
         assert one(server.query(f"sum(hvo_hugetlb_pages{labels})")) == row["pages"]
-        for name, key in (("optimized_pages", "optimized"), ("saved_bytes", "saved"), ("possible_bytes", "possible")):
+        for name, key in (
+            ("optimized_pages", "optimized"),
+            ("saved_bytes", "saved"),
+            ("possible_bytes", "possible"),
+        ):
             assert one(server.query(f"hvo_hugetlb_{name}{labels}")) == row[key]
             assert one(server.query(f"hvo_hugetlb_{name}_max{labels}")) == row[f"{key}_high"]
     for row in said["pools"]:
         labels = f'{host}, size="{format_size(row["size"])}", node="{row["node"] or 0}"'
         if row["node"] is not None:
-            assert one(server.query(f'hvo_hugetlb_pages{{{labels}, state="in_use"}}')) == row["in_use"]
-    assert one(server.query(f"sum(hvo_hugetlb_saved_bytes{{{host}}})")) == sum(row["saved"] for row in every)
+            assert (
+                one(server.query(f'hvo_hugetlb_pages{{{labels}, state="in_use"}}')) == row["in_use"]
+            )
+    assert one(server.query(f"sum(hvo_hugetlb_saved_bytes{{{host}}})")) == sum(
+        row["saved"] for row in every
+    )
     assert one(server.query(f"sum(hvo_memmap_bytes{{{host}}})")) == said["memmap"]["total"]
     ((labels, _),) = server.query(f"hvo_optimization_reason_info{{{host}}}")
     assert labels["reason"] == said["kernel"]["reason"]
 
 
 def test_a_failure_reaches_prometheus_and_the_dashboard_answers(tmp_path):
-    """A host that cannot be read is 0 while it is up; each expression of the dashboard is PromQL, and all but alerts give something."""
+    """A host that cannot be read is 0 while it is up; each expression of the dashboard is PromQL,
+    and all but alerts give something.
+    """
     root = HOSTS["defect"].write(tmp_path / "host").root
     with exporter(root) as running, prometheus(tmp_path, [running.port], RULES) as server:
         server.wait_for("hvo_scrape_success == 1")
@@ -100,20 +120,28 @@ def filled(expression: str) -> str:
     return expression
 
 
-@pytest.mark.parametrize(("words", "directory"), [
-    (("check", "rules", "hvo.rules.yml"), DEPLOY), (("test", "rules", "hvo.rules.test.yml"), DEPLOY),
-    (("check", "config", "prometheus.yml"), DEPLOY),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "directory"),
+    [
+        (("check", "rules", "hvo.rules.yml"), DEPLOY),
+        (("test", "rules", "hvo.rules.test.yml"), DEPLOY),
+        (("check", "config", "prometheus.yml"), DEPLOY),
+    ],
+)
 def test_promtool_accepts_rules_their_tests_and_the_configuration(words, directory):
     """`promtool` finds nothing wrong, and the alerts fire in the cases of their tests only."""
-    done = subprocess.run([program("promtool"), *words], cwd=directory, capture_output=True, text=True)
+    done = subprocess.run(
+        [program("promtool"), *words], cwd=directory, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_has_a_test_in_which_it_fires():
     """No alert is without a case that expects it."""
     alerts = re.findall(r"^ +- alert: (\w+)$", RULES.read_text(), re.MULTILINE)
-    fired = re.findall(r"alertname: (\w+)\n +exp_alerts:", (DEPLOY / "hvo.rules.test.yml").read_text())
+    fired = re.findall(
+        r"alertname: (\w+)\n +exp_alerts:", (DEPLOY / "hvo.rules.test.yml").read_text()
+    )
     assert alerts
     assert set(alerts) == set(fired)
 
@@ -128,7 +156,9 @@ def test_only_metrics_that_exist_are_used(name):
 
 
 def test_the_dashboard_is_sound():
-    """Panels have ids of their own, do not overlap, ask the data source that is chosen, and use variables that are there."""
+    """Panels have ids of their own, do not overlap, ask the data source that is chosen, and use
+    variables that are there.
+    """
     board = json.loads((DEPLOY / "grafana.json").read_text())
     variables = {each["name"] for each in board["templating"]["list"]}
     assert len({panel["id"] for panel in panels()}) == len(panels())
@@ -139,7 +169,11 @@ def test_the_dashboard_is_sound():
         assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     assert set(re.findall(r"\$\{?(\w+)", json.dumps(panels()))) <= variables
-    asked = {name for each in board["templating"]["list"] for name in metric_names(str(each.get("query")))}
+    asked = {
+        name
+        for each in board["templating"]["list"]
+        for name in metric_names(str(each.get("query")))
+    }
     assert asked <= set(METRICS)
     titles = " ".join(panel["title"] for panel in panels())
     assert all(word in titles for word in ("Saved", "possible", "Pools", "Alerts"))
@@ -160,28 +194,47 @@ def unit(name: str) -> configparser.SectionProxy:
 
 @pytest.mark.parametrize("name", ["hvo-export.service", "hvo-textfile.service"])
 def test_services_run_without_privileges(name):
-    """No capabilities, nothing writable but what they own, a bound on memory; only the one that serves may use the network."""
+    """No capabilities, nothing writable but what they own, a bound on memory; only the one that
+    serves may use the network.
+    """
     service = unit(name)
-    wanted = {"NoNewPrivileges": "yes", "ProtectSystem": "strict", "CapabilityBoundingSet": "", "MemoryDenyWriteExecute": "yes"}
+    wanted = {
+        "NoNewPrivileges": "yes",
+        "ProtectSystem": "strict",
+        "CapabilityBoundingSet": "",
+        "MemoryDenyWriteExecute": "yes",
+    }
     assert {key: service[key] for key in wanted} == wanted
     assert service.get("DynamicUser") == "yes" or service["User"] not in ("", "root")
     assert re.fullmatch(r"\d+M", service["MemoryMax"])
-    assert service["RestrictAddressFamilies"] == ("AF_INET AF_INET6" if "export" in name else "none")
+    assert service["RestrictAddressFamilies"] == (
+        "AF_INET AF_INET6" if "export" in name else "none"
+    )
     assert "ProcSubset" not in service  # it would hide /proc/vmstat
 
 
-@pytest.mark.parametrize("name", ["hvo-export.service", "hvo-textfile.service", "hvo-textfile.timer"])
+@pytest.mark.parametrize(
+    "name", ["hvo-export.service", "hvo-textfile.service", "hvo-textfile.timer"]
+)
 def test_systemd_accepts_the_units(name, tmp_path):
-    """`systemd-analyze verify` has nothing to say; `security` rates the services better than 2.0 of 10."""
+    """`systemd-analyze verify` has nothing to say; `security` rates the services better than 2.0 of
+    10.
+    """
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("there is no systemd-analyze here")
     for path in DEPLOY.glob("hvo-*.[st]*"):  # the program has to be there
-        (tmp_path / path.name).write_text(path.read_text().replace("/usr/local/bin/hvo", shutil.which("true") or "/bin/true"))
+        (tmp_path / path.name).write_text(
+            path.read_text().replace("/usr/local/bin/hvo", shutil.which("true") or "/bin/true")
+        )
     done = subprocess.run([analyze, "verify", tmp_path / name], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     if name.endswith(".service"):
-        rated = subprocess.run([analyze, "security", "--offline=yes", "--threshold=20", tmp_path / name], capture_output=True, text=True)
+        rated = subprocess.run(
+            [analyze, "security", "--offline=yes", "--threshold=20", tmp_path / name],
+            capture_output=True,
+            text=True,
+        )
         if "unrecognized option" in rated.stderr:
             pytest.skip("this systemd-analyze cannot rate a file")
         assert rated.returncode == 0, rated.stdout[-300:]

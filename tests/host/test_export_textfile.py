@@ -1,4 +1,6 @@
-"""`hvo export --textfile`: readers see a whole file or the old one, and failures leave nothing behind."""
+"""`hvo export --textfile`: readers see a whole file or the old one, and failures leave nothing
+behind.
+"""
 
 import json
 import os
@@ -13,12 +15,16 @@ from host_trees import NR
 from hvo.errors import HvoError
 from hvo.host.metrics import Reader
 
-pytest.importorskip("prometheus_client", reason="prometheus-client is not installed: pip install 'hvo[export]'")
+pytest.importorskip(
+    "prometheus_client", reason="prometheus-client is not installed: pip install 'hvo[export]'"
+)
 from hvo.report.metrics import write_textfile
 
 
 def test_the_textfile_is_whole_or_old(tmp_path):
-    """Mode 0644 whatever the umask, nothing left beside it; a name that nobody reads, no directory, and a directory: 2 and a line."""
+    """Mode 0644 whatever the umask, nothing left beside it; a name that nobody reads, no directory,
+    and a directory: 2 and a line.
+    """
     root = HOSTS["exact"].write(tmp_path / "host").root
     place = tmp_path / "textfile"
     place.mkdir()
@@ -30,14 +36,24 @@ def test_the_textfile_is_whole_or_old(tmp_path):
     assert stat.S_IMODE((place / "hvo.prom").stat().st_mode) == 0o644
     assert os.listdir(place) == ["hvo.prom"]
     (place / "full.prom").mkdir()
-    for bad, word in ((place / "hvo.txt", ".prom"), (tmp_path / "no/hvo.prom", "cannot write"), (place / "full.prom", "directory")):
-        done = subprocess.run([*HVO, "export", "--root", root, "--textfile", bad], capture_output=True, text=True)
-        assert (done.returncode, done.stderr.count("\n"), word in done.stderr) == (2, 1, True), done.stderr
+    for bad, word in (
+        (place / "hvo.txt", ".prom"),
+        (tmp_path / "no/hvo.prom", "cannot write"),
+        (place / "full.prom", "directory"),
+    ):
+        done = subprocess.run(
+            [*HVO, "export", "--root", root, "--textfile", bad], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr.count("\n"), word in done.stderr) == (2, 1, True), (
+            done.stderr
+        )
     assert sorted(os.listdir(place)) == ["full.prom", "hvo.prom"]
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
-    """The disk is full when the new text is flushed: the old file is there, untouched, and nothing beside it."""
+    """The disk is full when the new text is flushed: the old file is there, untouched, and nothing
+    beside it.
+    """
     reading = Reader(HOSTS["exact"].write(tmp_path / "host")).read()
     place = tmp_path / "textfile"
     place.mkdir()
@@ -53,7 +69,9 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 def test_readers_see_the_old_file_or_the_new_one(tmp_path):
-    """While the file is replaced a hundred times, every read is a whole text: it has its first line and its last."""
+    """While the file is replaced a hundred times, every read is a whole text: it has its first line
+    and its last.
+    """
     reader = Reader(HOSTS["exact"].write(tmp_path / "host"))
     file = tmp_path / "hvo.prom"
     write_textfile(file, reader.read())
@@ -64,7 +82,10 @@ def test_readers_see_the_old_file_or_the_new_one(tmp_path):
             seen.append(file.read_text())
         writing.result()
     assert seen
-    assert all(text.startswith("# HELP hvo_build_info") and "\nhvo_scrape_duration_seconds " in text for text in seen)
+    assert all(
+        text.startswith("# HELP hvo_build_info") and "\nhvo_scrape_duration_seconds " in text
+        for text in seen
+    )
 
 
 def test_a_textfile_of_a_host_that_cannot_be_read(tmp_path):

@@ -1,4 +1,6 @@
-"""bench-host against a kernel that refuses or falls short, with a clock of its own, so that figures are known."""
+"""bench-host against a kernel that refuses or falls short, with a clock of its own, so that figures
+are known.
+"""
 
 import errno
 from itertools import count
@@ -20,12 +22,19 @@ SIZE = 2 * MIB
 def kernel(tmp_path: Path, *pools: NodePool, optimized: int = 0, **more: object) -> Kernel:
     """A simulated kernel whose pools have free pages, `optimized` of them on top of each list."""
     freed = 7 * sum(min(optimized, pool.free) for pool in pools)
-    made = Host(pools={SIZE: dict(enumerate(pools)), GIB: {0: NodePool()}}, sections=16, memmap=(0, 16 * 512 - freed), **more)
+    made = Host(
+        pools={SIZE: dict(enumerate(pools)), GIB: {0: NodePool()}},
+        sections=16,
+        memmap=(0, 16 * 512 - freed),
+        **more,
+    )
     return Kernel(made, tmp_path, optimized)
 
 
 def clock(step: int):
-    """A clock that goes on by `step` nanoseconds more at each reading: readings 0, 1, 3, 6, ... steps."""
+    """A clock that goes on by `step` nanoseconds more at each reading: readings 0, 1, 3, 6, ...
+    steps.
+    """
     numbers, now = count(), [0]
 
     def read() -> int:
@@ -37,14 +46,19 @@ def clock(step: int):
 
 @pytest.mark.parametrize("gate", [0, 1])
 def test_pool_and_switch_are_as_before_and_times_are_a_page(gate, tmp_path):
-    """Ten pages, two rounds: each part is the time between two readings over ten, the first round is not counted, and nothing is left."""
+    """Ten pages, two rounds: each part is the time between two readings over ten, the first round
+    is not counted, and nothing is left.
+    """
     tree = kernel(tmp_path, NodePool(40, 30), optimized=20, gate=gate)
     before = tree.stacks[0].copy()
     found = bench_host(tree, SIZE, pages=10, rounds=2, clock=clock(10))
     assert found.outcome.ok, found.outcome.complaint
     assert {key: timing.rounds for key, timing in found.times.items()} == {
-        ("allocate", False): (9, 17), ("free", False): (11, 19), ("allocate", True): (13, 21), ("free", True): (15, 23),
-    }  # fmt: skip
+        ("allocate", False): (9, 17),
+        ("free", False): (11, 19),
+        ("allocate", True): (13, 21),
+        ("free", True): (15, 23),
+    }
     assert (tree.stacks[0], tree.pool(), tree.number(GATE)) == (before, NodePool(40, 30), gate)
     assert journals.load(tree) is None
     assert found.to_json()["allocate"]["off"]["median_ns"] == 13
@@ -53,20 +67,32 @@ def test_pool_and_switch_are_as_before_and_times_are_a_page(gate, tmp_path):
 def test_the_node_with_most_free_memory_unless_one_is_asked_for(tmp_path):
     """All writes go to one node's pool, so that no other node's pages move."""
     tree = kernel(tmp_path, NodePool(5, 5), NodePool(7, 7))
-    zones = tree.read("/proc/zoneinfo").replace("pages free     1000000", "pages free     500000", 1)
+    zones = tree.read("/proc/zoneinfo").replace(
+        "pages free     1000000", "pages free     500000", 1
+    )
     (tmp_path / "proc/zoneinfo").write_text(zones)
     assert bench_host(tree, SIZE, pages=4, rounds=1).outcome.details["node"] == 1
     assert bench_host(tree, SIZE, 0, pages=4, rounds=1).outcome.details["node"] == 0
-    assert {write.path.split("/")[5] for write in tree.written if "/node/" in write.path} == {"node0", "node1"}
+    assert {write.path.split("/")[5] for write in tree.written if "/node/" in write.path} == {
+        "node0",
+        "node1",
+    }
 
 
 def test_dry_run_writes_nothing_and_says_what_it_would(tmp_path):
     """Both halves of the warm-up and of one round, then the switch."""
     tree = kernel(tmp_path, NodePool(3, 3), gate=0)
     found = bench_host(tree, SIZE, pages=4, rounds=1, dry_run=True)
-    assert [write.value for write in found.outcome.writes] == ["0", "7", "3", "1", "7", "3"] * 2 + ["0"]
+    assert [write.value for write in found.outcome.writes] == ["0", "7", "3", "1", "7", "3"] * 2 + [
+        "0"
+    ]
     assert tree.written == []
-    assert found.to_json()["free"]["on"] == {"median_ns": None, "least_ns": None, "most_ns": None, "rounds_ns": []}
+    assert found.to_json()["free"]["on"] == {
+        "median_ns": None,
+        "least_ns": None,
+        "most_ns": None,
+        "rounds_ns": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -80,7 +106,9 @@ def test_dry_run_writes_nothing_and_says_what_it_would(tmp_path):
     ],
 )
 def test_what_must_not_be_measured(pools, more, words, match, tmp_path):
-    """Too little free memory, surplus pages, no switch, a kernel that loses pages: one line, and nothing was written."""
+    """Too little free memory, surplus pages, no switch, a kernel that loses pages: one line, and
+    nothing was written.
+    """
     tree = kernel(tmp_path, pools, **more)
     with pytest.raises(HvoError, match=match):
         bench_host(tree, SIZE, **words)
@@ -113,7 +141,9 @@ def test_memory_that_runs_out_is_a_problem(tmp_path):
 
 @pytest.mark.parametrize("again", [undo, resume])
 def test_what_was_killed_is_taken_back(again, tmp_path):
-    """As `kill -9` leaves it, the pool grown and the switch on: undo and resume alike bring both back."""
+    """As `kill -9` leaves it, the pool grown and the switch on: undo and resume alike bring both
+    back.
+    """
     tree = kernel(tmp_path, NodePool(10, 10), gate=0)
 
     class Killed(BaseException):
@@ -130,7 +160,10 @@ def test_what_was_killed_is_taken_back(again, tmp_path):
             bench_host(tree, SIZE, pages=4, rounds=1)
     tree.on_write.clear()
     assert (tree.pool().pages, tree.number(GATE)) == (14, 1)
-    with pytest.raises(HvoError, match="an earlier hvo bench-host was interrupted: take it back with hvo convert --undo"):
+    with pytest.raises(
+        HvoError,
+        match="an earlier hvo bench-host was interrupted: take it back with hvo convert --undo",
+    ):
         bench_host(tree, SIZE)
     assert again(tree).ok
     assert (tree.pool(), tree.number(GATE), journals.load(tree)) == (NodePool(10, 10), 0, None)

@@ -1,4 +1,6 @@
-"""enable, disable, resize and convert against a kernel that refuses, falls short, or is changed by somebody else in the middle."""
+"""enable, disable, resize and convert against a kernel that refuses, falls short, or is changed by
+somebody else in the middle.
+"""
 
 import errno
 import gzip
@@ -34,7 +36,12 @@ ALL = "mm/hugepages/hugepages-2048kB/nr_hugepages"
 
 def host(*pools: NodePool, **more: object) -> Host:
     """A host with a pool of 2 MiB pages on each node."""
-    return Host(pools={SIZE: dict(enumerate(pools)), GIB: {0: NodePool()}}, sections=16, memmap=(0, 16 * 512), **more)
+    return Host(
+        pools={SIZE: dict(enumerate(pools)), GIB: {0: NodePool()}},
+        sections=16,
+        memmap=(0, 16 * 512),
+        **more,
+    )
 
 
 def kernel(tmp_path: Path, *pools: NodePool, optimized: int = 0, **more: object) -> Kernel:
@@ -46,7 +53,11 @@ def kernel(tmp_path: Path, *pools: NodePool, optimized: int = 0, **more: object)
 
 def state(root: Path) -> dict[str, bytes]:
     """Every file below `root` but the lock's."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file() and path.name != "lock"}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
 
 
 def changed(before: dict[str, bytes], root: Path) -> set[str]:
@@ -59,11 +70,16 @@ def changed(before: dict[str, bytes], root: Path) -> set[str]:
 
 
 def test_enable_and_disable_are_idempotent(tmp_path):
-    """The second time writes nothing; --persist writes one file, whole; disable writes the opposite."""
+    """The second time writes nothing; --persist writes one file, whole; disable writes the
+    opposite.
+    """
     tree = host(NodePool(10, 10), gate=0).write(tmp_path)
     assert [write.path for write in switch(tree, True, persist=True).writes] == [PERSISTENT, GATE]
     assert tree.read(PERSISTENT) == "vm.hugetlb_optimize_vmemmap = 1\n"
-    assert sorted([PERSISTENT.rsplit("/", 1)[1], "10-hugepages.conf", "50-default.conf"])[0] in PERSISTENT  # sysctl.d(5): by their names
+    assert (
+        sorted([PERSISTENT.rsplit("/", 1)[1], "10-hugepages.conf", "50-default.conf"])[0]
+        in PERSISTENT
+    )  # sysctl.d(5): by their names
     assert switch(tree, True, persist=True).writes == ()
     assert tree.number(GATE) == 1
     assert switch(tree, False, persist=True).ok
@@ -72,7 +88,9 @@ def test_enable_and_disable_are_idempotent(tmp_path):
 
 @pytest.mark.parametrize("end", ["hugetlb_optimize_vmemmap"])
 def test_a_refused_switch_leaves_no_file_behind(end, tmp_path):
-    """The sysctl cannot be written: what --persist wrote before is gone again, the old file is back."""
+    """The sysctl cannot be written: what --persist wrote before is gone again, the old file is
+    back.
+    """
     tree = kernel(tmp_path, NodePool(), gate=0)
     tree.refused[end] = errno.EACCES
     before = state(tmp_path)
@@ -104,7 +122,9 @@ def boot_tool(root: Path, name: str, status: int) -> Path:
 
 
 def test_boot_parameter_with_the_tools_that_are_there(tmp_path):
-    """grubby is given the parameter, update-grub a snippet; without either the parameter is named and nothing is changed."""
+    """grubby is given the parameter, update-grub a snippet; without either the parameter is named
+    and nothing is changed.
+    """
     tree = host(NodePool(), gate=0).write(tmp_path)
     before = state(tmp_path)
     with pytest.raises(HvoError, match="hugetlb_free_vmemmap=on"):
@@ -137,18 +157,27 @@ def test_a_failing_boot_tool_takes_everything_back(tmp_path):
 
 
 def test_growing_and_shrinking_change_the_counters_exactly(tmp_path):
-    """Optimised pages lower the sum by seven each, giving them back raises it; with the switch off nothing moves."""
+    """Optimised pages lower the sum by seven each, giving them back raises it; with the switch off
+    nothing moves.
+    """
     tree = kernel(tmp_path, NodePool())
     measured = [resize(tree, SIZE, count, 0).changes[0] for count in (100, 60)]
     tree._put(tree.path(GATE), "0")
     measured += [resize(tree, SIZE, count, 0).changes[0] for count in (80, 60)]
-    assert [(change.measured, change.holds) for change in measured] == [(-700, True), (280, True), (0, True), (0, True)]
+    assert [(change.measured, change.holds) for change in measured] == [
+        (-700, True),
+        (280, True),
+        (0, True),
+        (0, True),
+    ]
 
 
 def test_a_counter_that_does_not_move_as_predicted_is_found(tmp_path):
     """A kernel that says it optimises and does not: exit 1 with the difference."""
     tree = kernel(tmp_path, NodePool())
-    tree.on_write.append(lambda _: (tmp_path / "proc/sys/vm/hugetlb_optimize_vmemmap").write_text("0\n"))
+    tree.on_write.append(
+        lambda _: (tmp_path / "proc/sys/vm/hugetlb_optimize_vmemmap").write_text("0\n")
+    )
     outcome = resize(tree, SIZE, 10, 0)
     assert not outcome.ok
     assert "changed by 0, expected -70" in outcome.complaint
@@ -156,17 +185,28 @@ def test_a_counter_that_does_not_move_as_predicted_is_found(tmp_path):
 
 @pytest.mark.parametrize(("release", "most"), [("5.15.3", 24), ("6.1.9", 28), ("6.6.1", 32)])
 def test_kernels_without_counters_are_checked_by_memtotal(release, most, tmp_path):
-    """Before 6.11: MemTotal may rise by the frames from boot, so many KiB a page at most, by whole pages; a fall is found to be wrong."""
+    """Before 6.11: MemTotal may rise by the frames from boot, so many KiB a page at most, by whole
+    pages; a fall is found to be wrong.
+    """
     tree = kernel(tmp_path, NodePool(), release=release)
     tree.host.memmap = None
     tree._flush(0)
     if release == "5.15.3":  # two pages are kept; it had no switch, and optimised by boot parameter
-        options = "".join(f"CONFIG_{name}=y\n" for name in ("HUGETLB_PAGE", "HUGETLB_PAGE_FREE_VMEMMAP"))
+        options = "".join(
+            f"CONFIG_{name}=y\n" for name in ("HUGETLB_PAGE", "HUGETLB_PAGE_FREE_VMEMMAP")
+        )
         (tmp_path / "proc/config.gz").write_bytes(gzip.compress(options.encode()))
         (tmp_path / "proc/cmdline").write_text("hugetlb_free_vmemmap=on\n")
         tree.exists = lambda name: name != GATE and Kernel.exists(tree, name)
-    cases = ((100, 100 * most, True), (150, 50 * most - 1, False), (200, 50 * most + 4, False), (250, -4, False), (300, 50 * most, True),
-             (400, 1200, True), (500, 0, True))  # fmt: skip
+    cases = (
+        (100, 100 * most, True),
+        (150, 50 * most - 1, False),
+        (200, 50 * most + 4, False),
+        (250, -4, False),
+        (300, 50 * most, True),
+        (400, 1200, True),
+        (500, 0, True),
+    )
     for count, kib, fits in cases:
         total = procfs.table(tree.read("/proc/meminfo"))["MemTotal"] // 1024 + kib
         tree.on_write[:] = [lambda _, total=total: setattr(tree.host, "mem_total", total)]
@@ -178,7 +218,11 @@ def test_dry_run_writes_nothing_and_predicts(tmp_path):
     """The write and the change are told; no file changes."""
     tree = kernel(tmp_path, NodePool(10, 10), optimized=10)
     before = state(tmp_path)
-    for outcome in (resize(tree, SIZE, 40, 0, dry_run=True), resize(tree, SIZE, 4, 0, dry_run=True), switch(tree, False, dry_run=True)):
+    for outcome in (
+        resize(tree, SIZE, 40, 0, dry_run=True),
+        resize(tree, SIZE, 4, 0, dry_run=True),
+        switch(tree, False, dry_run=True),
+    ):
         assert outcome.dry_run
         assert len(outcome.writes) == 1
     assert resize(tree, SIZE, 4, 0, dry_run=True).changes[0].low == 6 * 7
@@ -186,7 +230,9 @@ def test_dry_run_writes_nothing_and_predicts(tmp_path):
 
 
 def test_an_interrupted_resize_says_how_far_it_came(number, tmp_path):
-    """The kernel stops at Ctrl-C with 30 of 50 pages: exit 1 and how many there are, no further attempt; one that is complete is fine."""
+    """The kernel stops at Ctrl-C with 30 of 50 pages: exit 1 and how many there are, no further
+    attempt; one that is complete is fine.
+    """
     tree = kernel(tmp_path, NodePool(4, 4))
     tree.on_write.append(lambda _: signal.raise_signal(number))
     assert resize(tree, SIZE, 5, 0).ok
@@ -197,7 +243,9 @@ def test_an_interrupted_resize_says_how_far_it_came(number, tmp_path):
 
 
 def test_a_shortfall_is_reported_after_the_retries(tmp_path):
-    """The allocator has 30 pages: exit 1 says how many are missing; a retry compacts memory and asks again."""
+    """The allocator has 30 pages: exit 1 says how many are missing; a retry compacts memory and
+    asks again.
+    """
     tree = kernel(tmp_path, NodePool())
     tree.room = 30
     assert "30 of 50 pages of 2MiB" in resize(tree, SIZE, 50, 0, retries=2).problem
@@ -206,7 +254,9 @@ def test_a_shortfall_is_reported_after_the_retries(tmp_path):
 
 
 def test_pages_that_cannot_be_restored_stay_as_surplus_and_a_retry_gets_them(tmp_path):
-    """Frames for 4 of 10 pages: 6 stay as surplus, exit 1. Setting the same size again tries them again, once the frames are there."""
+    """Frames for 4 of 10 pages: 6 stay as surplus, exit 1. Setting the same size again tries them
+    again, once the frames are there.
+    """
     tree = kernel(tmp_path, NodePool(20, 20), optimized=20)
     tree.frames = 4 * 7
     outcome = resize(tree, SIZE, 10, 0, force=True)
@@ -218,13 +268,22 @@ def test_pages_that_cannot_be_restored_stay_as_surplus_and_a_retry_gets_them(tmp
     tree.frames = 100
     outcome = resize(tree, SIZE, 10, 0)
     assert outcome.ok, outcome.complaint
-    assert (tree.pool(), [write.value for write in outcome.writes], outcome.changes[0].measured) == (NodePool(10, 10), ["16", "10"], 42)
+    assert (
+        tree.pool(),
+        [write.value for write in outcome.writes],
+        outcome.changes[0].measured,
+    ) == (NodePool(10, 10), ["16", "10"], 42)
 
 
 @pytest.mark.parametrize(
     ("pool", "count", "change", "absorbed"),
     [
-        (NodePool(14, 0, 4), 12, 0, 2),  # two of the surplus pages become part of it, none is allocated
+        (
+            NodePool(14, 0, 4),
+            12,
+            0,
+            2,
+        ),  # two of the surplus pages become part of it, none is allocated
         (NodePool(14, 0, 4), 20, -6 * 7, 4),
         (NodePool(14, 4), 12, 2 * 7, 0),
         (NodePool(14, 6, 4), 9, 5 * 7, 0),
@@ -232,20 +291,28 @@ def test_pages_that_cannot_be_restored_stay_as_surplus_and_a_retry_gets_them(tmp
     ],
 )
 def test_what_a_dry_run_predicts_comes_true(pool, count, change, absorbed, tmp_path):
-    """Surplus pages are in the pool already: the change that is predicted, and what is written, is then measured and done."""
+    """Surplus pages are in the pool already: the change that is predicted, and what is written, is
+    then measured and done.
+    """
     tree = kernel(tmp_path, pool, optimized=pool.free)
     tree.host.memmap = (0, 16 * 512 - 7 * pool.pages)  # those in use are optimised too
     tree._flush(0)
     planned, done = resize(tree, SIZE, count, 0, dry_run=True), resize(tree, SIZE, count, 0)
     assert done.ok, done.complaint
-    assert (planned.writes, planned.changes[0].low, planned.changes[0].high) == (done.writes, change, change)
+    assert (planned.writes, planned.changes[0].low, planned.changes[0].high) == (
+        done.writes,
+        change,
+        change,
+    )
     told = [note.split()[0] for note in done.notes if "before the kernel allocates any" in note]
     assert told == [str(absorbed)] * bool(absorbed)
     assert done.changes[0].measured == change
 
 
 def test_surplus_pages_in_use_are_left_alone(tmp_path):
-    """7 in use, 6 of 10 surplus, so that 3 free ones are stuck: they go, the others stay until their users end; below 4 is refused."""
+    """7 in use, 6 of 10 surplus, so that 3 free ones are stuck: they go, the others stay until
+    their users end; below 4 is refused.
+    """
     tree = kernel(tmp_path, NodePool(10, 3, 6))
     assert resize(tree, SIZE, 4, 0).ok
     assert tree.pool() == NodePool(7, 0, 3)
@@ -254,7 +321,9 @@ def test_surplus_pages_in_use_are_left_alone(tmp_path):
         resize(tree, SIZE, 3, 0)
 
 
-@pytest.mark.parametrize(("count", "reserved", "fits"), [(40, 0, True), (39, 0, False), (40, 5, False), (45, 5, True)])
+@pytest.mark.parametrize(
+    ("count", "reserved", "fits"), [(40, 0, True), (39, 0, False), (40, 5, False), (45, 5, True)]
+)
 def test_never_below_what_is_in_use_or_reserved(count, reserved, fits, tmp_path):
     """40 of 100 pages are in use: that many and the reserved ones stay, whatever --force says."""
     tree = kernel(tmp_path, NodePool(100, 60), reserved=reserved)
@@ -267,9 +336,14 @@ def test_never_below_what_is_in_use_or_reserved(count, reserved, fits, tmp_path)
 
 
 def test_headroom_is_predicted_and_refused(tmp_path):
-    """100 optimised pages need 700 frames to be given back; 500 are free above the watermark: refused, unless forced or in steps."""
+    """100 optimised pages need 700 frames to be given back; 500 are free above the watermark:
+    refused, unless forced or in steps.
+    """
     tree = kernel(tmp_path, NodePool(100, 100), optimized=100, free_pages=700)
-    with pytest.raises(HvoError, match=r"node 0: giving 100 pages back may need 2800KiB .* 2000KiB are free outside movable"):
+    with pytest.raises(
+        HvoError,
+        match=r"node 0: giving 100 pages back may need 2800KiB .* 2000KiB are free outside movable",
+    ):
         resize(tree, SIZE, 0, 0)
     assert tree.pool_writes == 0
     assert resize(tree, SIZE, 50, 0).ok
@@ -297,7 +371,9 @@ def test_pages_leave_nodes_in_turn():
 
 
 def test_known_defect_refuses_what_gives_pages_back(tmp_path):
-    """On 6.12.117 a smaller pool and a conversion need --force; a larger pool does not, nor does one with nothing optimised."""
+    """On 6.12.117 a smaller pool and a conversion need --force; a larger pool does not, nor does
+    one with nothing optimised.
+    """
     tree = kernel(tmp_path, NodePool(20, 20), optimized=5, release="6.12.117")
     for call in (lambda: resize(tree, SIZE, 10, 0), lambda: convert(tree, SIZE, hold=tree)):
         with pytest.raises(HvoError, match=r"H19.*--force"):
@@ -306,16 +382,28 @@ def test_known_defect_refuses_what_gives_pages_back(tmp_path):
     assert resize(tree, SIZE, 30, 0).ok
     forced = resize(tree, SIZE, 10, 0, force=True)
     assert forced.ok
-    assert forced.notes[0] == "known defect H19: up to 15 optimised pages of 2MiB are given back and lost, 30MiB"
-    dry = convert(kernel(tmp_path / "half", NodePool(20, 20), optimized=5, release="6.12.117"), SIZE, force=True, dry_run=True)
-    assert dry.notes == ("known defect H19: up to 5 optimised pages of 2MiB are given back and lost, 10MiB",)
+    assert (
+        forced.notes[0]
+        == "known defect H19: up to 15 optimised pages of 2MiB are given back and lost, 30MiB"
+    )
+    dry = convert(
+        kernel(tmp_path / "half", NodePool(20, 20), optimized=5, release="6.12.117"),
+        SIZE,
+        force=True,
+        dry_run=True,
+    )
+    assert dry.notes == (
+        "known defect H19: up to 5 optimised pages of 2MiB are given back and lost, 10MiB",
+    )
 
 
 # --- convert
 
 
 def test_a_pool_becomes_optimised_batch_by_batch(tmp_path):
-    """Every free page is rebuilt, never more than a batch is out, the ones in use are left, the sum falls by seven a page."""
+    """Every free page is rebuilt, never more than a batch is out, the ones in use are left, the sum
+    falls by seven a page.
+    """
     tree = kernel(tmp_path, NodePool(100, 70))
     least = []
     tree.on_write.append(lambda _: least.append(tree.pool().pages))
@@ -403,10 +491,14 @@ def test_what_must_not_be_converted(pools, more, size, match, tmp_path):
 
 
 def test_a_batch_that_cannot_be_filled_again_stops(tmp_path):
-    """Somebody takes 5 of the pages that are out: it stops, says what is missing, and --undo completes the pool once memory is back."""
+    """Somebody takes 5 of the pages that are out: it stops, says what is missing, and --undo
+    completes the pool once memory is back.
+    """
     tree = kernel(tmp_path, NodePool(40, 40))
     tree.room = 0
-    tree.on_write.append(lambda number: setattr(tree, "room", tree.room - 5) if number == 4 else None)
+    tree.on_write.append(
+        lambda number: setattr(tree, "room", tree.room - 5) if number == 4 else None
+    )
     outcome = convert(tree, SIZE, batch=10, hold=tree)
     assert "5 of 40 pages of 2MiB are missing" in outcome.complaint
     assert (tree.pool(), tree.held) == (NodePool(35, 35), [])
@@ -423,14 +515,18 @@ def test_a_batch_that_cannot_be_filled_again_stops(tmp_path):
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def number(request: pytest.FixtureRequest) -> Iterator[int]:
-    """A signal that ends programs, also where these tests run in the background or below nohup, which ignore some."""
+    """A signal that ends programs, also where these tests run in the background or below nohup,
+    which ignore some.
+    """
     before = signal.signal(request.param, signal.default_int_handler)
     yield request.param
     signal.signal(request.param, before)
 
 
 def short_of(tree: Kernel, pages: int, at: int, more) -> None:
-    """A kernel that has only the pages which are out, and loses some of them at a write; then `more` happens as well."""
+    """A kernel that has only the pages which are out, and loses some of them at a write; then
+    `more` happens as well.
+    """
     tree.room = 0
 
     def happen(number: int) -> None:
@@ -442,22 +538,33 @@ def short_of(tree: Kernel, pages: int, at: int, more) -> None:
 
 
 def test_an_interrupt_does_not_hide_that_pages_are_missing(number, tmp_path):
-    """Ctrl-C, or a terminal that goes, while the pool cannot be filled: no mere "interrupted", the line says what is missing."""
+    """Ctrl-C, or a terminal that goes, while the pool cannot be filled: no mere "interrupted", the
+    line says what is missing.
+    """
     tree = kernel(tmp_path, NodePool(40, 40))
     short_of(tree, 5, 4, lambda: signal.raise_signal(number))
     outcome = convert(tree, SIZE, batch=10, hold=tree)
-    assert outcome.complaint.startswith("interrupted; 5 of 40 pages of 2MiB are missing: hvo convert --undo")
+    assert outcome.complaint.startswith(
+        "interrupted; 5 of 40 pages of 2MiB are missing: hvo convert --undo"
+    )
     assert journals.load(tree) is not None
 
 
 def test_an_interrupt_ends_it_after_the_batch(number, tmp_path):
-    """The pool is whole, no journal is left, and the signal means again what it did before; one that is ignored (nohup) is not heeded."""
+    """The pool is whole, no journal is left, and the signal means again what it did before; one
+    that is ignored (nohup) is not heeded.
+    """
     tree = kernel(tmp_path, NodePool(40, 40))
     before = signal.getsignal(number)
     tree.on_write.append(lambda write: signal.raise_signal(number) if write == 3 else None)
     with pytest.raises(KeyboardInterrupt):
         convert(tree, SIZE, batch=10, hold=tree)
-    assert (tree.pool(), sum(tree.stacks[0]), journals.load(tree), signal.getsignal(number)) == (NodePool(40, 40), 20, None, before)
+    assert (tree.pool(), sum(tree.stacks[0]), journals.load(tree), signal.getsignal(number)) == (
+        NodePool(40, 40),
+        20,
+        None,
+        before,
+    )
     signal.signal(number, signal.SIG_IGN)
     tree.pool_writes = 0
     assert convert(tree, SIZE, batch=10, hold=tree).ok
@@ -481,7 +588,9 @@ def test_a_failure_does_not_hide_what_became_of_the_pool(tmp_path):
 @pytest.mark.parametrize("at", range(1, 9))
 @pytest.mark.parametrize("pages", [0, 7, 200])
 def test_somebody_else_sets_the_pool_in_the_middle(at, pages, tmp_path):
-    """At any write: the conversion stops or is overtaken, says so, holds nothing, and leaves no journal."""
+    """At any write: the conversion stops or is overtaken, says so, holds nothing, and leaves no
+    journal.
+    """
     tree = kernel(tmp_path, NodePool(40, 40))
     tree.on_write.append(lambda number: tree.set_pool(0, pages) if number == at else None)
     outcome = convert(tree, SIZE, batch=10, hold=tree)
@@ -495,9 +604,13 @@ def test_somebody_else_sets_the_pool_in_the_middle(at, pages, tmp_path):
 
 @pytest.mark.parametrize("at", range(1, 8))
 def test_a_refused_write_leaves_the_pool_as_it_was(at, tmp_path):
-    """From some write on the kernel refuses, then allows again: --undo finds the pool whole or makes it so."""
+    """From some write on the kernel refuses, then allows again: --undo finds the pool whole or
+    makes it so.
+    """
     tree = kernel(tmp_path, NodePool(40, 40))
-    tree.on_write.append(lambda number: tree.refused.update({NODE0: errno.EINVAL}) if number == at else None)
+    tree.on_write.append(
+        lambda number: tree.refused.update({NODE0: errno.EINVAL}) if number == at else None
+    )
     with pytest.raises(HvoError, match="the kernel refuses the value"):
         convert(tree, SIZE, batch=10, hold=tree)
     assert tree.held == []
@@ -515,7 +628,9 @@ def test_no_permission_and_read_only(number, end, tmp_path, monkeypatch):
     tree = kernel(tmp_path, NodePool(40, 40))
     tree.refused[end] = number
     if end == "convert.json":
-        monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(number, "refused")))
+        monkeypatch.setattr(
+            Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(number, "refused"))
+        )
     before = state(tmp_path)
     with pytest.raises(HvoError, match=r"no permission|read-only filesystem"):
         convert(tree, SIZE, batch=10, hold=tree)
@@ -529,7 +644,9 @@ def test_no_permission_and_read_only(number, end, tmp_path, monkeypatch):
 def test_resume_finishes_what_was_killed(tmp_path):
     """A journal says that 10 pages are out: they come back first, then the rest is converted."""
     tree = kernel(tmp_path, NodePool(40, 40))
-    journal = journals.Journal(SIZE, (journals.Promise(0, 40, 0),), gigantic=False, force=False, batch=10)
+    journal = journals.Journal(
+        SIZE, (journals.Promise(0, 40, 0),), gigantic=False, force=False, batch=10
+    )
     journal.with_out(0, 10).save(tree)
     tree.set_pool(0, 33)
     assert resume(tree, hold=tree).ok
@@ -537,9 +654,13 @@ def test_resume_finishes_what_was_killed(tmp_path):
 
 
 def test_a_journal_is_not_trusted_blindly(tmp_path):
-    """One of another boot is nothing; a pool beyond what it allows is somebody else's; a damaged one is an error."""
+    """One of another boot is nothing; a pool beyond what it allows is somebody else's; a damaged
+    one is an error.
+    """
     tree = kernel(tmp_path, NodePool(40, 40))
-    journal = journals.Journal(SIZE, (journals.Promise(0, 60, 10),), gigantic=False, force=False, batch=10)
+    journal = journals.Journal(
+        SIZE, (journals.Promise(0, 60, 10),), gigantic=False, force=False, batch=10
+    )
     journal.save(tree)
     assert "somebody else set it from 60 to 40" in restore(tree, journal)
     assert tree.pool() == NodePool(40, 40)
@@ -569,15 +690,32 @@ def run(tmp_path: Path, *words: str) -> tuple[int, str, str]:
 
 
 def test_commands_on_a_plain_tree(tmp_path):
-    """Files that answer to nothing: a resize is found not to have happened (1), a refusal is 2, each with one line."""
+    """Files that answer to nothing: a resize is found not to have happened (1), a refusal is 2,
+    each with one line.
+    """
     host(NodePool(10, 6)).write(tmp_path)
     status, out, err = run(tmp_path, "resize", "2MiB=20", "--json")
     assert status == 1
-    assert set(json.loads(out)) >= {"command", "dry_run", "ok", "problem", "writes", "changes", "notes", "pages", "asked"}
+    assert set(json.loads(out)) >= {
+        "command",
+        "dry_run",
+        "ok",
+        "problem",
+        "writes",
+        "changes",
+        "notes",
+        "pages",
+        "asked",
+    }
     assert err.count("\n") == 1
     assert "Traceback" not in err
     host(NodePool(10, 6)).write(tmp_path)
-    taken_up = (["--resume", "--undo"], ["--undo", "--node", "0"], ["--resume", "--size", "1G"], ["--resume", "--force"])
+    taken_up = (
+        ["--resume", "--undo"],
+        ["--undo", "--node", "0"],
+        ["--resume", "--size", "1G"],
+        ["--resume", "--force"],
+    )
     resizes = (["resize", "2MiB=1"], ["resize", "2MiB"], ["resize", "2MiB=5", "--node", "9"])
     for words in (*resizes, *(["convert", *words] for words in taken_up)):
         status, out, err = run(tmp_path, *words)
@@ -589,20 +727,41 @@ def test_commands_on_a_plain_tree(tmp_path):
 
 
 def test_somebody_without_privileges(tmp_path):
-    """Reading needs no root; changing is one line and 2. Really run as another user, where that can be done."""
+    """Reading needs no root; changing is one line and 2. Really run as another user, where that can
+    be done.
+    """
     tree = tmp_path
     host(NodePool(10, 6), gate=0).write(tree)
     for parent in (tree, *tree.rglob("*")):
         parent.chmod(0o755 if parent.is_dir() else 0o644)
-    words = ("cli.main", "cli.status", "cli.enable", "cli.resize", "host.status", "host.gate", "host.resize")
+    words = (
+        "cli.main",
+        "cli.status",
+        "cli.enable",
+        "cli.resize",
+        "host.status",
+        "host.gate",
+        "host.resize",
+    )
     words += ("report.status", "report.host")
-    load = ", ".join(f"hvo.{word}" for word in words)  # before the change: the new user may not be able to read Python itself
-    code = f"import encodings.idna, os, sys, {load}; os.setgroups([]); os.setgid(65534); os.setuid(65534); hvo.cli.main.main()"
+    load = ", ".join(
+        f"hvo.{word}" for word in words
+    )  # before the change: the new user may not be able to read Python itself
+    code = (
+        f"import encodings.idna, os, sys, {load}; os.setgroups([]); os.setgid(65534);"
+        " os.setuid(65534); hvo.cli.main.main()"
+    )
     if os.geteuid():
         pytest.skip("only root can become another user")
     results = {
-        words: subprocess.run([sys.executable, "-c", code, *words, "--root", tree], capture_output=True, text=True)
+        words: subprocess.run(
+            [sys.executable, "-c", code, *words, "--root", tree], capture_output=True, text=True
+        )
         for words in (("status",), ("enable",), ("enable", "--persist"), ("resize", "2MiB=20"))
     }
     assert [done.returncode for done in results.values()] == [0, 2, 2, 2]
-    assert all(done.stderr.count("\n") == 1 and "no permission" in done.stderr for words, done in results.items() if words != ("status",))
+    assert all(
+        done.stderr.count("\n") == 1 and "no permission" in done.stderr
+        for words, done in results.items()
+        if words != ("status",)
+    )

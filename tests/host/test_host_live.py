@@ -1,6 +1,8 @@
-"""The commands on the running kernel: every change compared with the kernel's counters exactly, and everything put back as it was.
+"""The commands on the running kernel: every change compared with the kernel's counters exactly, and
+everything put back as it was.
 
-Skipped where the switch cannot be written. A lock keeps other runs of these tests away; nothing else may touch the pools meanwhile.
+Skipped where the switch cannot be written. A lock keeps other runs of these tests away; nothing
+else may touch the pools meanwhile.
 """
 
 import fcntl
@@ -38,13 +40,22 @@ _NEEDED = 6 * GIB
 
 @pytest.fixture
 def host() -> Iterator[Tree]:
-    """The running kernel with empty pools and the switch off; afterwards pools and switch are as they were, whatever happened."""
+    """The running kernel with empty pools and the switch off; afterwards pools and switch are as
+    they were, whatever happened.
+    """
     if not os.access(GATE, os.W_OK):
         pytest.skip(f"{GATE} cannot be written here")
     tree = Tree()
     kernel = read_kernel(tree)
-    if kernel.defects or kernel.freed_pages(SIZE) != 7 or procfs.counters(tree, 4096).memmap is None:
-        pytest.skip(f"kernel {kernel.release} has no memory map counters, no 2 MiB pages that can be optimised, or a known defect")
+    if (
+        kernel.defects
+        or kernel.freed_pages(SIZE) != 7
+        or procfs.counters(tree, 4096).memmap is None
+    ):
+        pytest.skip(
+            f"kernel {kernel.release} has no memory map counters, no 2 MiB pages that can be"
+            " optimised, or a known defect"
+        )
     with (Path(tempfile.gettempdir()) / "hvo-live-test.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield from _emptied(tree)
@@ -80,12 +91,20 @@ def memmap(tree: Tree) -> int:
 
 def optimized(tree: Tree, size: int = SIZE) -> int | None:
     """What `hvo status` says."""
-    return next(row.optimized.exact for row in read_status(tree).pools if (row.pool.size, row.pool.node) == (size, None))
+    return next(
+        row.optimized.exact
+        for row in read_status(tree).pools
+        if (row.pool.size, row.pool.node) == (size, None)
+    )
 
 
 def hvo(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the command."""
-    return subprocess.run([sys.executable, "-c", "from hvo.cli.main import main; main()", *words], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", "from hvo.cli.main import main; main()", *words],
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture
@@ -111,11 +130,19 @@ def use(mappings: list[mmap.mmap], pages: int) -> mmap.mmap:
 def contents(mapping: mmap.mmap) -> list[tuple[int, int]]:
     """What `use` wrote, as it is now."""
     pages = range(len(mapping) // SIZE)
-    return [(int.from_bytes(mapping[page * SIZE : page * SIZE + 8], "little"), mapping[(page + 1) * SIZE - 1]) for page in pages]
+    return [
+        (
+            int.from_bytes(mapping[page * SIZE : page * SIZE + 8], "little"),
+            mapping[(page + 1) * SIZE - 1],
+        )
+        for page in pages
+    ]
 
 
 def test_enable_fill_shrink_disable(host):
-    """512 pages of 2 MiB take 3584 pages out of the memory map, 312 of them given back bring 2184 again, with the commands' own words."""
+    """512 pages of 2 MiB take 3584 pages out of the memory map, 312 of them given back bring 2184
+    again, with the commands' own words.
+    """
     start = memmap(host)
     assert hvo("enable").returncode == 0
     grown = hvo("resize", "2MiB=512", "--json")
@@ -132,7 +159,9 @@ def test_enable_fill_shrink_disable(host):
 
 
 def test_a_mixed_pool_becomes_optimised(host):
-    """40 pages from before the switch and 80 after it: 40 more become optimised, the pool has 120 at the end, all are free."""
+    """40 pages from before the switch and 80 after it: 40 more become optimised, the pool has 120
+    at the end, all are free.
+    """
     start = memmap(host)
     resize(host, SIZE, 40)
     switch(host, True)
@@ -140,14 +169,20 @@ def test_a_mixed_pool_becomes_optimised(host):
     assert optimized(host) == 80
     outcome = convert(host, SIZE, batch=16)
     assert outcome.ok, outcome.complaint
-    assert (outcome.details["optimized"], memmap(host) - start, optimized(host)) == (40, -120 * 7, 120)
+    assert (outcome.details["optimized"], memmap(host) - start, optimized(host)) == (
+        40,
+        -120 * 7,
+        120,
+    )
     pool = read_pool(host, SIZE)
     assert (pool.pages, pool.free, pool.surplus) == (120, 120, 0)
     assert convert(host, SIZE).writes == ()
 
 
 def test_pages_in_use_keep_their_contents_and_are_later_work(host, used):
-    """10 of 64 pages are in use while the rest is converted: 54 become optimised, the 10 are untouched, then they can be converted too."""
+    """10 of 64 pages are in use while the rest is converted: 54 become optimised, the 10 are
+    untouched, then they can be converted too.
+    """
     start = memmap(host)
     resize(host, SIZE, 64)
     mapping = use(used, 10)
@@ -165,10 +200,14 @@ def test_pages_in_use_keep_their_contents_and_are_later_work(host, used):
 
 
 def test_a_pool_is_never_set_below_what_is_in_use(host, used):
-    """20 of 30 are mapped, 5 more only reserved: 24 is refused with exit 2 and one line, 25 is done, and nothing becomes surplus."""
+    """20 of 30 are mapped, 5 more only reserved: 24 is refused with exit 2 and one line, 25 is
+    done, and nothing becomes surplus.
+    """
     resize(host, SIZE, 30)
     use(used, 20)
-    used.append(mmap.mmap(-1, 5 * SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000 | 21 << 26))
+    used.append(
+        mmap.mmap(-1, 5 * SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000 | 21 << 26)
+    )
     refused = hvo("resize", "2M=24")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "expected at least 25" in refused.stderr
@@ -179,7 +218,9 @@ def test_a_pool_is_never_set_below_what_is_in_use(host, used):
 
 @pytest.mark.slow
 def test_gigantic_pages_only_on_request_and_one_at_a_time(host):
-    """Two pages of 1 GiB from before the switch: refused without --gigantic, then 4095 pages of memory map less for each."""
+    """Two pages of 1 GiB from before the switch: refused without --gigantic, then 4095 pages of
+    memory map less for each.
+    """
     start = memmap(host)
     if not resize(host, GIB, 2).ok:
         pytest.skip("no two free gigabytes in one piece")
@@ -193,7 +234,9 @@ def test_gigantic_pages_only_on_request_and_one_at_a_time(host):
 
 
 def test_somebody_else_sets_the_pool_in_the_middle(host):
-    """After the third batch another process takes pages away: the conversion stops with its line, and the other's size stays."""
+    """After the third batch another process takes pages away: the conversion stops with its line,
+    and the other's size stays.
+    """
     resize(host, SIZE, 64)
     switch(host, True)
     said: list[tuple[str, int, int]] = []
@@ -211,12 +254,26 @@ def test_somebody_else_sets_the_pool_in_the_middle(host):
 
 
 def test_read_only_files_are_one_line(host):
-    """In a mount namespace where /proc/sys and /sys are read-only: exit 2, one line, nothing changed."""
+    """In a mount namespace where /proc/sys and /sys are read-only: exit 2, one line, nothing
+    changed.
+    """
     resize(host, SIZE, 4)
     for place, words in (("/proc/sys", ("enable",)), ("/sys", ("resize", "2MiB=8"))):
         mount = f"mount --bind {place} {place} && mount -o remount,bind,ro {place}"
-        command = ["unshare", "-m", "sh", "-c", f'{mount} || exit 77; exec "$@"', "sh", sys.executable]
-        done = subprocess.run([*command, "-c", "from hvo.cli.main import main; main()", *words], capture_output=True, text=True)
+        command = [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            f'{mount} || exit 77; exec "$@"',
+            "sh",
+            sys.executable,
+        ]
+        done = subprocess.run(
+            [*command, "-c", "from hvo.cli.main import main; main()", *words],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode in (1, 77) and "mount" in done.stderr:
             pytest.skip("mounts cannot be changed here")
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
@@ -230,7 +287,10 @@ def test_an_interrupted_command_fills_the_pool_again(host, number):
     resize(host, SIZE, 256)
     switch(host, True)
     words = ["convert", "--batch", "1"]
-    code = f"import signal; signal.signal({number:d}, signal.SIG_DFL); from hvo.cli.main import main; main()"  # nohup may have ignored it
+    code = (  # nohup may have ignored it
+        f"import signal; signal.signal({number:d}, signal.SIG_DFL); from hvo.cli.main import main;"
+        " main()"
+    )
     process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE)
     _wait_for_journal(host, process.pid)
     process.send_signal(number)
@@ -249,7 +309,9 @@ def _wait_for_journal(host: Tree, child: int) -> None:
 
 
 def _killed_after(host: Tree, seconds: float) -> None:
-    """Convert in a child that is killed so long after its journal appeared (or, when negative, after it was born)."""
+    """Convert in a child that is killed so long after its journal appeared (or, when negative,
+    after it was born).
+    """
     child = os.fork()
     if not child:
         os.close(2)
@@ -263,7 +325,9 @@ def _killed_after(host: Tree, seconds: float) -> None:
 
 
 def _kill_repeatedly(host: Tree, used: list[mmap.mmap], times: int) -> tuple[int, int]:
-    """Kill a conversion of 64 pages so often, and after each time resume or undo; how often pages were missing, and a journal left."""
+    """Kill a conversion of 64 pages so often, and after each time resume or undo; how often pages
+    were missing, and a journal left.
+    """
     draw, missing, interrupted = random.Random(20261123), 0, 0
     resize(host, SIZE, 64)
     mapping = use(used, 10)
@@ -280,7 +344,12 @@ def _kill_repeatedly(host: Tree, used: list[mmap.mmap], times: int) -> tuple[int
         outcome = undo(host) if attempt % 2 else resume(host)
         assert outcome.ok, (attempt, outcome.complaint)
         pool = read_pool(host, SIZE)
-        assert (pool.pages, pool.free, pool.surplus, host.exists(JOURNAL)) == (64, 54, 0, False), attempt
+        assert (pool.pages, pool.free, pool.surplus, host.exists(JOURNAL)) == (
+            64,
+            54,
+            0,
+            False,
+        ), attempt
         if not attempt % 2 and "nothing was" not in "".join(outcome.notes):
             assert optimized(host) == 54, attempt
         assert contents(mapping) == before, attempt
@@ -297,7 +366,9 @@ def _make_unoptimised(host: Tree) -> None:
 
 
 def test_killed_at_random_moments_loses_no_page(host, used):
-    """`kill -9` at 8 seeded moments, with 10 pages in use: --resume and --undo leave 64 pages, the used ones with their contents."""
+    """`kill -9` at 8 seeded moments, with 10 pages in use: --resume and --undo leave 64 pages, the
+    used ones with their contents.
+    """
     missing, interrupted = _kill_repeatedly(host, used, 8)
     assert interrupted > 1
     assert missing <= interrupted
@@ -311,7 +382,9 @@ def test_killed_at_two_hundred_moments_loses_no_page(host, used):
 
 
 def test_measuring_leaves_a_mixed_pool_as_it_was(host):
-    """20 pages from before the switch and 30 after it; bench-host takes and gives back 64 more, and each kind is as it was."""
+    """20 pages from before the switch and 30 after it; bench-host takes and gives back 64 more, and
+    each kind is as it was.
+    """
     start = memmap(host)
     resize(host, SIZE, 20)
     switch(host, True)
@@ -319,9 +392,17 @@ def test_measuring_leaves_a_mixed_pool_as_it_was(host):
     done = hvo("bench-host", "--pages", "64", "--rounds", "2", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert all(found[what][gate]["least_ns"] > 0 for what in ("allocate", "free") for gate in ("on", "off"))
+    assert all(
+        found[what][gate]["least_ns"] > 0 for what in ("allocate", "free") for gate in ("on", "off")
+    )
     pool = read_pool(host, SIZE)
-    assert (pool.pages, pool.free, optimized(host), memmap(host) - start, host.number(GATE)) == (50, 50, 30, -210, 1)
+    assert (pool.pages, pool.free, optimized(host), memmap(host) - start, host.number(GATE)) == (
+        50,
+        50,
+        30,
+        -210,
+        1,
+    )
     resize(host, SIZE, 20)
     assert memmap(host) == start
 
@@ -332,7 +413,10 @@ def test_a_measurement_that_is_killed_is_taken_back(host):
     resize(host, SIZE, 8)
     for _ in range(6):
         words = ["bench-host", "--pages", "256", "--rounds", "50"]
-        process = subprocess.Popen([sys.executable, "-c", "from hvo.cli.main import main; main()", *words], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from hvo.cli.main import main; main()", *words],
+            stderr=subprocess.DEVNULL,
+        )
         _wait_for_journal(host, process.pid)
         time.sleep(draw.uniform(0, 0.1))
         process.kill()

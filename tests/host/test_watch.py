@@ -1,4 +1,6 @@
-"""`hvo watch`: the screen says what `hvo status` says at that moment, on 80x24 too; it ends cleanly and leaves the terminal as it was."""
+"""`hvo watch`: the screen says what `hvo status` says at that moment, on 80x24 too; it ends cleanly
+and leaves the terminal as it was.
+"""
 
 import asyncio
 import contextlib
@@ -38,7 +40,10 @@ COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)[;m]")
 
 def two_nodes(first: int, second: int, optimised: int) -> Host:
     """A host whose 2 MiB pools have so many pages on each of two nodes, some of them optimised."""
-    pools = {2 * MIB: {0: NodePool(first, first), 1: NodePool(second, second)}, GIB: {0: NodePool(), 1: NodePool()}}
+    pools = {
+        2 * MIB: {0: NodePool(first, first), 1: NodePool(second, second)},
+        GIB: {0: NodePool(), 1: NodePool()},
+    }
     return Host(pools=pools, memmap=(0, 98304 - 7 * optimised))
 
 
@@ -81,27 +86,54 @@ def expected(found: dict, columns: tuple[str, ...]) -> list[list[str]]:
     """The rows that `hvo status --json` gives for these columns."""
     rows = []
     for pool in found["pools"]:
-        pool = pool | {"node": "all" if pool["node"] is None else pool["node"], "size": format_size(pool["size"])}
+        pool = pool | {
+            "node": "all" if pool["node"] is None else pool["node"],
+            "size": format_size(pool["size"]),
+        }
         for name in ("saved", "possible", "paid"):
             pool[name] = format_size(pool[name])
         rows.append([str(pool[name]) for name in columns if pool[name] is not None])
     return rows
 
 
-ALL = ("size", "node", "pages", "free", "in_use", "reserved", "surplus", "optimized", "paid", "saved", "possible")
+ALL = (
+    "size",
+    "node",
+    "pages",
+    "free",
+    "in_use",
+    "reserved",
+    "surplus",
+    "optimized",
+    "paid",
+    "saved",
+    "possible",
+)
 
 
 def test_the_screen_says_what_status_says_at_every_tick(tmp_path):
-    """A pool grows, one is switched off, one shrinks: after each look every row of the table is that of `hvo status` then."""
+    """A pool grows, one is switched off, one shrinks: after each look every row of the table is
+    that of `hvo status` then.
+    """
     moments = [two_nodes(300, 212, 512), two_nodes(400, 212, 612), two_nodes(400, 5, 405)]
-    said = [status(moment.write(tmp_path / str(number)).root) for number, moment in enumerate(moments)]
+    said = [
+        status(moment.write(tmp_path / str(number)).root) for number, moment in enumerate(moments)
+    ]
     tree = moments[0].write(tmp_path / "host")
     rest = [lambda moment=moment: moment.write(tmp_path / "host") for moment in moments[1:]]
     seen = view(WatchApp(Watcher(tree), 3600, None), (120, 40), *rest)
     assert [table(text) for text in seen] == [expected(each, ALL) for each in said]
     assert len({json.dumps(table(text)) for text in seen}) == 3
-    saved = ["14MiB (from 14MiB to 14MiB", "17136KiB (from 14MiB to 17136KiB", "11340KiB (from 11340KiB to 17136KiB"]
-    assert [f"saved: {words}" in text for words, text in zip(saved, seen, strict=True)] == [True, True, True]
+    saved = [
+        "14MiB (from 14MiB to 14MiB",
+        "17136KiB (from 14MiB to 17136KiB",
+        "11340KiB (from 11340KiB to 17136KiB",
+    ]
+    assert [f"saved: {words}" in text for words, text in zip(saved, seen, strict=True)] == [
+        True,
+        True,
+        True,
+    ]
     assert "changed by -2800KiB" in seen[1]
 
 
@@ -112,7 +144,9 @@ def test_it_is_readable_on_80x24(tmp_path):
     lines = text.splitlines()
     assert (len(lines), max(map(len, lines)) <= 80) == (24, True)
     left_out = ("reserved", "paid")
-    assert table(text) == expected(status(tmp_path), tuple(name for name in ALL if name not in left_out))
+    assert table(text) == expected(
+        status(tmp_path), tuple(name for name in ALL if name not in left_out)
+    )
     assert lines[0].startswith("shelf-3  ")
     assert "optimisation: on" in lines[1]
     assert "q quit" in lines[-1]
@@ -120,7 +154,9 @@ def test_it_is_readable_on_80x24(tmp_path):
 
 
 def test_intervals_and_defects_are_shown_as_such(tmp_path):
-    """A kernel without counters: bounds with their reason; one with a known defect: a warning before all else."""
+    """A kernel without counters: bounds with their reason; one with a known defect: a warning
+    before all else.
+    """
     host = two_nodes(50, 0, 0)
     host.memmap, host.release = None, "6.12.117"
     (text,) = view(WatchApp(Watcher(host.write(tmp_path)), 3600, None), (100, 40))
@@ -131,17 +167,30 @@ def test_intervals_and_defects_are_shown_as_such(tmp_path):
 
 
 def test_a_host_that_cannot_be_read_for_a_while(tmp_path):
-    """The problem is a line of its own, what was seen stays, and it goes on when the file is back."""
+    """The problem is a line of its own, what was seen stays, and it goes on when the file is
+    back.
+    """
     tree = two_nodes(300, 212, 512).write(tmp_path)
     file = tmp_path / NR
-    seen = view(WatchApp(Watcher(tree), 3600, None), (100, 40), lambda: file.write_text("x\n"), lambda: file.write_text("512\n"))
+    seen = view(
+        WatchApp(Watcher(tree), 3600, None),
+        (100, 40),
+        lambda: file.write_text("x\n"),
+        lambda: file.write_text("512\n"),
+    )
     assert table(seen[0]) == table(seen[1]) == table(seen[2])
-    assert ["expected a number, found 'x'" in " ".join(text.split()) for text in seen] == [False, True, False]
+    assert ["expected a number, found 'x'" in " ".join(text.split()) for text in seen] == [
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("colours", [True, False])
 def test_the_map_of_a_core(tmp_path, monkeypatch, colours):
-    """The vmemmap of a mixed pool: optimised and not, in the marks of `hvo audit`; without colours too."""
+    """The vmemmap of a mixed pool: optimised and not, in the marks of `hvo audit`; without colours
+    too.
+    """
     monkeypatch.delenv("NO_COLOR", raising=False)
     if not colours:
         monkeypatch.setenv("NO_COLOR", "1")
@@ -169,36 +218,62 @@ def test_why_there_is_no_map(tmp_path):
 
 
 def test_the_history_is_bounded_and_the_curve_fits(tmp_path, monkeypatch):
-    """More looks than are remembered: the oldest go; the curve has as many bars as fit, as high as the share of the most."""
+    """More looks than are remembered: the oldest go; the curve has as many bars as fit, as high as
+    the share of the most.
+    """
     monkeypatch.setattr(watching, "POINTS", 5)
     watcher = Watcher(two_nodes(300, 212, 512).write(tmp_path), clock=iter(range(100)).__next__)
     for _ in range(8):
         watcher.look()
     assert [point.at for point in watcher.history] == [3, 4, 5, 6, 7]
-    points = [Point(number, (amount, amount), None) for number, amount in enumerate((0, 4, 8, 12, 16))]
+    points = [
+        Point(number, (amount, amount), None) for number, amount in enumerate((0, 4, 8, 12, 16))
+    ]
     assert list(curve(points, 10)) == ["   ▄█", " ▄███"]
     assert list(curve(points, 3)) == ["  █", " ██"]
     assert list(curve(points[:1], 3)) == [" ", " "]
 
 
 def test_not_a_terminal_and_bad_trees_are_one_line(tmp_path):
-    """Piped: exit 2 and one line that says what to use instead; a broken tree the same; --json needs no terminal."""
+    """Piped: exit 2 and one line that says what to use instead; a broken tree the same; --json
+    needs no terminal.
+    """
     Host().write(tmp_path)
-    for words, wanted in ((["--root", tmp_path], "expected a terminal"), (["--interval", "0"], "--interval")):
-        done = subprocess.run([*HVO, "watch", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    for words, wanted in (
+        (["--root", tmp_path], "expected a terminal"),
+        (["--interval", "0"], "--interval"),
+    ):
+        done = subprocess.run(
+            [*HVO, "watch", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert wanted in done.stderr
-    found = json.loads(CliRunner().invoke(main, ["watch", "--root", str(tmp_path), "--json"]).stdout)
-    assert found["status"] == {name: value for name, value in status(tmp_path).items() if name != "command"}
+    found = json.loads(
+        CliRunner().invoke(main, ["watch", "--root", str(tmp_path), "--json"]).stdout
+    )
+    assert found["status"] == {
+        name: value for name, value in status(tmp_path).items() if name != "command"
+    }
     assert found["vmemmap"]["audit"] is None
 
 
 def test_without_textual_it_says_what_to_install(tmp_path):
     """A Python that has no textual: exit 2 and the one line."""
-    code = "import sys; sys.modules['textual'] = None; sys.stdin.isatty = sys.stdout.isatty = sys.stderr.isatty = lambda: True\n"
+    code = (
+        "import sys; sys.modules['textual'] = None; sys.stdin.isatty = sys.stdout.isatty ="
+        " sys.stderr.isatty = lambda: True\n"
+    )
     code += "from hvo.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "watch"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert (done.returncode, done.stderr) == (2, "hvo watch needs textual: pip install 'hvo[watch]'\n")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "watch"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "hvo watch needs textual: pip install 'hvo[watch]'\n",
+    )
 
 
 class Terminal:
@@ -211,7 +286,9 @@ class Terminal:
         ends = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave}
         plain = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
         given = {**plain, "TERM": "xterm-256color", **environment}
-        self.process = subprocess.Popen([*HVO, "watch", *words], **ends, env=given, start_new_session=True)
+        self.process = subprocess.Popen(
+            [*HVO, "watch", *words], **ends, env=given, start_new_session=True
+        )
         self.text = ""
 
     def read_until(self, wanted: str) -> None:
@@ -246,7 +323,9 @@ class Terminal:
 
 @pytest.mark.parametrize("how", ["q", "ctrl-c", "SIGTERM", "SIGHUP"])
 def test_on_the_running_host_it_starts_shows_and_ends(how):
-    """On a real terminal and the real host: shows the kernel, ends with 0, and terminal modes, screen and cursor are as they were."""
+    """On a real terminal and the real host: shows the kernel, ends with 0, and terminal modes,
+    screen and cursor are as they were.
+    """
     terminal = Terminal()
     try:
         terminal.read_until("optimisation:")

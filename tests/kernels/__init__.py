@@ -1,4 +1,6 @@
-"""Real kernels under emulation: what this project says about them equals what they say about themselves."""
+"""Real kernels under emulation: what this project says about them equals what they say about
+themselves.
+"""
 
 import pytest
 

@@ -11,16 +11,33 @@ import pytest
 from kernels.agreement import Ended
 from kernels.guest import Guest, GuestRun
 from kernels.image import build_foreign_image, build_image
-from kernels.installed import KERNELS, Kernel, arm64_userland, built_kernel, debian_arm64_kernel, debian_kernel, tool
+from kernels.installed import (
+    KERNELS,
+    Kernel,
+    arm64_userland,
+    built_kernel,
+    debian_arm64_kernel,
+    debian_kernel,
+    tool,
+)
 from kernels.scenarios import HOST, HOST_WITHOUT, SCENARIOS
 
-DEBIAN = [("6.1", "on"), ("6.1", "mixed"), ("6.12", "off"), ("6.12", "mixed"), ("6.12", "gigantic"), ("6.12-oldest", "mixed")]
+DEBIAN = [
+    ("6.1", "on"),
+    ("6.1", "mixed"),
+    ("6.12", "off"),
+    ("6.12", "mixed"),
+    ("6.12", "gigantic"),
+    ("6.12-oldest", "mixed"),
+]
 BUILT = [("arm64-4k", "on"), ("arm64-4k", "mixed"), ("arm64-4k", "sizes"), ("arm64-64k", "few")]
 
 
 @contextmanager
 def end_of(kernel: Kernel, name: str) -> Iterator[Ended]:
-    """Run the scenario `name`; the core is gone afterwards, for it has the size of the guest's memory."""
+    """Run the scenario `name`; the core is gone afterwards, for it has the size of the guest's
+    memory.
+    """
     scenario = SCENARIOS[name]
     guest = Guest(kernel, scenario.memory_mib, scenario.words, append=scenario.append)
     with TemporaryDirectory() as directory:
@@ -88,4 +105,8 @@ def host(image: Path) -> Callable[[str], GuestRun]:
 @pytest.fixture(scope="session")
 def arm64_host(arm64_image: Path) -> Callable[[str], GuestRun]:
     """The same on arm64, where Debian's kernels cannot optimise."""
-    return _once(lambda series: Guest(debian_arm64_kernel(series), 768, HOST_WITHOUT, arm64_image).run(limit=600))
+    return _once(
+        lambda series: Guest(debian_arm64_kernel(series), 768, HOST_WITHOUT, arm64_image).run(
+            limit=600
+        )
+    )

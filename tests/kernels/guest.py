@@ -1,7 +1,8 @@
-"""A guest: a kernel that is booted, driven by a shell scenario, and asked what it says about itself.
+"""A guest: a kernel that is booted, driven by a shell scenario, and asked what it says about
+itself.
 
-    run = Guest(debian_kernel("6.12"), 768, "hvo 1; pool 100").run(core)
-    run.snapshots["end"]["HugePages_Total"]
+run = Guest(debian_kernel("6.12"), 768, "hvo 1; pool 100").run(core)
+run.snapshots["end"]["HugePages_Total"]
 """
 
 import re
@@ -23,7 +24,9 @@ _COUNTER = re.compile(r"(\w+(?:\(\w+\))?):?\s+(\d+)(?: kB)?")
 
 
 class Captured(NamedTuple):
-    """What a command printed in the guest on standard output and on standard error, and its exit status."""
+    """What a command printed in the guest on standard output and on standard error, and its exit
+    status.
+    """
 
     text: str
     errors: str
@@ -32,8 +35,9 @@ class Captured(NamedTuple):
 
 @dataclass(frozen=True)
 class GuestRun:
-    """What a guest said: `release` of its kernel, counters by name of the snapshot ("boot" and "end" are always there; kB where
-    the kernel prints kB, those of a HugeTLB size as `nr_hugepages@2048kB`), captured commands, console, and seconds it took.
+    """What a guest said: `release` of its kernel, counters by name of the snapshot ("boot" and
+    "end" are always there; kB where the kernel prints kB, those of a HugeTLB size as
+    `nr_hugepages@2048kB`), captured commands, console, and seconds it took.
     """
 
     release: str
@@ -45,7 +49,9 @@ class GuestRun:
 
 @dataclass(frozen=True)
 class Guest:
-    """A `kernel` with `memory_mib` of memory on `nodes` NUMA nodes that runs `scenario` (its words are in init.sh); `image` is its disk."""
+    """A `kernel` with `memory_mib` of memory on `nodes` NUMA nodes that runs `scenario` (its words
+    are in init.sh); `image` is its disk.
+    """
 
     kernel: Kernel
     memory_mib: int
@@ -55,7 +61,8 @@ class Guest:
     nodes: int = 1
 
     def run(self, core: Path | None = None, *, limit: float = 240) -> GuestRun:
-        """Boot it, wait for the scenario's end (`limit` seconds), save its memory as the ELF file `core`, and let it go.
+        """Boot it, wait for the scenario's end (`limit` seconds), save its memory as the ELF file
+        `core`, and let it go.
 
         Raises `RuntimeError` with the end of the console when the guest does not get there.
         """
@@ -64,7 +71,9 @@ class Guest:
             work = Path(name)
             modules = ["qemu_fw_cfg", *(["virtio_pci", "virtio_blk"] if self.image else [])]
             (work / "initrd").write_bytes(initrd(self.kernel, self.scenario, modules))
-            with machine(self.kernel, work, self.memory_mib, self.append, self.image, self.nodes) as process:
+            with machine(
+                self.kernel, work, self.memory_mib, self.append, self.image, self.nodes
+            ) as process:
                 report = _await_ready(process, work, started + limit)
                 if core:
                     _save(work, core)
@@ -77,8 +86,14 @@ def _await_ready(process: subprocess.Popen[bytes], work: Path, deadline: float) 
         if report.exists() and _READY in report.read_bytes():
             return _text(report)
         if process.poll() is not None or time.monotonic() > deadline:
-            why = "took too long" if process.returncode is None else f"ended with {process.returncode}"
-            told = "\n".join(_text(work / port)[-1500:] for port in ("console", "report", "emulator"))
+            why = (
+                "took too long"
+                if process.returncode is None
+                else f"ended with {process.returncode}"
+            )
+            told = "\n".join(
+                _text(work / port)[-1500:] for port in ("console", "report", "emulator")
+            )
             raise RuntimeError(f"the guest {why}; its last words:\n{told}")
         time.sleep(0.1)
 
@@ -95,7 +110,10 @@ def _save(work: Path, core: Path) -> None:
 
 def _parse(report: str, console: str, seconds: float) -> GuestRun:
     """Take the guest's blocks apart; a capture is followed by its errors and its status."""
-    blocks = [(*head.split(" ", 1), body) for head, body in re.findall(r"^@@ (\w+ .*)\n((?:(?!@@ ).*\n)*)", report, re.MULTILINE)]
+    blocks = [
+        (*head.split(" ", 1), body)
+        for head, body in re.findall(r"^@@ (\w+ .*)\n((?:(?!@@ ).*\n)*)", report, re.MULTILINE)
+    ]
     errors = iter(body for word, _, body in blocks if word == "errors")
     statuses = iter(int(name) for word, name, _ in blocks if word == "status")
     return GuestRun(
@@ -114,4 +132,6 @@ def _parse(report: str, console: str, seconds: float) -> GuestRun:
 def counters(text: str) -> Counters:
     """The counters in the lines of /proc/meminfo, /proc/vmstat and sysfs."""
     hugepages = {f"{name}@{size}": int(value) for size, name, value in _HUGEPAGES.findall(text)}
-    return hugepages | {found[1]: int(found[2]) for line in text.splitlines() if (found := _COUNTER.fullmatch(line))}
+    return hugepages | {
+        found[1]: int(found[2]) for line in text.splitlines() if (found := _COUNTER.fullmatch(line))
+    }

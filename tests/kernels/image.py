@@ -1,7 +1,8 @@
-"""A disk for a guest with a Python, this project and what they need: a guest has nothing but busybox, and no network.
+"""A disk for a guest with a Python, this project and what they need: a guest has nothing but
+busybox, and no network.
 
-The Python is this one, and everything of it has the path that it has here; or, for another architecture, Debian's. Packages are in
-/packages. `/bin/python` and `/bin/hvo` are scripts.
+The Python is this one, and everything of it has the path that it has here; or, for another
+architecture, Debian's. Packages are in /packages. `/bin/python` and `/bin/hvo` are scripts.
 """
 
 import compileall
@@ -20,17 +21,38 @@ from kernels.installed import tool
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _LEFT_OUT = shutil.ignore_patterns(
-    "site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data",
-    "config-*", "_tkinter*", "*_test*.so", "*.opt-1.pyc", "*.opt-2.pyc", "*.a",
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idlelib",
+    "tkinter",
+    "turtledemo",
+    "ensurepip",
+    "lib2to3",
+    "pydoc_data",
+    "config-*",
+    "_tkinter*",
+    "*_test*.so",
+    "*.opt-1.pyc",
+    "*.opt-2.pyc",
+    "*.a",
 )
-_LEFT_OUT_FOREIGN = shutil.ignore_patterns("test", "tests", "gconv", "doc", "man", "locale", "lib2to3", "config-*", "*.a")
-_SCRIPT = "#!/bin/busybox sh\nexport PYTHONPATH=/packages PYTHONDONTWRITEBYTECODE=1 HOME=/tmp\nexec /{} {} \"$@\"\n"
+_LEFT_OUT_FOREIGN = shutil.ignore_patterns(
+    "test", "tests", "gconv", "doc", "man", "locale", "lib2to3", "config-*", "*.a"
+)
+_SCRIPT = (
+    "#!/bin/busybox sh\nexport PYTHONPATH=/packages PYTHONDONTWRITEBYTECODE=1 HOME=/tmp\nexec /{}"
+    ' {} "$@"\n'
+)
 _SPARE = 16 << 20
 """Bytes of an image beyond its files: inodes, tables, and what is lost at the ends of files."""
 
 
 def build_image(image: Path, busybox: Path) -> Path:
-    """Make the file `image`, an ext4 file system to be mounted read-only, for guests of this machine's architecture."""
+    """Make the file `image`, an ext4 file system to be mounted read-only, for guests of this
+    machine's architecture.
+    """
     with TemporaryDirectory() as name:
         root = Path(name)
         _make_mount_points(root)
@@ -43,8 +65,9 @@ def build_image(image: Path, busybox: Path) -> Path:
 
 
 def build_foreign_image(image: Path, userland: Path, options: list[Path]) -> Path:
-    """The same for another architecture: `userland` is a tree with its busybox, Debian's Python and libraries; packages with compiled
-    code are left out. The files `options`, `config-*` of kernels, are in its /boot.
+    """The same for another architecture: `userland` is a tree with its busybox, Debian's Python and
+    libraries; packages with compiled code are left out. The files `options`, `config-*` of kernels,
+    are in its /boot.
     """
     with TemporaryDirectory() as name:
         root = Path(name)
@@ -82,8 +105,12 @@ def _scripts(root: Path, python: Path) -> None:
 
 
 def _copy_packages(packages: Path, *, compiled: bool = True) -> None:
-    """This project and the packages that it needs; without those that have `compiled` code on request."""
-    shutil.copytree(_PROJECT / "src/hvo", packages / "hvo", ignore=shutil.ignore_patterns("__pycache__"))
+    """This project and the packages that it needs; without those that have `compiled` code on
+    request.
+    """
+    shutil.copytree(
+        _PROJECT / "src/hvo", packages / "hvo", ignore=shutil.ignore_patterns("__pycache__")
+    )
     _precompile(packages / "hvo")
     for distribution in _required("hvo", set()):
         files = distribution.files or []
@@ -95,7 +122,9 @@ def _copy_packages(packages: Path, *, compiled: bool = True) -> None:
 
 
 def _precompile(directory: Path) -> None:
-    """Emulated guests take seconds to compile what they import, every time: they cannot write to the disk."""
+    """Emulated guests take seconds to compile what they import, every time: they cannot write to
+    the disk.
+    """
     compileall.compile_dir(directory, quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
 
 
@@ -108,13 +137,17 @@ def _required(name: str, seen: set[str]) -> Iterator[metadata.Distribution]:
         seen.add(needed[0])
         try:
             yield metadata.distribution(needed[0])
-        except metadata.PackageNotFoundError:  # needed elsewhere, on another system or by another Python
+        except (
+            metadata.PackageNotFoundError
+        ):  # needed elsewhere, on another system or by another Python
             continue
         yield from _required(needed[0], seen)
 
 
 def _copy_libraries(root: Path) -> None:
-    """The shared libraries that what is in `root` is linked with; `ldd` looks for them as the loader of the guest will."""
+    """The shared libraries that what is in `root` is linked with; `ldd` looks for them as the
+    loader of the guest will.
+    """
     files = [path for path in root.rglob("*") if path.is_file() and ".so" in path.name]
     for library in sorted(_linked([Path(sys.executable).resolve(), *files])):
         if root not in library.parents and not _inside(root, library).exists():
@@ -125,7 +158,9 @@ def _copy_libraries(root: Path) -> None:
 
 
 def _linked(files: Iterable[Path]) -> set[Path]:
-    told = subprocess.run(["ldd", *map(str, files)], capture_output=True, text=True, check=False).stdout
+    told = subprocess.run(
+        ["ldd", *map(str, files)], capture_output=True, text=True, check=False
+    ).stdout
     return {Path(path) for path in re.findall(r"^\t(?:\S+ => )?(/\S+) \(", told, re.MULTILINE)}
 
 
@@ -142,5 +177,19 @@ def _write_filesystem(root: Path, image: Path) -> None:
     block = 4096
     used = sum(-(-path.lstat().st_size // block) * block for path in root.rglob("*"))
     blocks = (used + used // 16 + _SPARE) // block
-    command = [tool("mke2fs"), "-q", "-F", "-t", "ext4", "-b", str(block), "-O", "^has_journal", "-m", "0", "-d", str(root)]
+    command = [
+        tool("mke2fs"),
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-b",
+        str(block),
+        "-O",
+        "^has_journal",
+        "-m",
+        "0",
+        "-d",
+        str(root),
+    ]
     subprocess.run([*command, str(image), str(blocks)], check=True, capture_output=True)

@@ -1,4 +1,6 @@
-"""The first file system of a guest: an archive (`cpio -H newc`, Documentation/driver-api/early-userspace/buffer-format.rst) made here."""
+"""The first file system of a guest: an archive (`cpio -H newc`,
+Documentation/driver-api/early-userspace/buffer-format.rst) made here.
+"""
 
 import lzma
 import re
@@ -21,7 +23,9 @@ class Entry(NamedTuple):
 
 
 def initrd(kernel: Kernel, scenario: str, modules: list[str]) -> bytes:
-    """An archive with busybox, the `scenario`, and the `modules` with what they need, as far as they are not built in."""
+    """An archive with busybox, the `scenario`, and the `modules` with what they need, as far as
+    they are not built in.
+    """
     entries = [
         *(Entry(name, _DIRECTORY, b"") for name in ("bin", "modules")),
         Entry("bin/busybox", _FILE, kernel.busybox.read_bytes()),
@@ -29,12 +33,18 @@ def initrd(kernel: Kernel, scenario: str, modules: list[str]) -> bytes:
         Entry("scenario", _FILE, scenario.encode() + b"\n"),
     ]
     inserted = in_order(kernel.modules, modules) if kernel.modules else []
-    entries += [Entry(f"modules/{number:02}.ko", _FILE, data) for number, data in enumerate(inserted)]
-    return b"".join(map(_record, range(1, len(entries) + 1), entries)) + _record(0, Entry("TRAILER!!!", 0, b""))
+    entries += [
+        Entry(f"modules/{number:02}.ko", _FILE, data) for number, data in enumerate(inserted)
+    ]
+    return b"".join(map(_record, range(1, len(entries) + 1), entries)) + _record(
+        0, Entry("TRAILER!!!", 0, b"")
+    )
 
 
 def in_order(directory: Path, names: list[str]) -> list[bytes]:
-    """The modules `names` and those they depend on, which come before them; one that is not there is taken for built in."""
+    """The modules `names` and those they depend on, which come before them; one that is not there
+    is taken for built in.
+    """
     files = {path.name.split(".")[0].replace("-", "_"): path for path in directory.rglob("*.ko*")}
     ordered: dict[str, bytes] = {}
 
@@ -55,15 +65,21 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _depends(module: bytes) -> Iterator[str]:
-    """The names in `depends=` of a module's .modinfo section (packages ship no modules.dep: it is made when they are installed)."""
+    """The names in `depends=` of a module's .modinfo section (packages ship no modules.dep: it is
+    made when they are installed).
+    """
     found = re.search(rb"\0depends=([^\0]*)\0", module)
-    yield from (name.replace("-", "_") for name in found[1].decode().split(",") if name) if found else ()
+    yield from (
+        (name.replace("-", "_") for name in found[1].decode().split(",") if name) if found else ()
+    )
 
 
 def _record(number: int, entry: Entry) -> bytes:
     name = entry.name.encode() + b"\0"
     fields = (number, entry.mode, 0, 0, 1, 0, len(entry.data), 0, 0, 0, 0, len(name), 0)
-    return _padded(b"070701" + b"".join(b"%08x" % field for field in fields) + name) + _padded(entry.data)
+    return _padded(b"070701" + b"".join(b"%08x" % field for field in fields) + name) + _padded(
+        entry.data
+    )
 
 
 def _padded(data: bytes) -> bytes:

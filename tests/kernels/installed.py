@@ -1,4 +1,6 @@
-"""The kernels and tools that are on this machine, and a skip that says what is missing where one is not."""
+"""The kernels and tools that are on this machine, and a skip that says what is missing where one is
+not.
+"""
 
 import os
 import shutil
@@ -14,7 +16,9 @@ _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel to boot: its `image`, its modules below `modules` (None: all built in), and the busybox of its architecture."""
+    """A kernel to boot: its `image`, its modules below `modules` (None: all built in), and the
+    busybox of its architecture.
+    """
 
     name: str
     arch: str
@@ -53,7 +57,13 @@ def debian_arm64_kernel(series: str) -> Kernel:
     images = sorted((KERNELS / "arm64-debian" / series / "boot").glob("vmlinuz-*"))
     if not images:
         pytest.skip(f"no kernel in build/kernels/arm64-debian/{series}: `make kernels` says why")
-    return Kernel(series, "arm64", images[-1], KERNELS / "arm64-debian" / series / "lib/modules", arm64_userland() / "bin/busybox")
+    return Kernel(
+        series,
+        "arm64",
+        images[-1],
+        KERNELS / "arm64-debian" / series / "lib/modules",
+        arm64_userland() / "bin/busybox",
+    )
 
 
 def arm64_userland() -> Path:

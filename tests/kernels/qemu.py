@@ -15,7 +15,9 @@ _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 
 
 class Emulator(NamedTuple):
-    """How an architecture is emulated: the command, and the guest's names for its console and for the port that it reports on."""
+    """How an architecture is emulated: the command, and the guest's names for its console and for
+    the port that it reports on.
+    """
 
     command: tuple[str, ...]
     console: str
@@ -25,7 +27,11 @@ class Emulator(NamedTuple):
 # The machine `virt` has one serial port, so reports share the console.
 _EMULATORS = {
     "x86_64": Emulator(("qemu-system-x86_64", "-cpu", "max"), "ttyS0", "ttyS1"),
-    "arm64": Emulator(("qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a57"), "ttyAMA0", "ttyAMA0"),
+    "arm64": Emulator(
+        ("qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a57"),
+        "ttyAMA0",
+        "ttyAMA0",
+    ),
 }
 
 
@@ -59,18 +65,37 @@ class Qmp:
 
 
 def _headers_in_front(path: Path) -> None:
-    """Put the program headers of the core at `path` right behind the file's header, where makedumpfile 1.7 takes them to be.
+    """Put the program headers of the core at `path` right behind the file's header, where
+    makedumpfile 1.7 takes them to be.
 
-    QEMU 7.2 has section headers there, and the size of a pointer as `e_ehsize` (prepare_elf64_header in its dump/dump.c).
+    QEMU 7.2 has section headers there, and the size of a pointer as `e_ehsize`
+    (prepare_elf64_header in its dump/dump.c).
     """
     with path.open("r+b") as core:
-        ident, kind, machine, version, entry, at, _, flags, _, size, count, *_ = _ELF_HEADER.unpack(core.read(_ELF_HEADER.size))
+        ident, kind, machine, version, entry, at, _, flags, _, size, count, *_ = _ELF_HEADER.unpack(
+            core.read(_ELF_HEADER.size)
+        )
         core.seek(at)
         headers = core.read(size * count)
         core.seek(0)
-        core.write(_ELF_HEADER.pack(
-            ident, kind, machine, version, entry, _ELF_HEADER.size, 0, flags, _ELF_HEADER.size, size, count, 0, 0, 0
-        ))
+        core.write(
+            _ELF_HEADER.pack(
+                ident,
+                kind,
+                machine,
+                version,
+                entry,
+                _ELF_HEADER.size,
+                0,
+                flags,
+                _ELF_HEADER.size,
+                size,
+                count,
+                0,
+                0,
+                0,
+            )
+        )
         core.write(headers)
 
 
@@ -84,14 +109,37 @@ def _node(node: int, memory_mib: int) -> tuple[str, ...]:
 def machine(
     kernel: Kernel, work: Path, memory_mib: int, append: str, image: Path | None, nodes: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A machine that boots `kernel` with the archive `work`/initrd; its ports write to `work`/console and, if it has two, `work`/report."""
+    """A machine that boots `kernel` with the archive `work`/initrd; its ports write to
+    `work`/console and, if it has two, `work`/report.
+    """
     emulator = _EMULATORS[kernel.arch]
     arguments = f"console={emulator.console} report=/dev/{emulator.report} panic=-1 quiet {append}"
-    ports = dict.fromkeys(("console", "report") if emulator.console != emulator.report else ("console",))
+    ports = dict.fromkeys(
+        ("console", "report") if emulator.console != emulator.report else ("console",)
+    )
     command = [
-        tool(emulator.command[0]), *emulator.command[1:], "-accel", "tcg", "-smp", "2", "-m", str(memory_mib),
-        "-kernel", str(kernel.image), "-initrd", str(work / "initrd"), "-append", arguments,
-        "-nodefaults", "-display", "none", "-no-reboot", "-device", "vmcoreinfo", "-qmp", f"unix:{work / 'qmp'},server=on,wait=off",
+        tool(emulator.command[0]),
+        *emulator.command[1:],
+        "-accel",
+        "tcg",
+        "-smp",
+        "2",
+        "-m",
+        str(memory_mib),
+        "-kernel",
+        str(kernel.image),
+        "-initrd",
+        str(work / "initrd"),
+        "-append",
+        arguments,
+        "-nodefaults",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-device",
+        "vmcoreinfo",
+        "-qmp",
+        f"unix:{work / 'qmp'},server=on,wait=off",
         *(word for port in ports for word in ("-serial", f"file:{work / port}")),
         *(("-drive", f"file={image},format=raw,if=virtio,readonly=on") if image else ()),
         *(word for node in range(nodes) if nodes > 1 for word in _node(node, memory_mib // nodes)),

@@ -6,9 +6,11 @@ _2M, _32M, _512M, _1G = 2 << 20, 32 << 20, 512 << 20, 1 << 30
 
 
 class Scenario(NamedTuple):
-    """Words for a guest (see init.sh), and by HugeTLB size in bytes how many pages are `optimized` at the end, and ever `became` so.
+    """Words for a guest (see init.sh), and by HugeTLB size in bytes how many pages are `optimized`
+    at the end, and ever `became` so.
 
-    `became` leaves out those that were optimised before the first snapshot. `append` goes to the end of the kernel's command line.
+    `became` leaves out those that were optimised before the first snapshot. `append` goes to the
+    end of the kernel's command line.
     """
 
     words: str
@@ -29,13 +31,22 @@ hvo 0; pool 90
 SCENARIOS = {
     "on": Scenario("hvo 1; pool 100", {_2M: 100}, {_2M: 100}),
     "off": Scenario("hvo 0; pool 64", {_2M: 0}, {}),
-    # The free list is a stack: of 40 pages and 80 on top of them, the 50 that leave are optimised ones.
+    # The free list is a stack: of 40 pages and 80 on top of them, the 50 that leave are optimised
+    # ones.
     "mixed": Scenario(_MIXED, {_2M: 30}, {_2M: 80}),
     "gigantic": Scenario(
-        "pool_of 2048kB 30", {_2M: 30, _1G: 1}, {_2M: 30}, 2304, "hugepagesz=1G hugepages=1 hugetlb_free_vmemmap=on"
+        "pool_of 2048kB 30",
+        {_2M: 30, _1G: 1},
+        {_2M: 30},
+        2304,
+        "hugepagesz=1G hugepages=1 hugetlb_free_vmemmap=on",
     ),
-    "sizes": Scenario("hvo 1; pool_of 2048kB 20; pool_of 32768kB 4", {_2M: 20, _32M: 4}, {_2M: 20, _32M: 4}),
-    "few": Scenario("hvo 1; pool 4; snap four; pool 3", {_512M: 3}, {_512M: 4}, 4096, page_size=65536),
+    "sizes": Scenario(
+        "hvo 1; pool_of 2048kB 20; pool_of 32768kB 4", {_2M: 20, _32M: 4}, {_2M: 20, _32M: 4}
+    ),
+    "few": Scenario(
+        "hvo 1; pool 4; snap four; pool 3", {_512M: 3}, {_512M: 4}, 4096, page_size=65536
+    ),
 }
 """Names to scenarios; the last two need arm64, with 4K and with 64K pages."""
 
@@ -61,8 +72,9 @@ ask force-shrink resize 2MiB=50 --force --json
 ask disable disable --json
 ask status-end status --json
 """
-"""A day of a host with 2 MiB pages: 40 from before the switch was on, 10 of them in use, 60 more with it on, converted, measured, and
-shrunk, at last by force: that tells which kernel loses the pages that are given back. All with the command itself.
+"""A day of a host with 2 MiB pages: 40 from before the switch was on, 10 of them in use, 60 more
+with it on, converted, measured, and shrunk, at last by force: that tells which kernel loses the
+pages that are given back. All with the command itself.
 """
 HOST_NODES = f"""
 pool 40
@@ -83,8 +95,9 @@ ask status-stuck status --json
 ask free resize 2MiB=30 --json
 ask status-free status --json
 """
-"""Two nodes with 20 pages each from before the switch was on, some of them in use, and 30 more on node 1, converted, first that node. Then
-the pool shrinks while no frame can be had, because all free memory is below the watermark, and all that should go is stuck.
+"""Two nodes with 20 pages each from before the switch was on, some of them in use, and 30 more on
+node 1, converted, first that node. Then the pool shrinks while no frame can be had, because all
+free memory is below the watermark, and all that should go is stuck.
 """
 HOST_WITHOUT = """
 pool 4

@@ -1,4 +1,6 @@
-"""arm64 kernels with the feature, which no distribution builds: with 4K and 64K pages, the same agreement as for Debian's."""
+"""arm64 kernels with the feature, which no distribution builds: with 4K and 64K pages, the same
+agreement as for Debian's.
+"""
 
 import pytest
 
@@ -13,5 +15,7 @@ def test_arm64_core_says_what_the_counters_said(ended_arm64: Ended):
 
 
 def test_arm64_memory_total_grew_by_the_frames_freed(ended_arm64: Ended):
-    """7 base pages for every page of 2 MiB, or of 512 MiB with 64K pages, and 127 for one of 32 MiB."""
+    """7 base pages for every page of 2 MiB, or of 512 MiB with 64K pages, and 127 for one of 32
+    MiB.
+    """
     assert_memory_total_grew(ended_arm64)

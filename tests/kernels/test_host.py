@@ -1,6 +1,8 @@
-"""The host commands inside guests of Debian kernels: what `hvo` says and does there is what the guest's own counters say.
+"""The host commands inside guests of Debian kernels: what `hvo` says and does there is what the
+guest's own counters say.
 
-Each guest goes once through the day in `kernels.scenarios.HOST`; after every command its counters are noted under the command's name.
+Each guest goes once through the day in `kernels.scenarios.HOST`; after every command its counters
+are noted under the command's name.
 """
 
 import json
@@ -22,7 +24,14 @@ KERNEL_NAMES = [*CLEAN, NEWEST]
 PAGE, SIZE = 4096, 2 << 20
 TAILS = 7
 """Vmemmap pages that one optimised page of 2 MiB gives back."""
-STATUSES = ["status-off", "status-mixed", "audit-mixed", "status-converted", "audit-converted", "status-end"]
+STATUSES = [
+    "status-off",
+    "status-mixed",
+    "audit-mixed",
+    "status-converted",
+    "audit-converted",
+    "status-end",
+]
 GIVING_BACK = ["dry-run", "convert", "bench", "shrink"]
 """Commands that give pages back, or would."""
 
@@ -37,7 +46,10 @@ def run(request: pytest.FixtureRequest, host: Host) -> GuestRun:
 def clean(request: pytest.FixtureRequest, host: Host) -> GuestRun:
     """The kernels that get back what they free."""
     if loses(host(request.param)):
-        pytest.skip(f"{host(request.param).release} loses pages: the archive has no older kernel of its series any more")
+        pytest.skip(
+            f"{host(request.param).release} loses pages: the archive has no older kernel of its"
+            " series any more"
+        )
     return host(request.param)
 
 
@@ -70,15 +82,21 @@ def before(run: GuestRun, name: str) -> Counters:
 
 def memmap(counters: Counters) -> int | None:
     """Pages of memory map by the kernel's counters; None where it has none."""
-    counted = [counters[name] for name in ("nr_memmap_pages", "nr_memmap_boot_pages") if name in counters]
+    counted = [
+        counters[name] for name in ("nr_memmap_pages", "nr_memmap_boot_pages") if name in counters
+    ]
     return sum(counted) if counted else None
 
 
 def grown(run: GuestRun, name: str) -> int:
-    """By how much the counter that optimising moves changed over the command `name`: pages of memory map, else bytes of MemTotal."""
+    """By how much the counter that optimising moves changed over the command `name`: pages of
+    memory map, else bytes of MemTotal.
+    """
     old, new = before(run, name), run.snapshots[name]
     first, last = memmap(old), memmap(new)
-    return (new["MemTotal"] - old["MemTotal"]) << 10 if first is None or last is None else last - first
+    return (
+        (new["MemTotal"] - old["MemTotal"]) << 10 if first is None or last is None else last - first
+    )
 
 
 def lasting(counters: Counters) -> Counters:
@@ -96,9 +114,13 @@ def loses(run: GuestRun) -> bool:
 
 
 def changed(run: GuestRun, names: Iterable[str]) -> list[dict[str, Any]]:
-    """The change of the counter that each of the commands reports; all of them must have done what they were asked."""
+    """The change of the counter that each of the commands reports; all of them must have done what
+    they were asked.
+    """
     outcomes = [said(run, name) for name in names]
-    assert [(outcome["ok"], outcome["problem"]) for outcome in outcomes] == [(True, None)] * len(outcomes)
+    assert [(outcome["ok"], outcome["problem"]) for outcome in outcomes] == [(True, None)] * len(
+        outcomes
+    )
     return [change for outcome in outcomes for change in outcome["changes"]]
 
 
@@ -107,9 +129,16 @@ def test_status_says_what_the_counters_say(run: GuestRun, name: str):
     """Kernel, switch, pool and memory map, at every moment of the day."""
     status, counters = said(run, name), run.snapshots[name]
     kernel, row, counted = status["kernel"], pool(status), memmap(counters)
-    assert (kernel["release"], kernel["arch"], kernel["page_size"], kernel["supports"]) == (run.release, "x86_64", PAGE, True)
+    assert (kernel["release"], kernel["arch"], kernel["page_size"], kernel["supports"]) == (
+        run.release,
+        "x86_64",
+        PAGE,
+        True,
+    )
     assert kernel["enabled"] is (counters["hugetlb_optimize_vmemmap"] == 1)
-    assert [row[key] for key in ("pages", "free", "surplus")] == [counters[f"{key}_hugepages@2048kB"] for key in ("nr", "free", "surplus")]
+    assert [row[key] for key in ("pages", "free", "surplus")] == [
+        counters[f"{key}_hugepages@2048kB"] for key in ("nr", "free", "surplus")
+    ]
     assert row["in_use"] == (0 if name == "status-off" else HOST_USED)
     assert status["memmap"]["total"] == (None if counted is None else counted * PAGE)
     assert status["mem_total"] == counters["MemTotal"] << 10
@@ -117,20 +146,32 @@ def test_status_says_what_the_counters_say(run: GuestRun, name: str):
 
 @pytest.mark.parametrize("name", STATUSES)
 def test_optimised_pages_are_those_that_the_counters_miss(run: GuestRun, name: str):
-    """Exact where the memory map is counted; else an interval with its reason, which the page tables make exact."""
+    """Exact where the memory map is counted; else an interval with its reason, which the page
+    tables make exact.
+    """
     row, total = pool(said(run, name)), memmap(run.snapshots["boot"])
     now = memmap(run.snapshots[name])
     if total is not None and now is not None:
         assert (row["optimized"] * TAILS, row["source"]) == (total - now, "counters")
     elif name.startswith("audit"):
-        assert (row["optimized"], row["source"]) == ({"audit-mixed": 60, "audit-converted": 90}[name], "audit")
+        assert (row["optimized"], row["source"]) == (
+            {"audit-mixed": 60, "audit-converted": 90}[name],
+            "audit",
+        )
     else:
-        assert (row["optimized"], row["optimized_low"], row["optimized_high"], row["source"]) == (None, 0, row["pages"], "none")
+        assert (row["optimized"], row["optimized_low"], row["optimized_high"], row["source"]) == (
+            None,
+            0,
+            row["pages"],
+            "none",
+        )
         assert "does not count its memory map" in row["reason"]
 
 
 def test_memory_total_shows_the_sixty_that_6_1_optimised(host: Host):
-    """28 KiB a page, as many pages as the page tables then show: the two ways to know agree where no counter tells."""
+    """28 KiB a page, as many pages as the page tables then show: the two ways to know agree where
+    no counter tells.
+    """
     run = host("6.1")
     assert grown(run, "grow") == pool(said(run, "audit-mixed"))["optimized"] * TAILS * PAGE
 
@@ -139,7 +180,10 @@ def test_enable_switches_on_once(run: GuestRun):
     """It writes the switch and says so; again, it has nothing to write."""
     writes = [said(run, name)["writes"] for name in ("enable", "enable-again")]
     assert writes == [[{"path": "/proc/sys/vm/hugetlb_optimize_vmemmap", "value": "1"}], []]
-    assert (before(run, "enable")["hugetlb_optimize_vmemmap"], run.snapshots["enable"]["hugetlb_optimize_vmemmap"]) == (0, 1)
+    assert (
+        before(run, "enable")["hugetlb_optimize_vmemmap"],
+        run.snapshots["enable"]["hugetlb_optimize_vmemmap"],
+    ) == (0, 1)
     assert lasting(run.snapshots["enable-again"]) == lasting(run.snapshots["enable"])
 
 
@@ -147,12 +191,27 @@ def test_disable_switches_off_and_leaves_the_pool(run: GuestRun):
     """Only the switch changes."""
     assert said(run, "disable")["ok"]
     off = {"hugetlb_optimize_vmemmap": 0}
-    assert lasting(run.snapshots["disable"]) == lasting(before(run, "disable")) | off != lasting(before(run, "disable"))
+    assert (
+        lasting(run.snapshots["disable"])
+        == lasting(before(run, "disable")) | off
+        != lasting(before(run, "disable"))
+    )
 
 
 def test_measured_changes_are_those_of_the_counters(clean: GuestRun):
-    """Every command that changes something reports the change that the guest itself counted, and had predicted it."""
-    names = ["enable", "enable-again", "grow", "convert", "bench", "shrink", "force-shrink", "disable"]
+    """Every command that changes something reports the change that the guest itself counted, and
+    had predicted it.
+    """
+    names = [
+        "enable",
+        "enable-again",
+        "grow",
+        "convert",
+        "bench",
+        "shrink",
+        "force-shrink",
+        "disable",
+    ]
     changes = changed(clean, names)
     assert [change["measured"] for change in changes] == [grown(clean, name) for name in names]
     assert all(change["low"] <= change["measured"] <= change["high"] for change in changes)
@@ -160,7 +219,9 @@ def test_measured_changes_are_those_of_the_counters(clean: GuestRun):
 
 def test_grown_pool_gives_back_seven_pages_each(run: GuestRun):
     """60 pages with the switch on: 420 pages of memory map fewer, or 1680 KiB of MemTotal more."""
-    assert grown(run, "grow") == (60 * TAILS * PAGE if memmap(run.snapshots["boot"]) is None else -60 * TAILS)
+    assert grown(run, "grow") == (
+        60 * TAILS * PAGE if memmap(run.snapshots["boot"]) is None else -60 * TAILS
+    )
     assert (said(run, "grow")["pages"], run.snapshots["grow"]["HugePages_Total"]) == (100, 100)
 
 
@@ -171,10 +232,21 @@ def test_dry_run_writes_nothing_of_what_convert_then_writes(clean: GuestRun):
 
 
 def test_convert_optimises_the_free_pages_of_a_mixed_pool(clean: GuestRun):
-    """Of 40 pages from before the switch was on the 30 free ones; those in use are left, and the pool is as large as before."""
+    """Of 40 pages from before the switch was on the 30 free ones; those in use are left, and the
+    pool is as large as before.
+    """
     outcome, counters = said(clean, "convert"), clean.snapshots["convert"]
-    assert [outcome[key] for key in ("pages", "convertible", "rebuilt", "left")] == [100, 90, 90, HOST_USED]
-    assert (counters["HugePages_Total"], counters["HugePages_Free"], counters["HugePages_Surp"]) == (100, 100 - HOST_USED, 0)
+    assert [outcome[key] for key in ("pages", "convertible", "rebuilt", "left")] == [
+        100,
+        90,
+        90,
+        HOST_USED,
+    ]
+    assert (
+        counters["HugePages_Total"],
+        counters["HugePages_Free"],
+        counters["HugePages_Surp"],
+    ) == (100, 100 - HOST_USED, 0)
     if memmap(counters) is None:
         pages, rest = divmod(grown(clean, "convert"), TAILS * PAGE)
         assert (outcome["optimized"], rest) == (None, 0)
@@ -186,24 +258,39 @@ def test_convert_optimises_the_free_pages_of_a_mixed_pool(clean: GuestRun):
 def test_page_tables_show_what_convert_did(clean: GuestRun):
     """90 of 100 optimised, by flag and by mapping, none by half, nothing lost."""
     found = said(clean, "memory-converted")
-    assert [pool(found)[key] for key in ("pages", "optimized", "flagged", "partial")] == [100, 90, 90, 0]
+    assert [pool(found)[key] for key in ("pages", "optimized", "flagged", "partial")] == [
+        100,
+        90,
+        90,
+        0,
+    ]
     assert (found["findings"], found["lost"]["pages"], found["saved"]) == ([], 0, 90 * TAILS * PAGE)
 
 
 def test_bench_measures_and_puts_everything_back(clean: GuestRun):
-    """A time for taking and giving back with the switch on and off; pools, switch and memory map as before."""
+    """A time for taking and giving back with the switch on and off; pools, switch and memory map as
+    before.
+    """
     found = said(clean, "bench")
     assert (found["pages"], found["rounds"]) == (16, 1)
     times = [found[what][switch] for what in ("allocate", "free") for switch in ("off", "on")]
     assert all(len(time["rounds_ns"]) == 1 and time["median_ns"] > 0 for time in times)
-    old, new = (lasting(counters) for counters in (before(clean, "bench"), clean.snapshots["bench"]))
+    old, new = (
+        lasting(counters) for counters in (before(clean, "bench"), clean.snapshots["bench"])
+    )
     assert memmap(new) == memmap(old)
-    moved = {"MemTotal", "nr_memmap_pages", "nr_memmap_boot_pages"}  # pages that were optimised for the first time
+    moved = {
+        "MemTotal",
+        "nr_memmap_pages",
+        "nr_memmap_boot_pages",
+    }  # pages that were optimised for the first time
     assert {name for name in new if new[name] != old[name]} <= moved
 
 
 def test_defect_is_announced_where_it_is_measured(run: GuestRun):
-    """`status` warns of H19 on exactly those kernels on which pages that are given back do not become free memory."""
+    """`status` warns of H19 on exactly those kernels on which pages that are given back do not
+    become free memory.
+    """
     for name in STATUSES:
         status = said(run, name)
         assert [defect["id"] for defect in status["kernel"]["defects"]] == ["H19"] * loses(run)
@@ -222,14 +309,18 @@ def test_defective_kernel_is_refused_what_would_lose_pages(defective: GuestRun, 
 
 def test_defective_kernel_is_not_told_to_convert(defective: GuestRun):
     """No advice leads to what the other commands refuse."""
-    commands = [advice["command"] or "" for name in STATUSES for advice in said(defective, name)["advice"]]
+    commands = [
+        advice["command"] or "" for name in STATUSES for advice in said(defective, name)["advice"]
+    ]
     assert not [command for command in commands if "convert" in command or "resize" in command]
 
 
 @pytest.mark.parametrize("name", ["status", "status-without-options"])
 @pytest.mark.parametrize("series", ["6.1", "6.12"])
 def test_arm64_kernel_says_why_it_cannot(arm64_host: Host, series: str, name: str):
-    """Debian's arm64 kernels have no such option; the reason names the architecture and when it was removed, also where they are unread."""
+    """Debian's arm64 kernels have no such option; the reason names the architecture and when it was
+    removed, also where they are unread.
+    """
     run = arm64_host(series)
     status = said(run, name)
     kernel, row, counted = status["kernel"], pool(status), memmap(run.snapshots[name])
@@ -237,10 +328,21 @@ def test_arm64_kernel_says_why_it_cannot(arm64_host: Host, series: str, name: st
     assert "OPTIMIZE_VMEMMAP" not in options.upper()
     assert "CONFIG_HUGETLB_PAGE=y" in options
     assert "hugetlb_optimize_vmemmap" not in run.snapshots[name]
-    assert (kernel["release"], kernel["arch"], kernel["supports"], kernel["enabled"]) == (run.release, "arm64", False, False)
+    assert (kernel["release"], kernel["arch"], kernel["supports"], kernel["enabled"]) == (
+        run.release,
+        "arm64",
+        False,
+        False,
+    )
     assert kernel["reason"].startswith("arm64 ")
-    assert {"6.1": "stable 6.1 took its removal", "6.12": "mainline removed it in 6.3"}[series] in kernel["reason"]
-    assert [row[key] for key in ("pages", "optimized", "saved", "possible")] == [run.snapshots[name]["HugePages_Total"], 0, 0, 0] != [0] * 4
+    assert {"6.1": "stable 6.1 took its removal", "6.12": "mainline removed it in 6.3"}[
+        series
+    ] in kernel["reason"]
+    assert (
+        [row[key] for key in ("pages", "optimized", "saved", "possible")]
+        == [run.snapshots[name]["HugePages_Total"], 0, 0, 0]
+        != [0] * 4
+    )
     assert status["memmap"]["total"] == (None if counted is None else counted * PAGE)
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # what all tests share is one directory up
+sys.path.append(
+    str(Path(__file__).resolve().parents[1])
+)  # what all tests share is one directory up
 from result_files import COMMANDS, INVENTORY, hvo
 
 from browser import open_browser
@@ -21,7 +23,14 @@ def results(tmp_path_factory) -> dict[str, Path]:
     (place / "inventory.csv").write_text(INVENTORY)
     found = {name: place / f"{name}.json" for name in COMMANDS}
     for name, (first, *rest) in COMMANDS.items():
-        words = [core(word) if first == "audit" else place / word if word in ("pool.sh", "inventory.csv") else word for word in rest]
+        words = [
+            core(word)
+            if first == "audit"
+            else place / word
+            if word in ("pool.sh", "inventory.csv")
+            else word
+            for word in rest
+        ]
         outcome = hvo(first, *words, "--json")
         assert outcome.exit_code in (0, 1), outcome.output
         found[name].write_text(outcome.stdout)

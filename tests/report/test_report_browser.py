@@ -1,4 +1,6 @@
-"""Pages in a real browser: they render, are silent, fetch nothing, sort, filter and answer, in every light and on every width."""
+"""Pages in a real browser: they render, are silent, fetch nothing, sort, filter and answer, in
+every light and on every width.
+"""
 
 import json
 import re
@@ -25,7 +27,9 @@ def pages(results, tmp_path_factory):
 
 @pytest.fixture
 def look(browser, pages):
-    """Opens the page of a result; in the end it must have been silent and must have fetched nothing."""
+    """Opens the page of a result; in the end it must have been silent and must have fetched
+    nothing.
+    """
     watches, contexts = [], []
 
     def opened(name: str, **options):
@@ -49,11 +53,20 @@ def column(page, table: int, number: int) -> list[str]:
 
 def background(page) -> tuple[int, ...]:
     """Red, green and blue of the page."""
-    return tuple(map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))[:3]))
+    return tuple(
+        map(
+            int,
+            re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))[
+                :3
+            ],
+        )
+    )
 
 
 @pytest.mark.parametrize("name", [*ALL, "scenario", "audit", "proposals", "all"])
-@pytest.mark.parametrize("viewport", [DESK, PHONE, {"width": 320, "height": 640}], ids=["desk", "phone", "small"])
+@pytest.mark.parametrize(
+    "viewport", [DESK, PHONE, {"width": 320, "height": 640}], ids=["desk", "phone", "small"]
+)
 def test_it_fits(look, name, viewport):
     """No page is wider than the window, however wide its tables are; its title is seen."""
     page = look(name, viewport=viewport)
@@ -76,7 +89,9 @@ def test_dark_and_light(look, name):
 
 
 def test_print(look):
-    """Paper is white also of a dark page; filters are gone, and what is folded away is open and folded again."""
+    """Paper is white also of a dark page; filters are gone, and what is folded away is open and
+    folded again.
+    """
     page = look("check", color_scheme="dark")
     page.emulate_media(media="print")
     assert min(background(page)) > 200
@@ -90,9 +105,13 @@ def test_print(look):
 
 
 def test_a_printed_page_is_no_wider_than_paper(look, pages, results):
-    """A4 at the browser's resolution, with margins; also a matrix as wide as that of all hazards."""
+    """A4 at the browser's resolution, with margins; also a matrix as wide as that of all
+    hazards.
+    """
     whole = json.loads(results["check"].read_text())
-    whole["results"] = [row | {"hazard": f"H{number:02}"} for row in whole["results"] for number in range(25)]
+    whole["results"] = [
+        row | {"hazard": f"H{number:02}"} for row in whole["results"] for number in range(25)
+    ]
     (pages / "wide.json").write_text(json.dumps(whole))
     assert hvo("report", pages / "wide.json", "-o", pages / "wide.html").exit_code == 0
     for name in (*ALL, "all", "wide"):
@@ -102,7 +121,9 @@ def test_a_printed_page_is_no_wider_than_paper(look, pages, results):
 
 
 def test_sorting(look):
-    """A click sorts numbers from the largest by value and not by text, another one turns that round; `aria-sort` says so."""
+    """A click sorts numbers from the largest by value and not by text, another one turns that
+    round; `aria-sort` says so.
+    """
     page = look("comparison")
     saved = page.get_by_role("button", name="saved", exact=True)
     before = column(page, 0, 6)
@@ -111,10 +132,14 @@ def test_sorting(look):
     assert largest[0] == "8190MiB"
     assert largest[-1] == "0B"
     assert largest.index("8128MiB") < largest.index("7GiB") < largest.index("2040MiB")
-    assert page.locator("th[aria-sort]").evaluate_all("heads => heads.map(head => head.ariaSort)") == ["descending"]
+    assert page.locator("th[aria-sort]").evaluate_all(
+        "heads => heads.map(head => head.ariaSort)"
+    ) == ["descending"]
     saved.click()
     assert column(page, 0, 6)[0] == "0B"
-    assert page.locator("th[aria-sort]").evaluate_all("heads => heads.map(head => head.ariaSort)") == ["ascending"]
+    assert page.locator("th[aria-sort]").evaluate_all(
+        "heads => heads.map(head => head.ariaSort)"
+    ) == ["ascending"]
     page.get_by_role("button", name="architecture").click()
     assert column(page, 0, 1) == sorted(column(page, 0, 1))
     assert sorted(column(page, 0, 6)) == sorted(before)
@@ -134,7 +159,9 @@ def test_sorting_by_keyboard(look):
 
 
 def test_filtering(look):
-    """All words have to occur, in any order and case; the count says how many rows do; an empty box shows all."""
+    """All words have to occur, in any order and case; the count says how many rows do; an empty box
+    shows all.
+    """
     page = look("comparison")
     box = page.get_by_label("Filter")
     box.fill("512mib ARM64")
@@ -147,7 +174,9 @@ def test_filtering(look):
 
 
 def test_the_map_leads_to_findings(look, results):
-    """A chosen cell is described, and the list shows its findings only; by pointer and by arrow keys; Escape shows all again."""
+    """A chosen cell is described, and the list shows its findings only; by pointer and by arrow
+    keys; Escape shows all again.
+    """
     data = json.loads(results["defect"].read_text())
     page = look("defect")
     at = next(number for number, share in enumerate(data["cells"]["findings"]) if share)
@@ -155,7 +184,9 @@ def test_the_map_leads_to_findings(look, results):
     assert cells.count() == len(data["cells"]["start"])
     cells.nth(at).click()
     first, end = data["cells"]["start"][at], data["cells"]["start"][at] + data["cells"]["frames"]
-    inside = [f"{finding['pfn']:#x}" for finding in data["findings"] if first <= finding["pfn"] < end]
+    inside = [
+        f"{finding['pfn']:#x}" for finding in data["findings"] if first <= finding["pfn"] < end
+    ]
     assert column(page, 1, 3) == inside
     assert f"{first:#x}" in page.locator(".about").inner_text()
     screenshot(page, "report-defect-chosen")
@@ -180,16 +211,29 @@ def test_the_matrix_leads_to_the_run(look):
 
 
 def test_charts_have_one_bar_for_each_amount(look):
-    """The wide chart on a wide window, the narrow one on a narrow; every bar says what it is, as long as its amount."""
+    """The wide chart on a wide window, the narrow one on a narrow; every bar says what it is, as
+    long as its amount.
+    """
     for viewport, shown in ((DESK, ".wide"), (PHONE, ".narrow")):
         page = look("fleet", viewport=viewport)
-        assert page.locator(".chart > div:visible").count() == page.locator(f".chart > {shown}").count() == 3
+        assert (
+            page.locator(".chart > div:visible").count()
+            == page.locator(f".chart > {shown}").count()
+            == 3
+        )
         bars = page.locator(f'.chart >> nth=0 >> {shown} [aria-roledescription="bar"]')
-        said = bars.evaluate_all("bars => bars.map(bar => [bar.querySelector('title').textContent, bar.getBoundingClientRect().width])")
+        said = bars.evaluate_all(
+            "bars => bars.map(bar => [bar.querySelector('title').textContent,"
+            " bar.getBoundingClientRect().width])"
+        )
         widths = dict(said)
         assert widths["db: possible 14GiB"] == pytest.approx(widths["web: saved 14GiB"], rel=0.01)
-        assert widths["web: impossible 896MiB"] == pytest.approx(widths["web: saved 14GiB"] / 16, rel=0.05)
-        assert page.locator(f".chart > {shown} svg").first.evaluate("svg => svg.getBoundingClientRect().right <= innerWidth")
+        assert widths["web: impossible 896MiB"] == pytest.approx(
+            widths["web: saved 14GiB"] / 16, rel=0.05
+        )
+        assert page.locator(f".chart > {shown} svg").first.evaluate(
+            "svg => svg.getBoundingClientRect().right <= innerWidth"
+        )
 
 
 def test_labels_of_a_chart_are_whole(look):
@@ -201,23 +245,39 @@ def test_labels_of_a_chart_are_whole(look):
 
 
 def test_nothing_hostile_runs(look, pages, results):
-    """Text that would be a script, a picture or an event anywhere in a result does nothing; the data is still readable."""
-    evil = "</script><script>window.hit=1</script><img src=x onerror='window.hit=1'><svg onload=window.hit=1>"
+    """Text that would be a script, a picture or an event anywhere in a result does nothing; the
+    data is still readable.
+    """
+    evil = (
+        "</script><script>window.hit=1</script><img src=x onerror='window.hit=1'><svg"
+        " onload=window.hit=1>"
+    )
     for name in ("defect", "scenario", "comparison"):
-        poisoned = json.loads(results[name].read_text(), object_hook=lambda values: {
-            key: evil if isinstance(value, str) else value for key, value in values.items()
-        })  # fmt: skip
+        poisoned = json.loads(
+            results[name].read_text(),
+            object_hook=lambda values: {
+                key: evil if isinstance(value, str) else value for key, value in values.items()
+            },
+        )
         (pages / "evil.json").write_text(json.dumps(poisoned))
         assert hvo("report", pages / "evil.json", "-o", pages / "evil.html").exit_code == 0
         page = look("evil")
         page.get_by_role("button").first.click()
         assert page.evaluate("window.hit") is None
-        assert json.loads(page.evaluate("document.getElementById('results').textContent")) == [poisoned]
+        assert json.loads(page.evaluate("document.getElementById('results').textContent")) == [
+            poisoned
+        ]
 
 
 def test_the_policy_stops_what_is_not_ours(browser, pages):
     """Were markup ever let through, neither would its script run nor its picture be fetched."""
-    text = (pages / "run.html").read_text().replace("</main>", "<script>window.hit=1</script><img src='https://a.invalid/x.png'></main>")
+    text = (
+        (pages / "run.html")
+        .read_text()
+        .replace(
+            "</main>", "<script>window.hit=1</script><img src='https://a.invalid/x.png'></main>"
+        )
+    )
     (pages / "tampered.html").write_text(text)
     page = browser.new_page()
     watch = Watch(page)

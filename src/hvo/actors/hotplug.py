@@ -1,8 +1,9 @@
 """Memory hotplug: blocks of memory that are added and removed, with their part of the vmemmap.
 
-mm/memory_hotplug.c, mm/sparse-vmemmap.c; arch/arm64/mm/mmu.c and arch/x86/mm/init_64.c free what was mapped. A block may be removed once
-every HugeTLB page in it was migrated or dissolved: then its vmemmap is its own again, whole. Blocks are onlined movable, the one way in
-which the kernel promises that they can leave again.
+mm/memory_hotplug.c, mm/sparse-vmemmap.c; arch/arm64/mm/mmu.c and arch/x86/mm/init_64.c free what
+was mapped. A block may be removed once every HugeTLB page in it was migrated or dissolved: then its
+vmemmap is its own again, whole. Blocks are onlined movable, the one way in which the kernel
+promises that they can leave again.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,14 @@ import numpy as np
 from hvo.actors.unmap import vmemmap_free
 from hvo.layout.geometry import geometry
 from hvo.steps.composite import FillTable
-from hvo.steps.hotplug import AddMemory, AllocateBlock, InitPages, OfflinePages, OnlinePages, RemoveMemory
+from hvo.steps.hotplug import (
+    AddMemory,
+    AllocateBlock,
+    InitPages,
+    OfflinePages,
+    OnlinePages,
+    RemoveMemory,
+)
 from hvo.steps.vocabulary import (
     Acquire,
     AllocateFrame,
@@ -56,17 +64,25 @@ def memmap_pages(v: Vmemmap, block: Block) -> int:
 
 
 def supports_memmap_on_memory(v: Vmemmap, block: Block) -> bool:
-    """Whether `block` can hold its own struct pages: they must fill leaves (`mhp_supports_memmap_on_memory`), as with 4 KiB pages only."""
+    """Whether `block` can hold its own struct pages: they must fill leaves
+    (`mhp_supports_memmap_on_memory`), as with 4 KiB pages only.
+    """
     return memmap_pages(v, block) * v.page_size % v.leaf == 0
 
 
 def hosted_pages(v: Vmemmap, block: Block) -> int:
-    """Frames at the start of `block` that hold its struct pages: none unless it was asked for and can be."""
-    return memmap_pages(v, block) if block.hosts_memmap and supports_memmap_on_memory(v, block) else 0
+    """Frames at the start of `block` that hold its struct pages: none unless it was asked for and
+    can be.
+    """
+    return (
+        memmap_pages(v, block) if block.hosts_memmap and supports_memmap_on_memory(v, block) else 0
+    )
 
 
 def add_memory(v: Vmemmap, root: int, block: Block) -> Steps:
-    """Add `block`, and bring it online -> 0, or ENOMEM: then nothing is left of it (`add_memory_resource`)."""
+    """Add `block`, and bring it online -> 0, or ENOMEM: then nothing is left of it
+    (`add_memory_resource`).
+    """
     yield Acquire(Lock.HOTPLUG)
     error = yield from arch_add_memory(v, root, block)
     yield Release(Lock.HOTPLUG)
@@ -87,11 +103,15 @@ def remove_memory(v: Vmemmap, root: int, block: Block) -> Steps:
 
 
 def arch_add_memory(v: Vmemmap, root: int, block: Block) -> Steps:
-    """Make `block` RAM that has struct pages, under the hotplug lock -> 0, or ENOMEM and nothing changed."""
+    """Make `block` RAM that has struct pages, under the hotplug lock -> 0, or ENOMEM and nothing
+    changed.
+    """
     yield AddMemory(block.start, block.end)
     hosted = hosted_pages(v, block)
     start, end = _memmap(v, block)
-    error = yield from vmemmap_populate(v, root, (start, end), _Source(block.node, block.start, hosted))
+    error = yield from vmemmap_populate(
+        v, root, (start, end), _Source(block.node, block.start, hosted)
+    )
     yield Count(Counter.MEMMAP, hosted)
     if error:
         yield from arch_remove_memory(v, root, block)
@@ -99,7 +119,9 @@ def arch_add_memory(v: Vmemmap, root: int, block: Block) -> Steps:
 
 
 def arch_remove_memory(v: Vmemmap, root: int, block: Block) -> Steps:
-    """Take the struct pages of `block` away, and then its memory, under the hotplug lock -> None."""
+    """Take the struct pages of `block` away, and then its memory, under the hotplug lock ->
+    None.
+    """
     hosted = hosted_pages(v, block)
     yield from vmemmap_free(v, root, *_memmap(v, block), hosted=bool(hosted))
     yield Count(Counter.MEMMAP, -hosted)
@@ -118,7 +140,9 @@ def online_pages(v: Vmemmap, block: Block) -> Steps:
 
 
 def offline_pages(v: Vmemmap, block: Block) -> Steps:
-    """Take the frames of `block` out of the page allocator -> 0, or EBUSY when some are in use (`memory_block_offline`)."""
+    """Take the frames of `block` out of the page allocator -> 0, or EBUSY when some are in use
+    (`memory_block_offline`).
+    """
     yield Acquire(Lock.HOTPLUG)
     taken = yield OfflinePages(block.start, block.end, hosted_pages(v, block))
     yield Release(Lock.HOTPLUG)
@@ -133,7 +157,9 @@ def _memmap(v: Vmemmap, block: Block) -> tuple[int, int]:
 
 
 class _Source(NamedTuple):
-    """Where frames for struct pages come from: the page allocator on `node`, or the first `hosted` frames of a block at `first`."""
+    """Where frames for struct pages come from: the page allocator on `node`, or the first `hosted`
+    frames of a block at `first`.
+    """
 
     node: int
     first: int
@@ -141,13 +167,17 @@ class _Source(NamedTuple):
 
 
 def vmemmap_populate(v: Vmemmap, root: int, span: tuple[int, int], source: _Source) -> Steps:
-    """Map the vmemmap addresses `span` (start, end), with leaves where the architecture has them -> 0, or ENOMEM half-way."""
+    """Map the vmemmap addresses `span` (start, end), with leaves where the architecture has them ->
+    0, or ENOMEM half-way.
+    """
     leaves = geometry(v.format.arch, v.page_size).vmemmap_leaf is not None
     return (yield from _populate(v, root, span, source, 1 if leaves else 0))
 
 
 def _populate(v: Vmemmap, root: int, span: tuple[int, int], source: _Source, level: int) -> Steps:
-    """Map `span` with entries of `level` (`vmemmap_populate_hugepages`, `vmemmap_populate_basepages`) -> 0 or ENOMEM."""
+    """Map `span` with entries of `level` (`vmemmap_populate_hugepages`,
+    `vmemmap_populate_basepages`) -> 0 or ENOMEM.
+    """
     start, end = span
     for address in range(start, end, v.format.span(level)):
         location = yield from _entry_for(v, root, address, level, source.node)
@@ -158,23 +188,36 @@ def _populate(v: Vmemmap, root: int, span: tuple[int, int], source: _Source, lev
             continue
         frame = yield from _frames_for(v, source, address - start, level)
         if frame is not None:
-            yield WriteEntry(location, v.format.make_leaf(frame * v.page_size, level), level, address)
-        elif level == 0 or source.hosted or (yield from _populate(v, root, (address, address + v.format.span(level)), source, 0)):
-            return ENOMEM  # without a free block, pages would do, but not for a block that hosts its struct pages
+            yield WriteEntry(
+                location, v.format.make_leaf(frame * v.page_size, level), level, address
+            )
+        elif (
+            level == 0
+            or source.hosted
+            or (yield from _populate(v, root, (address, address + v.format.span(level)), source, 0))
+        ):
+            # Without a free block, pages would do, but not for a block that hosts its struct pages.
+            return ENOMEM
     return 0
 
 
 def _frames_for(v: Vmemmap, source: _Source, offset: int, level: int) -> Steps:
-    """Frames for one entry of `level` (`vmemmap_alloc_block_buf`) -> the first, or None; in a block that hosts them they lie in order."""
+    """Frames for one entry of `level` (`vmemmap_alloc_block_buf`) -> the first, or None; in a block
+    that hosts them they lie in order.
+    """
     if source.hosted:
         return source.first + offset // v.page_size
     if level == 0:
         return (yield AllocateFrame(source.node, memmap=True))
-    return (yield AllocateBlock((v.format.span(level) // v.page_size).bit_length() - 1, source.node))
+    return (
+        yield AllocateBlock((v.format.span(level) // v.page_size).bit_length() - 1, source.node)
+    )
 
 
 def _entry_for(v: Vmemmap, root: int, address: int, level: int, node: int) -> Steps:
-    """The location of the entry of `level` for `address`, after making the tables on the way -> None when there is no frame for one."""
+    """The location of the entry of `level` for `address`, after making the tables on the way ->
+    None when there is no frame for one.
+    """
     table = root
     for above in range(v.format.top, level, -1):
         location = table + 8 * v.format.index(address, above)

@@ -7,13 +7,30 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.actors.memory_failure import clear_hugetlb, clear_hugetlb_and_hwpoison, folio_clear_hugetlb_hwpoison
+from hvo.actors.memory_failure import (
+    clear_hugetlb,
+    clear_hugetlb_and_hwpoison,
+    folio_clear_hugetlb_hwpoison,
+)
 from hvo.steps.composite import ForEach
 from hvo.steps.folio import AllocateFolio, AllocateFolios, FreeFolio, PrepareCompound
-from hvo.steps.pool import AddSurplus, EndUse, PoolNumbers, PutFree, ReadPool, Reserve, TakeFree, TakeOut
+from hvo.steps.pool import (
+    AddSurplus,
+    EndUse,
+    PoolNumbers,
+    PutFree,
+    ReadPool,
+    Reserve,
+    TakeFree,
+    TakeOut,
+)
 from hvo.steps.vocabulary import Step, Steps, StorePage, Value
 from hvo.vmemmap.context import ENOMEM, REFUSED, Vmemmap
-from hvo.vmemmap.optimize import hugetlb_vmemmap_optimizable, hugetlb_vmemmap_optimize, hugetlb_vmemmap_optimize_folios
+from hvo.vmemmap.optimize import (
+    hugetlb_vmemmap_optimizable,
+    hugetlb_vmemmap_optimize,
+    hugetlb_vmemmap_optimize_folios,
+)
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore, hugetlb_vmemmap_restore_folios
 
 Heads = NDArray[np.int64]
@@ -21,7 +38,9 @@ Heads = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Hstate:
-    """A pool as its actors see it: size in bytes, order, whether the gate is on, and the nodes the request is about."""
+    """A pool as its actors see it: size in bytes, order, whether the gate is on, and the nodes the
+    request is about.
+    """
 
     size: int
     order: int
@@ -30,7 +49,9 @@ class Hstate:
 
 
 def set_max_huge_pages(v: Vmemmap, h: Hstate, count: int) -> Steps:
-    """Make the pool hold `count` persistent pages, as a write to nr_hugepages does -> None; it may end up with more or fewer."""
+    """Make the pool hold `count` persistent pages, as a write to nr_hugepages does -> None; it may
+    end up with more or fewer.
+    """
     numbers: PoolNumbers = yield ReadPool(h.size, h.nodes)
     if count > numbers.persistent:
         yield from _grow(v, h, count, numbers)
@@ -48,13 +69,17 @@ def _grow(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps:
     if wanted <= 0:
         return
     if v.era.batched:
-        yield from add_hugetlb_folios(v, h, (yield from _take_turns(h.nodes, wanted, partial(AllocateFolios, h.order))))
+        yield from add_hugetlb_folios(
+            v, h, (yield from _take_turns(h.nodes, wanted, partial(AllocateFolios, h.order)))
+        )
         return
     yield ForEach(partial(_alloc_pool_huge_page, v, h), _turns(h.nodes, wanted), stops=_no_page)
 
 
 def _move_surplus(h: Hstate, delta: int) -> Steps:
-    """Make `delta` pages surplus (below 0: persistent), node by node -> the change, which is `delta`."""
+    """Make `delta` pages surplus (below 0: persistent), node by node -> the change, which is
+    `delta`.
+    """
     left = delta
     for node in h.nodes:
         numbers: PoolNumbers = yield ReadPool(h.size, (node,))
@@ -65,12 +90,16 @@ def _move_surplus(h: Hstate, delta: int) -> Steps:
 
 
 def _turns(nodes: tuple[int, ...], count: int) -> NDArray[np.int64]:
-    """The node whose turn it is, for each of `count` pages: nodes take turns (`for_each_node_mask_to_alloc`)."""
+    """The node whose turn it is, for each of `count` pages: nodes take turns
+    (`for_each_node_mask_to_alloc`).
+    """
     return np.resize(np.array(nodes, np.int64), count)
 
 
 def _take_turns(nodes: tuple[int, ...], count: int, step: Callable[[int, int], Step]) -> Steps:
-    """Up to `count` pages by `step(node, count)`, nodes taking turns; one that has no more is passed over -> heads in that order."""
+    """Up to `count` pages by `step(node, count)`, nodes taking turns; one that has no more is
+    passed over -> heads in that order.
+    """
     parts: list[Heads] = [np.zeros(0, np.int64)]
     left = list(nodes)
     while count > 0 and left:
@@ -91,9 +120,11 @@ def _interleave(parts: list[Heads]) -> Heads:
 
 
 def add_hugetlb_folios(v: Vmemmap, h: Hstate, heads: Heads) -> Steps:
-    """Make `heads`, in the order of their allocation, pages of the pool (6.7 and later, `prep_and_add_allocated_folios`) -> None.
+    """Make `heads`, in the order of their allocation, pages of the pool (6.7 and later,
+    `prep_and_add_allocated_folios`) -> None.
 
-    The list they are kept on meanwhile is a stack, so the last one is optimised first, and the first one ends on top of the free list.
+    The list they are kept on meanwhile is a stack, so the last one is optimised first, and the
+    first one ends on top of the free list.
     """
     listed = heads[::-1]
     yield PrepareCompound(listed, h.order)
@@ -104,7 +135,9 @@ def add_hugetlb_folios(v: Vmemmap, h: Hstate, heads: Heads) -> Steps:
 
 
 def _alloc_pool_huge_page(v: Vmemmap, h: Hstate, node: Value) -> Steps:
-    """Allocate one page, on `node` or another, and make it one of the pool (5.14 to 6.6) -> 0, or ENOMEM when there is none."""
+    """Allocate one page, on `node` or another, and make it one of the pool (5.14 to 6.6) -> 0, or
+    ENOMEM when there is none.
+    """
     head = yield AllocateFolio(h.order, node)
     for other in h.nodes:
         if head is None:
@@ -122,7 +155,9 @@ def _no_page(error: int) -> bool:
 
 
 def prep_new_huge_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
-    """Mark a compound page as HugeTLB page and optimise it; without `mark-first` the other way round (H07) -> what optimise says."""
+    """Mark a compound page as HugeTLB page and optimise it; without `mark-first` the other way
+    round (H07) -> what optimise says.
+    """
     error = REFUSED
     if v.era.has("mark-first"):
         yield StorePage(head, "hugetlb", 1)
@@ -137,7 +172,9 @@ def prep_new_huge_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
 
 
 def _shrink(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps:
-    """Free pages leave, as long as enough stay for what is in use and reserved; the rest that is too much becomes surplus."""
+    """Free pages leave, as long as enough stay for what is in use and reserved; the rest that is
+    too much becomes surplus.
+    """
     least = max(count, numbers.reserved + numbers.nr - numbers.free)
     leaving = yield from _take_turns(h.nodes, numbers.persistent - least, partial(TakeFree, h.size))
     yield from update_and_free_pages_bulk(v, h, leaving[::-1])
@@ -146,7 +183,9 @@ def _shrink(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps:
 
 
 def _shares(nodes: tuple[int, ...], count: int) -> Iterator[tuple[int, int]]:
-    """How many of `count` pages each node gives when they take turns; nodes that give none are left out."""
+    """How many of `count` pages each node gives when they take turns; nodes that give none are left
+    out.
+    """
     for index, node in enumerate(nodes):
         share = (max(count, 0) + len(nodes) - 1 - index) // len(nodes)
         if share:
@@ -154,7 +193,9 @@ def _shares(nodes: tuple[int, ...], count: int) -> Iterator[tuple[int, int]]:
 
 
 def update_and_free_pages_bulk(v: Vmemmap, h: Hstate, heads: Heads) -> Steps:
-    """Restore `heads`, which left the pool, and give them to the page allocator; one that cannot be restored goes back as surplus."""
+    """Restore `heads`, which left the pool, and give them to the page allocator; one that cannot be
+    restored goes back as surplus.
+    """
     if not v.era.batched:
         yield ForEach(partial(update_and_free_page, v, h), heads)
         return
@@ -165,20 +206,26 @@ def update_and_free_pages_bulk(v: Vmemmap, h: Hstate, heads: Heads) -> Steps:
             yield from _free_folios(h, restored)
             heads = heads[restored.size :]
         else:
-            yield PutFree(h.size, heads[:1], surplus=True)  # 6.7 tries the others one by one, until one can be restored
+            yield PutFree(
+                h.size, heads[:1], surplus=True
+            )  # 6.7 tries the others one by one, until one can be restored
             heads = heads[1:]
 
 
 def _free_folios(h: Hstate, heads: Heads) -> Steps:
-    yield from clear_hugetlb(heads)  # errors move later in every kernel that frees lists of pages, so that H08 is not here
+    yield from clear_hugetlb(
+        heads
+    )  # errors move later in every kernel that frees lists of pages, so that H08 is not here
     yield ForEach(folio_clear_hugetlb_hwpoison, heads)
     yield FreeFolio(heads, h.order)
 
 
 def update_and_free_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
-    """Restore one page that left the pool, and free it -> 0, or ENOMEM: then it is in the pool again, as a surplus page.
+    """Restore one page that left the pool, and free it -> 0, or ENOMEM: then it is in the pool
+    again, as a surplus page.
 
-    Without `mark-until-restored` the HugeTLB mark goes first, and comes back when the page does (H06).
+    Without `mark-until-restored` the HugeTLB mark goes first, and comes back when the page does
+    (H06).
     """
     if not v.era.has("mark-until-restored"):
         yield from clear_hugetlb(head)
@@ -199,12 +246,15 @@ def update_and_free_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
 
 
 def reserve_huge_pages(h: Hstate, pages: int) -> Steps:
-    """Promise `pages` free pages to a mapping that will take them into use later -> whether there are as many (`hugetlb_reserve_pages`)."""
+    """Promise `pages` free pages to a mapping that will take them into use later -> whether there
+    are as many (`hugetlb_reserve_pages`).
+    """
     return (yield Reserve(h.size, pages))
 
 
 def use_huge_pages(h: Hstate, count: int, *, reserved: bool = False) -> Steps:
-    """Take up to `count` free pages into use, the top of each node's free list first -> how many (`alloc_hugetlb_folio`).
+    """Take up to `count` free pages into use, the top of each node's free list first -> how many
+    (`alloc_hugetlb_folio`).
 
     Pages promised to others stay; with `reserved` it is the promised ones that are taken.
     """
@@ -221,7 +271,9 @@ def use_huge_pages(h: Hstate, count: int, *, reserved: bool = False) -> Steps:
 
 
 def free_huge_folios(v: Vmemmap, h: Hstate, count: int) -> Steps:
-    """Take up to `count` pages out of use: onto the free list, or out of the pool where there are surplus pages (`free_huge_folio`)."""
+    """Take up to `count` pages out of use: onto the free list, or out of the pool where there are
+    surplus pages (`free_huge_folio`).
+    """
     for node in h.nodes:
         numbers: PoolNumbers = yield ReadPool(h.size, (node,))
         heads: Heads = yield EndUse(h.size, node, count)
@@ -237,7 +289,8 @@ def free_huge_folios(v: Vmemmap, h: Hstate, count: int) -> Steps:
 
 
 def demote_pool_huge_page(v: Vmemmap, h: Hstate, target: Hstate, node: int) -> Steps:
-    """Make one free page of the pool into pages of the smaller pool `target` -> 0, or ENOMEM: then nothing changed.
+    """Make one free page of the pool into pages of the smaller pool `target` -> 0, or ENOMEM: then
+    nothing changed.
 
     Its vmemmap is restored first, and the small pages are optimised anew.
     """
@@ -266,7 +319,9 @@ def _adopt(v: Vmemmap, h: Hstate, head: Value) -> Steps:
 
 
 def dissolve_free_hugetlb_folio(v: Vmemmap, h: Hstate, head: int, node: int) -> Steps:
-    """Take the free page `head` out of the pool and free it, so that its memory can go -> 0, or ENOMEM: then it is still in the pool."""
+    """Take the free page `head` out of the pool and free it, so that its memory can go -> 0, or
+    ENOMEM: then it is still in the pool.
+    """
     yield TakeOut(h.size, node, np.array([head], np.int64))
     error = yield from hugetlb_vmemmap_restore(v, h.order, head)
     if error:

@@ -1,7 +1,8 @@
 """Handling of memory that the hardware reports as broken (mm/memory-failure.c).
 
-A HugeTLB page has a record of its broken pages, because their own struct pages may be read-only tails. When it is given back, the marks
-move from the record to the pages; an error that is added after that, while the HugeTLB mark is still there, is lost (hazard H08).
+A HugeTLB page has a record of its broken pages, because their own struct pages may be read-only
+tails. When it is given back, the marks move from the record to the pages; an error that is added
+after that, while the HugeTLB mark is still there, is lost (hazard H08).
 """
 
 from hvo.actors.walker import compound_head, page_huge
@@ -11,10 +12,12 @@ from hvo.vmemmap.context import Vmemmap
 
 
 def memory_failure(v: Vmemmap, pfn: int) -> Steps:
-    """Mark the frame `pfn` as poisoned -> the pfn that got the mark: the head of a HugeTLB page, else `pfn` itself.
+    """Mark the frame `pfn` as poisoned -> the pfn that got the mark: the head of a HugeTLB page,
+    else `pfn` itself.
 
-    The mark is looked for under `hugetlb_lock`, but a page without it is written after the lock was let go
-    (`try_memory_failure_hugetlb`): if it is a HugeTLB page whose mark is late (H07) or gone early (H06), that write meets a read-only tail.
+    The mark is looked for under `hugetlb_lock`, but a page without it is written after the lock was
+    let go (`try_memory_failure_hugetlb`): if it is a HugeTLB page whose mark is late (H07) or gone
+    early (H06), that write meets a read-only tail.
     """
     head = yield from get_huge_page_for_hwpoison(v, pfn)
     if head is not None:
@@ -24,7 +27,9 @@ def memory_failure(v: Vmemmap, pfn: int) -> Steps:
 
 
 def get_huge_page_for_hwpoison(v: Vmemmap, pfn: int) -> Steps:
-    """Note that `pfn` is broken if it belongs to a HugeTLB page, under `hugetlb_lock` -> the head's pfn, None when it does not."""
+    """Note that `pfn` is broken if it belongs to a HugeTLB page, under `hugetlb_lock` -> the head's
+    pfn, None when it does not.
+    """
     head = None
     yield Acquire(Lock.HUGETLB)
     if (yield from page_huge(v, pfn)):
@@ -44,7 +49,9 @@ def hugetlb_update_hwpoison(head: int, pfn: int) -> Steps:
 
 
 def folio_clear_hugetlb_hwpoison(head: Value) -> Steps:
-    """Move the mark of the HugeTLB page `head`, whose vmemmap is whole again, to the pages that are broken -> 0."""
+    """Move the mark of the HugeTLB page `head`, whose vmemmap is whole again, to the pages that are
+    broken -> 0.
+    """
     if (yield TestPage(head, "hwpoison")):
         yield StorePage(head, "hwpoison", 0)
         for pfn in (yield TakeRawErrors(head)):
@@ -53,16 +60,20 @@ def folio_clear_hugetlb_hwpoison(head: Value) -> Steps:
 
 
 def clear_hugetlb(heads: Value) -> Steps:
-    """Take the HugeTLB mark from `heads`, one or several, under `hugetlb_lock` -> None (`__folio_clear_hugetlb`)."""
+    """Take the HugeTLB mark from `heads`, one or several, under `hugetlb_lock` -> None
+    (`__folio_clear_hugetlb`).
+    """
     yield Acquire(Lock.HUGETLB)
     yield StorePage(heads, "hugetlb", 0)
     yield Release(Lock.HUGETLB)
 
 
 def clear_hugetlb_and_hwpoison(v: Vmemmap, head: Value) -> Steps:
-    """Take the HugeTLB mark from the restored page `head`, and move its errors to the pages -> None (`__update_and_free_hugetlb_folio`).
+    """Take the HugeTLB mark from the restored page `head`, and move its errors to the pages -> None
+    (`__update_and_free_hugetlb_folio`).
 
-    Without `errors-after-mark` (6.6 to 6.9) the errors move first, and one that is noted before the mark is gone stays behind (H08).
+    Without `errors-after-mark` (6.6 to 6.9) the errors move first, and one that is noted before the
+    mark is gone stays behind (H08).
     """
     if not v.era.has("errors-after-mark"):
         yield from folio_clear_hugetlb_hwpoison(head)

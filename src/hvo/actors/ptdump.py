@@ -1,6 +1,7 @@
 """The kernel's dump of its own page tables, `/sys/kernel/debug/kernel_page_tables` (mm/ptdump.c).
 
-What it walks, which entries it takes for the same, and where the region of the vmemmap begins and ends. The text is `hvo.report`'s.
+What it walks, which entries it takes for the same, and where the region of the vmemmap begins and
+ends. The text is `hvo.report`'s.
 """
 
 from typing import Literal, NamedTuple, TypeAlias
@@ -16,12 +17,19 @@ from hvo.steps.vocabulary import Acquire, Lock, Release, Steps
 from hvo.vmemmap.context import Vmemmap
 
 DumpLock: TypeAlias = Literal["none", "read", "write"]
-"""What a dump takes of init_mm's mmap_lock: it read-locked it for years; 6.1.192 and 7.3 write-lock it."""
-_MMAP_LOCK: dict[DumpLock, tuple[Lock, ...]] = {"none": (), "read": (Lock.MMAP_READ,), "write": (Lock.MMAP_WRITE,)}
+"""What a dump takes of init_mm's mmap_lock: it read-locked it for years; 6.1.192 and 7.3 write-lock
+it.
+"""
+_MMAP_LOCK: dict[DumpLock, tuple[Lock, ...]] = {
+    "none": (),
+    "read": (Lock.MMAP_READ,),
+    "write": (Lock.MMAP_WRITE,),
+}
 
 
 def ptdump(v: Vmemmap, root: int, start: int, end: int, lock: DumpLock = "read") -> Steps:
-    """Read every entry that maps [`start`, `end`) in the tables at the physical address `root` (`ptdump_walk_pgd`) -> `hvo.mmu.runs.Runs`.
+    """Read every entry that maps [`start`, `end`) in the tables at the physical address `root`
+    (`ptdump_walk_pgd`) -> `hvo.mmu.runs.Runs`.
 
     With `dump-hotplug-lock` the hotplug lock keeps the tables from being freed meanwhile (H16).
     """
@@ -42,14 +50,22 @@ def _bits(*numbers: int) -> int:
 _ARM64 = Grouping(own=_bits(0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 50, 52, 53, 54))
 """The masks of `pte_bits[]` (arch/arm64/mm/ptdump.c): what the text shows of an entry."""
 _X86_ADDRESS = (1 << 52) - (1 << 12)
-_X86_NX, _X86_RW, _X86_USER, _X86_ACCESSED, _X86_DIRTY = _bits(63), _bits(1), _bits(2), _bits(5), _bits(6)
+_X86_NX, _X86_RW, _X86_USER, _X86_ACCESSED, _X86_DIRTY = (
+    _bits(63),
+    _bits(1),
+    _bits(2),
+    _bits(5),
+    _bits(6),
+)
 
 
 def grouping(format: Format) -> Grouping:
-    """What the dump of the architecture of `format` takes for the same; elsewhere everything but the address counts.
+    """What the dump of the architecture of `format` takes for the same; elsewhere everything but
+    the address counts.
 
-    x86 compares all flags (PTE_FLAGS_MASK, which has the encryption bit), and what is left of RW, user and NX through the tables above
-    (`effective_prot`, arch/x86/mm/dump_pagetables.c); an empty entry may be accessed or dirty there (_PAGE_KNL_ERRATUM_MASK).
+    x86 compares all flags (PTE_FLAGS_MASK, which has the encryption bit), and what is left of RW,
+    user and NX through the tables above (`effective_prot`, arch/x86/mm/dump_pagetables.c); an empty
+    entry may be accessed or dirty there (_PAGE_KNL_ERRATUM_MASK).
     """
     if format.arch == "arm64":
         return _ARM64
@@ -60,7 +76,9 @@ def grouping(format: Format) -> Grouping:
 
 
 class Region(NamedTuple):
-    """A part of the kernel's address space, and what the dump prints where it begins and where the next one does."""
+    """A part of the kernel's address space, and what the dump prints where it begins and where the
+    next one does.
+    """
 
     start: int
     end: int
@@ -69,27 +87,37 @@ class Region(NamedTuple):
 
 
 _CPU_ENTRY_AREA = -4 << 39 & WORD
-"""The region behind the vmemmap on x86-64, with 4 levels and with 5 (CPU_ENTRY_AREA_PGD; KASAN's would come before)."""
+"""The region behind the vmemmap on x86-64, with 4 levels and with 5 (CPU_ENTRY_AREA_PGD; KASAN's
+would come before).
+"""
 _ARM64_END = -1 << 30 & WORD
 """VMEMMAP_END since 6.9; before, the region ended where its struct pages would."""
 
 
 def vmemmap_region(image: KernelImage) -> Region:
-    """Where the dump of the kernel in `image` has the vmemmap; raises `HvoError` where that is not known."""
+    """Where the dump of the kernel in `image` has the vmemmap; raises `HvoError` where that is not
+    known.
+    """
     if image.arch == "arm64":
         return _arm64_region(image)
     base = Sections.of(image).vmemmap_base
     if base is None:
-        raise HvoError("the sections' struct pages are not in one array: this kernel has no vmemmap to dump")
+        raise HvoError(
+            "the sections' struct pages are not in one array: this kernel has no vmemmap to dump"
+        )
     return region_at(image.format, base)
 
 
 def region_at(format: Format, base: int) -> Region:
-    """The region of a vmemmap that begins at `base`, as kernels before 6.9 lay it out; raises `HvoError` on other architectures."""
+    """The region of a vmemmap that begins at `base`, as kernels before 6.9 lay it out; raises
+    `HvoError` on other architectures.
+    """
     if format.arch == "x86_64":
         return Region(base, _CPU_ENTRY_AREA, "Vmemmap", "CPU entry Area")
     if format.arch != "arm64":
-        raise HvoError(f"the text of a page-table dump is known for arm64 and x86_64, not for {format.arch}")
+        raise HvoError(
+            f"the text of a page-table dump is known for arm64 and x86_64, not for {format.arch}"
+        )
     size = (1 << format.va_bits - 1 >> format.page_shift) * _STRUCT_PAGE_MAX
     return Region(base, base + size, "vmemmap start", "vmemmap end")
 
@@ -101,13 +129,16 @@ _STRUCT_PAGE_MAX = 64
 def _arm64_region(image: KernelImage) -> Region:
     """VMEMMAP_START to VMEMMAP_END.
 
-    From 6.9 on the dump begins at the struct page of the linear map's first page (`ptdump_init`). In a kernel built for 52-bit addresses
-    that runs with fewer, the linear map begins that much later, but VMEMMAP_START is still that of 52 bits.
+    From 6.9 on the dump begins at the struct page of the linear map's first page (`ptdump_init`).
+    In a kernel built for 52-bit addresses that runs with fewer, the linear map begins that much
+    later, but VMEMMAP_START is still that of 52 bits.
     """
     info = image.info
     start, end = info.number("VMEMMAP_START", None), info.number("VMEMMAP_END", None)
     if start is None or end is None:  # exported since 6.0
-        return region_at(image.format, -(_STRUCT_PAGE_MAX << image.va_bits - image.format.page_shift) & WORD)
+        return region_at(
+            image.format, -(_STRUCT_PAGE_MAX << image.va_bits - image.format.page_shift) & WORD
+        )
     if end == _ARM64_END:
         pages = (1 << info.number("VA_BITS")) - (1 << image.va_bits) >> image.format.page_shift
         start += pages * info.size("page")

@@ -1,7 +1,9 @@
-"""Unmapping a part of the vmemmap, as memory hot-remove does: the frames go, and tables that are empty then.
+"""Unmapping a part of the vmemmap, as memory hot-remove does: the frames go, and tables that are
+empty then.
 
-The premise is that nobody shares the frames or the tables: a HugeTLB page that lies in the block was given back, so its vmemmap is whole. A
-table that maps neighbours as well (one covers 64 sections with 16 KiB pages, 1024 with 64 KiB) stays, because its other entries are not 0.
+The premise is that nobody shares the frames or the tables: a HugeTLB page that lies in the block
+was given back, so its vmemmap is whole. A table that maps neighbours as well (one covers 64
+sections with 16 KiB pages, 1024 with 64 KiB) stays, because its other entries are not 0.
 """
 
 from typing import NamedTuple
@@ -11,7 +13,16 @@ import numpy as np
 from hvo.mmu.runs import first_address, overlapping
 from hvo.steps.composite import Flush, FlushAll
 from hvo.steps.hotplug import FreeBlock, TableIsEmpty
-from hvo.steps.vocabulary import Acquire, EntryKind, FreeFrame, Lock, ReadEntry, Release, Steps, WriteEntry
+from hvo.steps.vocabulary import (
+    Acquire,
+    EntryKind,
+    FreeFrame,
+    Lock,
+    ReadEntry,
+    Release,
+    Steps,
+    WriteEntry,
+)
 from hvo.vmemmap.context import Vmemmap
 
 
@@ -30,7 +41,9 @@ def vmemmap_free(v: Vmemmap, root: int, start: int, end: int, *, hosted: bool) -
 
 
 class _Span(NamedTuple):
-    """The part [`start`, `end`) of what the table of `level` at the physical address `table` maps; its first entry maps `base`."""
+    """The part [`start`, `end`) of what the table of `level` at the physical address `table` maps;
+    its first entry maps `base`.
+    """
 
     table: int
     level: int
@@ -53,7 +66,13 @@ def _slot(v: Vmemmap, span: _Span, index: int) -> Steps:
     """Read entry `index` of the table -> _Slot."""
     location = span.table + 8 * index
     entry = yield ReadEntry(location, span.level)
-    return _Slot(location, span.level, span.base + index * v.format.span(span.level), entry.kind, int(entry.value))
+    return _Slot(
+        location,
+        span.level,
+        span.base + index * v.format.span(span.level),
+        entry.kind,
+        int(entry.value),
+    )
 
 
 def _slots(v: Vmemmap, span: _Span) -> range:
@@ -62,7 +81,13 @@ def _slots(v: Vmemmap, span: _Span) -> range:
 
 def _below(v: Vmemmap, span: _Span, slot: _Slot) -> _Span:
     """The table that `slot` points to."""
-    return _Span(int(v.format.output_address(slot.value, slot.level)), slot.level - 1, slot.address, span.start, span.end)
+    return _Span(
+        int(v.format.output_address(slot.value, slot.level)),
+        slot.level - 1,
+        slot.address,
+        span.start,
+        span.end,
+    )
 
 
 # -- arm64 (and what follows it): clear, invalidate, free; then look for empty tables --
@@ -76,12 +101,16 @@ def _unmap_hotplug_range(v: Vmemmap, span: _Span, hosted: bool) -> Steps:
             yield from _unmap_hotplug_range(v, _below(v, span, slot), hosted)
         elif slot.kind is EntryKind.LEAF:
             yield WriteEntry(slot.location, 0, slot.level, slot.address)
-            yield Flush(np.uint64(slot.address), np.uint64(slot.address + v.page_size))  # one page's flush drops a whole leaf
+            yield Flush(
+                np.uint64(slot.address), np.uint64(slot.address + v.page_size)
+            )  # one page's flush drops a whole leaf
             yield from _free_mapped(v, slot, hosted)
 
 
 def _free_empty_tables(v: Vmemmap, span: _Span) -> Steps:
-    """Free the tables below `span` that have become empty, from the last level upward; the one of the span itself stays."""
+    """Free the tables below `span` that have become empty, from the last level upward; the one of
+    the span itself stays.
+    """
     for index in _slots(v, span):
         slot: _Slot = yield from _slot(v, span, index)
         if slot.kind is not EntryKind.TABLE:
@@ -90,7 +119,9 @@ def _free_empty_tables(v: Vmemmap, span: _Span) -> Steps:
         yield from _free_empty_tables(v, below)
         if (yield TableIsEmpty(below.table, below.level, v.format.table_entries(below.level))):
             yield WriteEntry(slot.location, 0, slot.level, slot.address)
-            yield Flush(np.uint64(slot.address), np.uint64(slot.address + v.page_size), tables=True)  # the walkers' copy of this entry
+            yield Flush(
+                np.uint64(slot.address), np.uint64(slot.address + v.page_size), tables=True
+            )  # the walkers' copy of this entry
             yield FreeFrame(below.table // v.page_size)
 
 
@@ -100,8 +131,8 @@ def _free_empty_tables(v: Vmemmap, span: _Span) -> Steps:
 def _remove_pagetable(v: Vmemmap, span: _Span, hosted: bool) -> Steps:
     """Free what leaves map and clear them, and each table when it is empty after that.
 
-    The tables that the topmost level points to stay; with four levels they are those of the PUD, with five those of the P4D
-    (`remove_p4d_table`).
+    The tables that the topmost level points to stay; with four levels they are those of the PUD,
+    with five those of the P4D (`remove_p4d_table`).
     """
     for index in _slots(v, span):
         slot: _Slot = yield from _slot(v, span, index)
@@ -111,7 +142,9 @@ def _remove_pagetable(v: Vmemmap, span: _Span, hosted: bool) -> Steps:
         elif slot.kind is EntryKind.TABLE:
             below = _below(v, span, slot)
             yield from _remove_pagetable(v, below, hosted)
-            if span.level < v.format.top and (yield TableIsEmpty(below.table, below.level, v.format.table_entries(below.level))):
+            if span.level < v.format.top and (
+                yield TableIsEmpty(below.table, below.level, v.format.table_entries(below.level))
+            ):
                 yield FreeFrame(below.table // v.page_size)
                 yield from _clear(slot)
 
@@ -123,7 +156,9 @@ def _clear(slot: _Slot) -> Steps:
 
 
 def _free_mapped(v: Vmemmap, slot: _Slot, hosted: bool) -> Steps:
-    """Free the frames that the leaf `slot` maps; those of a block that hosts itself are not the page allocator's."""
+    """Free the frames that the leaf `slot` maps; those of a block that hosts itself are not the
+    page allocator's.
+    """
     if hosted:
         return
     frame = int(v.pfn(slot.value, slot.level))

@@ -1,7 +1,9 @@
-"""Page-frame walkers: code that comes across a struct page by its number and takes a reference on a guess.
+"""Page-frame walkers: code that comes across a struct page by its number and takes a reference on a
+guess.
 
-Compaction, isolation, page idle tracking and others; include/linux/page_ref.h, include/linux/page-flags.h. The page may be anything by
-then: also a tail of an optimised HugeTLB page, whose struct page is read-only (hazard H03).
+Compaction, isolation, page idle tracking and others; include/linux/page_ref.h,
+include/linux/page-flags.h. The page may be anything by then: also a tail of an optimised HugeTLB
+page, whose struct page is read-only (hazard H03).
 """
 
 from typing import Literal, NamedTuple
@@ -11,12 +13,23 @@ from numpy.typing import NDArray
 
 from hvo.kernel.vmcore import compound_head as linked_head
 from hvo.steps.references import DropReference
-from hvo.steps.vocabulary import EnterReadSection, IncrementUnlessZero, LeaveReadSection, LoadPage, ReadBarrier, Steps, TestPage, Value
+from hvo.steps.vocabulary import (
+    EnterReadSection,
+    IncrementUnlessZero,
+    LeaveReadSection,
+    LoadPage,
+    ReadBarrier,
+    Steps,
+    TestPage,
+    Value,
+)
 from hvo.vmemmap.context import Vmemmap
 
 
 class Speculation(NamedTuple):
-    """How a kernel guards a speculative reference: what it looks at before it writes, in that order, and whether in a read-side section."""
+    """How a kernel guards a speculative reference: what it looks at before it writes, in that
+    order, and whether in a read-side section.
+    """
 
     looks: tuple[Literal["count", "barrier", "fake-head"], ...]
     read_section: bool
@@ -31,8 +44,9 @@ SPECULATIONS = {
 }
 """By the first kernel that has it; 7.1 has no fake heads to look for.
 
-6.10 has the order of hazard H03b. 6.13 has the right one, and keeps it: its load of the count is an acquire, the barrier here
-(`page_count_writable`). In the right order without that, a machine that reorders loads does the same as 6.10.
+6.10 has the order of hazard H03b. 6.13 has the right one, and keeps it: its load of the count is an
+acquire, the barrier here (`page_count_writable`). In the right order without that, a machine that
+reorders loads does the same as 6.10.
 """
 
 
@@ -49,7 +63,9 @@ def page_ref_add_unless(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
 
 
 def page_count_writable(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
-    """Whether the reference count of `pfn`, for all that was looked at, is not 0 and not in a frame that tails share -> bool."""
+    """Whether the reference count of `pfn`, for all that was looked at, is not 0 and not in a frame
+    that tails share -> bool.
+    """
     for look in how.looks:
         if look == "count" and not (yield TestPage(pfn, "refcount")):
             return False
@@ -61,7 +77,9 @@ def page_count_writable(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
 
 
 def folio_try_get(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
-    """Take a reference on the head of `pfn` -> its pfn; None when it had none, or `pfn` belongs to another head by then."""
+    """Take a reference on the head of `pfn` -> its pfn; None when it had none, or `pfn` belongs to
+    another head by then.
+    """
     head = int((yield from compound_head(v, pfn)))
     if not (yield from page_ref_add_unless(v, head, how)):
         return None
@@ -72,9 +90,11 @@ def folio_try_get(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
 
 
 def compound_head(v: Vmemmap, pfn: Value) -> Steps:
-    """The pfn of the head of `pfn`, `pfn` itself where it is no tail (for one, or one for each page of a run).
+    """The pfn of the head of `pfn`, `pfn` itself where it is no tail (for one, or one for each page
+    of a run).
 
-    The link is an address or, in 7.1, a mask. Where tails share the frame of the head, a struct page without a link may still be a tail.
+    The link is an address or, in 7.1, a mask. Where tails share the frame of the head, a struct
+    page without a link may still be a tail.
     """
     link = yield LoadPage(pfn, "link")
     head = _linked(v, pfn, link)
@@ -87,8 +107,9 @@ def compound_head(v: Vmemmap, pfn: Value) -> Steps:
 def page_fixed_fake_head(v: Vmemmap, pfn: Value) -> Steps:
     """The pfn of the head when `pfn` shows the head's own struct page once more, else `pfn`.
 
-    The kernel looks at the next struct page only where `pfn`'s lies at the start of a page, and at the static key before; the answer is the
-    same without, since a page with the head flag has a next one.
+    The kernel looks at the next struct page only where `pfn`'s lies at the start of a page, and at
+    the static key before; the answer is the same without, since a page with the head flag has a
+    next one.
     """
     if not (yield TestPage(pfn, "head")):
         return np.asarray(pfn, np.int64)
@@ -101,7 +122,9 @@ def page_fixed_fake_head(v: Vmemmap, pfn: Value) -> Steps:
 def page_huge(v: Vmemmap, pfn: Value) -> Steps:
     """Whether `pfn` belongs to a HugeTLB page (`PageHuge`) -> bool."""
     head = yield from compound_head(v, pfn)
-    if not (yield TestPage(head, "head")):  # a page by itself: what would be the mark is another page's
+    if not (
+        yield TestPage(head, "head")
+    ):  # a page by itself: what would be the mark is another page's
         return False
     return (yield TestPage(head, "hugetlb"))
 

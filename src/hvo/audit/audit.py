@@ -1,6 +1,7 @@
 """The audit of a kernel's memory: which HugeTLB pages are optimised, and is the vmemmap sound.
 
-Nothing depends on a version: the layout is read off the mapping and the values (`hvo.audit.layout`), what VMCOREINFO exports are hints.
+Nothing depends on a version: the layout is read off the mapping and the values
+(`hvo.audit.layout`), what VMCOREINFO exports are hints.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from hvo.audit.layout import Layout, detect, expected
 from hvo.audit.links import Links
 from hvo.audit.outside import LostPage, Outside, hole_spots, lost_pages, lost_spots, orphan_spots
 from hvo.audit.outside_frames import outside_frame_spots
-from hvo.audit.page_findings import entry_spots, link_findings, poison_spots, state_spots, tail_spots
+from hvo.audit.page_findings import (
+    entry_spots,
+    link_findings,
+    poison_spots,
+    state_spots,
+    tail_spots,
+)
 from hvo.audit.pages import HugePages, huge_pages, within_memory
 from hvo.audit.recover import table_pfn, unmapped_heads
 from hvo.audit.result import Audit, Counts, Pool
@@ -70,9 +77,18 @@ class _Auditor:
         image = KernelImage.of(memory)
         sections = Sections.of(image)
         if not len(sections.numbers):
-            raise HvoError(f"kernel {memory.vmcoreinfo.text('OSRELEASE')}: mem_section[] has no section, expected some with struct pages")
-        if sections.pages * sections.struct_page_size % image.page_size or (sections.memmap % np.uint64(image.page_size)).any():
-            raise HvoError("the struct pages of a section do not begin and end with a page: mem_section[] or its constants are damaged")
+            raise HvoError(
+                f"kernel {memory.vmcoreinfo.text('OSRELEASE')}: mem_section[] has no section,"
+                " expected some with struct pages"
+            )
+        if (
+            sections.pages * sections.struct_page_size % image.page_size
+            or (sections.memmap % np.uint64(image.page_size)).any()
+        ):
+            raise HvoError(
+                "the struct pages of a section do not begin and end with a page: mem_section[] or"
+                " its constants are damaged"
+            )
         tables = read_tables(image, sections)
         announce("walking the vmemmap")
         vmemmap = VmemmapPages.read(image, sections, tables)
@@ -80,21 +96,37 @@ class _Auditor:
         members = PageMembers.of(image, sections)
         heads = find_heads(vmemmap, members)
         inside = within_memory(vmemmap, heads)
-        return cls(image, sections, members, tables, vmemmap, heads.select(inside), heads.select(~inside),
-                   ZoneBits.of(memory.vmcoreinfo), announce)  # fmt: skip
+        return cls(
+            image,
+            sections,
+            members,
+            tables,
+            vmemmap,
+            heads.select(inside),
+            heads.select(~inside),
+            ZoneBits.of(memory.vmcoreinfo),
+            announce,
+        )
 
     def audit(self) -> Audit:
         self.announce("looking at HugeTLB pages")
         groups = tuple(huge_pages(self.vmemmap, self.heads))
-        layout = detect(groups, has_masks=self.image.info.offset("page.compound_info", None) is not None)
+        layout = detect(
+            groups, has_masks=self.image.info.offset("page.compound_info", None) is not None
+        )
         frames = Frames(self.members, self.vmemmap, self.tables, groups)
         links = Links(self.members, self.vmemmap.structs)
         found = [self._classify(pages, layout, frames, links) for pages in groups]
         self.announce("looking at the rest of the vmemmap")
         outside = Outside.of(self.vmemmap, self.members, groups)
-        kept = np.concatenate([np.zeros(0, np.int64), *(pages.pages.frame[pages.own] for pages in found)])
+        kept = np.concatenate(
+            [np.zeros(0, np.int64), *(pages.pages.frame[pages.own] for pages in found)]
+        )
         lost = lost_pages(outside, kept) if self._whole else []
-        spots = [*self._page_spots(layout, found, frames, links), *self._outside_spots(outside, lost, kept, frames)]
+        spots = [
+            *self._page_spots(layout, found, frames, links),
+            *self._outside_spots(outside, lost, kept, frames),
+        ]
         findings = [*self._table_findings(frames), *with_entries(self.vmemmap, spots)]
         findings += [finding for pages in found for finding in link_findings(pages, self.vmemmap)]
         findings.sort(key=lambda finding: (finding.pfn, finding.id))
@@ -102,13 +134,21 @@ class _Auditor:
 
     @property
     def _whole(self) -> bool:
-        """Whether a vmemmap page has whole struct pages; else no kernel optimises, and none straddling two is looked at."""
+        """Whether a vmemmap page has whole struct pages; else no kernel optimises, and none
+        straddling two is looked at.
+        """
         return self.image.page_size % self.sections.struct_page_size == 0
 
-    def _classify(self, pages: HugePages, layout: Layout, frames: Frames, links: Links) -> Classified:
-        return classify(pages, expected(pages, layout, self.members, self.zones), self.vmemmap, frames, links)
+    def _classify(
+        self, pages: HugePages, layout: Layout, frames: Frames, links: Links
+    ) -> Classified:
+        return classify(
+            pages, expected(pages, layout, self.members, self.zones), self.vmemmap, frames, links
+        )
 
-    def _page_spots(self, layout: Layout, found: list[Classified], frames: Frames, links: Links) -> Iterator[Spot]:
+    def _page_spots(
+        self, layout: Layout, found: list[Classified], frames: Frames, links: Links
+    ) -> Iterator[Spot]:
         blocks: list[Block] = self_hosted_blocks(self.vmemmap, self.members)
         for pages in found:
             if pages.pages.vmemmap_pages < 2:
@@ -119,11 +159,15 @@ class _Auditor:
             yield from poison_spots(pages, self.image.info.number("PG_hwpoison", None))
             if layout == "tail-shared":
                 yield from tail_spots(pages, frames, links)
-        for pfn, index in zip(self.outside_memory.pfn, self.vmemmap.index_of(self.outside_memory.pfn), strict=True):
+        for pfn, index in zip(
+            self.outside_memory.pfn, self.vmemmap.index_of(self.outside_memory.pfn), strict=True
+        ):
             what = "a HugeTLB page reaches into memory that has no struct pages"
             yield Spot("not-present", int(pfn), int(index), what, "sections up to the page's end")
 
-    def _outside_spots(self, outside: Outside, lost: list[LostPage], kept: Pfns, frames: Frames) -> Iterator[Spot]:
+    def _outside_spots(
+        self, outside: Outside, lost: list[LostPage], kept: Pfns, frames: Frames
+    ) -> Iterator[Spot]:
         yield from hole_spots(outside)
         yield from lost_spots(outside, lost)
         yield from orphan_spots(outside, kept)
@@ -136,31 +180,76 @@ class _Auditor:
                 yield _table_finding(fault, pfn, len(hidden))
         states = frames.states(self.tables.all)
         for frame in self.tables.all[states == FREE].tolist():
-            message = f"the page table in frame {frame:#x}, which maps vmemmap, is free in the page allocator"
-            yield Finding("frame-free", frame, frame * self.image.page_size, 0, "a frame that is allocated", message)
+            message = (
+                f"the page table in frame {frame:#x}, which maps vmemmap, is free in the page"
+                " allocator"
+            )
+            yield Finding(
+                "frame-free",
+                frame,
+                frame * self.image.page_size,
+                0,
+                "a frame that is allocated",
+                message,
+            )
 
-    def _result(self, layout: Layout, found: list[Classified], lost: list[LostPage], findings: list[Finding], outside: Outside) -> Audit:
+    def _result(
+        self,
+        layout: Layout,
+        found: list[Classified],
+        lost: list[LostPage],
+        findings: list[Finding],
+        outside: Outside,
+    ) -> Audit:
         info = self.image.info
         return Audit(
-            info.text("OSRELEASE"), self.image.arch, self.image.page_size, self.sections.struct_page_size, layout,
-            len(self.sections.numbers), self.tables.cost_frames * self.image.page_size,
-            tuple(_pool(pages, self) for pages in found), tuple(lost), tuple(findings),
-            tuple(self._missing(found, outside)), cells(self.vmemmap, found, findings),
-        )  # fmt: skip
+            info.text("OSRELEASE"),
+            self.image.arch,
+            self.image.page_size,
+            self.sections.struct_page_size,
+            layout,
+            len(self.sections.numbers),
+            self.tables.cost_frames * self.image.page_size,
+            tuple(_pool(pages, self) for pages in found),
+            tuple(lost),
+            tuple(findings),
+            tuple(self._missing(found, outside)),
+            cells(self.vmemmap, found, findings),
+        )
 
     def _missing(self, found: list[Classified], outside: Outside) -> Iterator[str]:
         hidden = sum(int(np.count_nonzero(pages.held.links.wrong < 0)) for pages in found)
         hidden += outside.missing
         if hidden:
-            yield f"{hidden} vmemmap pages are not in the memory: their struct pages were not looked at"
+            yield (
+                f"{hidden} vmemmap pages are not in the memory: their struct pages were not"
+                " looked at"
+            )
         if len(self.heads.unreadable):
-            yield f"{len(self.heads.unreadable)} frames could be HugeTLB pages, but their struct pages are not mapped or not in the memory"
+            yield (
+                f"{len(self.heads.unreadable)} frames could be HugeTLB pages, but their struct"
+                " pages are not mapped or not in the memory"
+            )
 
 
 def _table_finding(fault: TableFault, pfn: int, hidden: int) -> Finding:
-    about = f"; the struct pages of {hidden} HugeTLB pages are behind it, one of them this" if hidden else ""
-    message = f"pfn {pfn:#x}: the entry {fault.entry:#x} of level {fault.level} for {fault.address:#x} {fault.what}{about}"
-    return Finding(fault.rule, pfn, fault.address, fault.entry, "an entry that leads to a table of its own", message)
+    about = (
+        f"; the struct pages of {hidden} HugeTLB pages are behind it, one of them this"
+        if hidden
+        else ""
+    )
+    message = (
+        f"pfn {pfn:#x}: the entry {fault.entry:#x} of level {fault.level} for {fault.address:#x}"
+        f" {fault.what}{about}"
+    )
+    return Finding(
+        fault.rule,
+        pfn,
+        fault.address,
+        fault.entry,
+        "an entry that leads to a table of its own",
+        message,
+    )
 
 
 def _pool(found: Classified, auditor: _Auditor) -> Pool:
@@ -168,9 +257,16 @@ def _pool(found: Classified, auditor: _Auditor) -> Pool:
     node = auditor.zones.node(pages.flags)
     nodes = {number: _counts(found, node == number, auditor) for number in np.unique(node).tolist()}
     return Pool(
-        pages.size, pages.vmemmap_pages, found.frames, _counts(found, np.ones(len(node), np.bool_), auditor), nodes, pages.pfn, node,
-        found.state, pages.flagged,
-    )  # fmt: skip
+        pages.size,
+        pages.vmemmap_pages,
+        found.frames,
+        _counts(found, np.ones(len(node), np.bool_), auditor),
+        nodes,
+        pages.pfn,
+        node,
+        found.state,
+        pages.flagged,
+    )
 
 
 def _counts(found: Classified, which: NDArray[np.bool_], auditor: _Auditor) -> Counts:
@@ -178,8 +274,11 @@ def _counts(found: Classified, which: NDArray[np.bool_], auditor: _Auditor) -> C
     tails, shared = (int(counts[which].sum()) for counts in (found.own_tails, found.shared_tails))
     power_of_two = auditor.sections.struct_page_size.bit_count() == 1
     return Counts(
-        pages=int(np.count_nonzero(which)), optimized=int(np.count_nonzero(state == OPTIMISED)),
-        partial=int(np.count_nonzero(state == PARTLY)), flagged=int(np.count_nonzero(found.pages.flagged[which])),
+        pages=int(np.count_nonzero(which)),
+        optimized=int(np.count_nonzero(state == OPTIMISED)),
+        partial=int(np.count_nonzero(state == PARTLY)),
+        flagged=int(np.count_nonzero(found.pages.flagged[which])),
         free=int(np.count_nonzero(found.pages.free[which])),
-        saved=shared * size, possible=tails * size if power_of_two else 0,
-    )  # fmt: skip
+        saved=shared * size,
+        possible=tails * size if power_of_two else 0,
+    )

@@ -23,17 +23,29 @@ def cells(vmemmap: VmemmapPages, found: Sequence[Classified], findings: Sequence
     kind = np.where(vmemmap.bits & np.uint8(VALID) != 0, 0, 4).astype(np.uint8)
     for pages in found:
         before = rows_of(kind, pages.pages.index, pages.pages.vmemmap_pages)
-        set_rows(kind, pages.pages.index, np.where(pages.own, np.uint8(1), np.where(pages.shared, np.uint8(2), before)))
+        set_rows(
+            kind,
+            pages.pages.index,
+            np.where(pages.own, np.uint8(1), np.where(pages.shared, np.uint8(2), before)),
+        )
     if findings:
         pfns = np.array([finding.pfn for finding in findings])
         kind[vmemmap.index_of(pfns[vmemmap.contain(pfns)])] = 3
     per = _per_part(vmemmap)
-    shares = np.stack([(kind.reshape(-1, per) == number).mean(axis=1, dtype=np.float32) for number in range(len(KINDS))], axis=1)
+    shares = np.stack(
+        [
+            (kind.reshape(-1, per) == number).mean(axis=1, dtype=np.float32)
+            for number in range(len(KINDS))
+        ],
+        axis=1,
+    )
     return Cells(per * vmemmap.structs, vmemmap.pfn(np.arange(0, len(kind), per)), shares)
 
 
 def _per_part(vmemmap: VmemmapPages) -> int:
-    """Vmemmap pages in a part: a part of a section, a section, or several; it divides their number."""
+    """Vmemmap pages in a part: a part of a section, a section, or several; it divides their
+    number.
+    """
     per = vmemmap.per_section
     while per % 2 == 0 and per > 8 and len(vmemmap.frame) // per * 2 <= _PARTS:
         per //= 2

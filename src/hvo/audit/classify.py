@@ -1,4 +1,6 @@
-"""What each vmemmap page of a HugeTLB page is: on the shared frame, on one of its own, or on one where it has no business."""
+"""What each vmemmap page of a HugeTLB page is: on the shared frame, on one of its own, or on one
+where it has no business.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,19 @@ from hvo.audit.vmemmap import BEYOND, BROKEN, MISSING, VmemmapPages
 from hvo.kernel.sections import Pfns
 
 PLAIN, OPTIMISED, PARTLY = range(3)
-"""States of a HugeTLB page: every vmemmap page on a frame of its own, all behind the kept ones on a shared frame, or some."""
+"""States of a HugeTLB page: every vmemmap page on a frame of its own, all behind the kept ones on a
+shared frame, or some.
+"""
 Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Held:
-    """Vmemmap pages that are not on their shared frame, one element each: `row` and `column` in the matrices, and what they map.
+    """Vmemmap pages that are not on their shared frame, one element each: `row` and `column` in the
+    matrices, and what they map.
 
-    `frame`: int64; `state`: see `hvo.audit.frames`; `links`: of the struct pages in it; `rule`: the id of the rule that it breaks, "" for
-    none.
+    `frame`: int64; `state`: see `hvo.audit.frames`; `links`: of the struct pages in it; `rule`: the
+    id of the rule that it breaks, "" for none.
     """
 
     row: Indices
@@ -38,7 +43,9 @@ class Held:
 
 @dataclass(frozen=True)
 class Classified:
-    """HugeTLB pages of one size and what their vmemmap pages are; `shared`, `own`: matrices, `state`: uint8, one a HugeTLB page."""
+    """HugeTLB pages of one size and what their vmemmap pages are; `shared`, `own`: matrices,
+    `state`: uint8, one a HugeTLB page.
+    """
 
     pages: HugePages
     expected: Expected
@@ -49,7 +56,9 @@ class Classified:
 
     @cached_property
     def own_tails(self) -> NDArray[np.int64]:
-        """How many vmemmap pages behind the kept ones have frames of their own, for each HugeTLB page."""
+        """How many vmemmap pages behind the kept ones have frames of their own, for each HugeTLB
+        page.
+        """
         return row_count(self.own[:, self.expected.kept :])
 
     @cached_property
@@ -66,12 +75,18 @@ class Classified:
     @property
     def frames(self) -> int:
         """How many different frames are mapped."""
-        held_there = self.pages.frame[:, self.expected.kept - 1] == self.expected.frame  # it is among those that are held already
+        held_there = (
+            self.pages.frame[:, self.expected.kept - 1] == self.expected.frame
+        )  # it is among those that are held already
         shared = self.expected.frame[row_any(self.shared) & ~held_there]
-        return _different(np.concatenate((self.pages.frame[self.pages.valid & ~self.shared], shared)))
+        return _different(
+            np.concatenate((self.pages.frame[self.pages.valid & ~self.shared], shared))
+        )
 
 
-def classify(pages: HugePages, expected: Expected, vmemmap: VmemmapPages, frames: Frames, links: Links) -> Classified:
+def classify(
+    pages: HugePages, expected: Expected, vmemmap: VmemmapPages, frames: Frames, links: Links
+) -> Classified:
     """Judge every vmemmap page of `pages`."""
     valid, writable = pages.valid, pages.writable
     tail = np.arange(pages.vmemmap_pages) >= expected.kept
@@ -85,7 +100,14 @@ def classify(pages: HugePages, expected: Expected, vmemmap: VmemmapPages, frames
     return Classified(pages, expected, shared, own, held, _state(shared, own & tail))
 
 
-def _held(pages: HugePages, row: Indices, column: Indices, vmemmap: VmemmapPages, frames: Frames, links: Links) -> Held:
+def _held(
+    pages: HugePages,
+    row: Indices,
+    column: Indices,
+    vmemmap: VmemmapPages,
+    frames: Frames,
+    links: Links,
+) -> Held:
     frame = pages.frame[row, column]
     heads = vmemmap.address(pages.index)[row]
     size = np.uint64(vmemmap.image.page_size)
@@ -93,7 +115,14 @@ def _held(pages: HugePages, row: Indices, column: Indices, vmemmap: VmemmapPages
     return Held(row, column, frame, frames.states(frame), found, np.zeros(len(row), "<U20"))
 
 
-def _judge(held: Held, pages: HugePages, writable: Matrix, tail: Matrix, beside_shared: Matrix, structs: int) -> None:
+def _judge(
+    held: Held,
+    pages: HugePages,
+    writable: Matrix,
+    tail: Matrix,
+    beside_shared: Matrix,
+    structs: int,
+) -> None:
     """Fill in `held.rule`, the gravest last."""
     wrong = held.links.wrong
     rule = held.rule

@@ -15,8 +15,14 @@ is unsound or memory is lost, a *warning* that it is sound, but that somebody sh
 
 def findings_page() -> str:
     """The page, in Markdown."""
-    table = "".join(f"| [`{rule.id}`](#{rule.id}) | {rule.severity} | {rule.sentence} |\n" for rule in RULES.values())
-    parts = (f"\n## {rule.id}\n\n{rule.sentence}\n\n* bad: {rule.bad}\n* good: {rule.good}\n" for rule in RULES.values())
+    table = "".join(
+        f"| [`{rule.id}`](#{rule.id}) | {rule.severity} | {rule.sentence} |\n"
+        for rule in RULES.values()
+    )
+    parts = (
+        f"\n## {rule.id}\n\n{rule.sentence}\n\n* bad: {rule.bad}\n* good: {rule.good}\n"
+        for rule in RULES.values()
+    )
     return _HEAD + table + "".join(parts)
 
 

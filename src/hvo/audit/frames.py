@@ -1,4 +1,6 @@
-"""What the frames behind the vmemmap are, as their own struct pages say: allocated as they should be, free, or something else."""
+"""What the frames behind the vmemmap are, as their own struct pages say: allocated as they should
+be, free, or something else.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from hvo.kernel.page_members import PageMembers
 from hvo.kernel.sections import Pfns
 
 OWNED, FREE, COMPOUND, TYPED, UNKNOWN = range(5)
-"""States: reserved or allocated, free, part of a compound page, of another use (a page table, user memory), not in the memory."""
+"""States: reserved or allocated, free, part of a compound page, of another use (a page table, user
+memory), not in the memory.
+"""
 _AT_A_TIME = 1 << 14
 _NO_TYPE = 0xFFFF_FFFF
 """The map count of a page that no process maps and that has no type."""
@@ -24,7 +28,9 @@ _NO_TYPE = 0xFFFF_FFFF
 
 @dataclass(frozen=True)
 class Frames:
-    """What is known of frames: their struct pages, the tables, and the HugeTLB pages in `groups`."""
+    """What is known of frames: their struct pages, the tables, and the HugeTLB pages in
+    `groups`.
+    """
 
     members: PageMembers
     vmemmap: VmemmapPages
@@ -33,7 +39,10 @@ class Frames:
 
     def states(self, frames: Pfns) -> NDArray[np.uint8]:
         """The state of each of `frames` (in sections), see `OWNED` and the others."""
-        pieces = [self._states(frames[first : first + _AT_A_TIME]) for first in range(0, len(frames), _AT_A_TIME)]
+        pieces = [
+            self._states(frames[first : first + _AT_A_TIME])
+            for first in range(0, len(frames), _AT_A_TIME)
+        ]
         return np.concatenate([np.zeros(0, np.uint8), *pieces])
 
     def _states(self, frames: Pfns) -> NDArray[np.uint8]:
@@ -51,7 +60,8 @@ class Frames:
 
     @cached_property
     def _reserved(self) -> np.uint64:
-        # PG_reserved is not exported, but stands right before PG_private, which is, in every kernel since 2.6.26 (enum pageflags).
+        # PG_reserved is not exported, but stands right before PG_private, which is, in every kernel
+        # since 2.6.26 (enum pageflags).
         return np.uint64(1 << (self.members.image.info.number("PG_private") - 1))
 
     @cached_property
@@ -70,7 +80,9 @@ class Frames:
         if inside is not None:
             return f"which is a part of HugeTLB page {inside:#x}"
         if len(others):
-            return f"which holds the struct pages of frame {int(self.vmemmap.pfn(others[:1])[0]):#x}"
+            return (
+                f"which holds the struct pages of frame {int(self.vmemmap.pfn(others[:1])[0]):#x}"
+            )
         return _STATES[int(self.states(np.array([frame]))[0])]
 
     def _huge_page(self, frame: int) -> int | None:
@@ -82,6 +94,9 @@ class Frames:
 
 
 _STATES = (
-    "which is allocated, to an owner that cannot be told", "which is free in the page allocator", "which is a part of a compound page",
-    "which is a page table or mapped by a process", "whose struct page is not in the memory",
-)  # fmt: skip
+    "which is allocated, to an owner that cannot be told",
+    "which is free in the page allocator",
+    "which is a part of a compound page",
+    "which is a page table or mapped by a process",
+    "whose struct page is not in the memory",
+)

@@ -24,7 +24,8 @@ _AT_A_TIME = 1 << 14
 
 @dataclass(frozen=True)
 class Heads(HeadFlags):
-    """Heads of HugeTLB pages, ascending: `pfn`, `order` (int64), `flags` and `private` (uint64) of their struct pages.
+    """Heads of HugeTLB pages, ascending: `pfn`, `order` (int64), `flags` and `private` (uint64) of
+    their struct pages.
 
     `unreadable`: frames (int64) that could be heads, but whose struct pages cannot be read.
     """
@@ -37,16 +38,33 @@ class Heads(HeadFlags):
 
     def select(self, which: NDArray[np.bool_]) -> Heads:
         """Only the heads `which`."""
-        return Heads(self.pfn[which], self.order[which], self.flags[which], self.private[which], self.unreadable)
+        return Heads(
+            self.pfn[which],
+            self.order[which],
+            self.flags[which],
+            self.private[which],
+            self.unreadable,
+        )
 
 
 def find_heads(vmemmap: VmemmapPages, members: PageMembers) -> Heads:
     """Every HugeTLB page whose head's struct page is mapped through sound tables."""
     if vmemmap.image.page_size % vmemmap.sections.struct_page_size:
-        found = hugetlb_heads(vmemmap.image, vmemmap.sections)  # struct pages straddle: none is optimised, and it may take its time
-        return Heads(found.pfn, found.order, members.read(found.pfn, members.flags), found.private, found.unreadable)
+        found = hugetlb_heads(
+            vmemmap.image, vmemmap.sections
+        )  # struct pages straddle: none is optimised, and it may take its time
+        return Heads(
+            found.pfn,
+            found.order,
+            members.read(found.pfn, members.flags),
+            found.private,
+            found.unreadable,
+        )
     mark = hugetlb_mark(members)
-    sizes = [page.size // vmemmap.image.page_size for page in geometry(vmemmap.image.arch, vmemmap.image.page_size).hugepages]
+    sizes = [
+        page.size // vmemmap.image.page_size
+        for page in geometry(vmemmap.image.arch, vmemmap.image.page_size).hugepages
+    ]
     large = min(size for size in sizes if size >= vmemmap.structs)
     if mark is None:
         return _joined([])
@@ -54,15 +72,22 @@ def find_heads(vmemmap: VmemmapPages, members: PageMembers) -> Heads:
     found = [search.among(pfns) for pfns in vmemmap.sections.frames(large, at_a_time=_AT_A_TIME)]
     if min(sizes) < large:
         inside = np.arange(0, large, min(sizes), dtype=np.int64)
-        found += [search.among((part[:, None] + inside).reshape(-1)) for part in _beside(vmemmap, found, large, len(inside))]
+        found += [
+            search.among((part[:, None] + inside).reshape(-1))
+            for part in _beside(vmemmap, found, large, len(inside))
+        ]
     return _joined(found)
 
 
 def _beside(vmemmap: VmemmapPages, found: list[Heads], large: int, each: int) -> Iterator[Pfns]:
-    """The multiples of `large` that lie in none of the HugeTLB pages `found` of as many frames or more."""
+    """The multiples of `large` that lie in none of the HugeTLB pages `found` of as many frames or
+    more.
+    """
     heads = np.concatenate([part.pfn for part in found])
     orders = np.concatenate([part.order for part in found])
-    heads, ends = (array[(1 << orders) >= large] for array in (heads, heads + (np.int64(1) << orders)))
+    heads, ends = (
+        array[(1 << orders) >= large] for array in (heads, heads + (np.int64(1) << orders))
+    )
     for blocks in vmemmap.sections.frames(large, at_a_time=_AT_A_TIME // each):
         if len(heads):
             at = np.maximum(np.searchsorted(heads, blocks, side="right") - 1, 0)
@@ -72,11 +97,19 @@ def _beside(vmemmap: VmemmapPages, found: list[Heads], large: int, each: int) ->
 
 def _joined(found: list[Heads]) -> Heads:
     """All of `found` by frame number, what was found twice once."""
-    pfn, first = np.unique(np.concatenate([np.zeros(0, np.int64), *(part.pfn for part in found)]), return_index=True)
+    pfn, first = np.unique(
+        np.concatenate([np.zeros(0, np.int64), *(part.pfn for part in found)]), return_index=True
+    )
     order = np.concatenate([np.zeros(0, np.int64), *(part.order for part in found)])[first]
     flags = np.concatenate([np.zeros(0, np.uint64), *(part.flags for part in found)])[first]
     private = np.concatenate([np.zeros(0, np.uint64), *(part.private for part in found)])[first]
-    return Heads(pfn, order, flags, private, np.unique(np.concatenate([np.zeros(0, np.int64), *(part.unreadable for part in found)])))
+    return Heads(
+        pfn,
+        order,
+        flags,
+        private,
+        np.unique(np.concatenate([np.zeros(0, np.int64), *(part.unreadable for part in found)])),
+    )
 
 
 @dataclass(frozen=True)
@@ -95,28 +128,43 @@ class _Search:
         of = self.members
         flags, order = value(words, of.flags), value(words, self.mark.order).astype(np.int64)
         head = flags & np.uint64(of.image.info.number("PG_head_mask")) != 0
-        marked = value(words, self.mark.member) & np.uint64(self.mark.mask) == np.uint64(self.mark.value)
+        marked = value(words, self.mark.member) & np.uint64(self.mark.mask) == np.uint64(
+            self.mark.value
+        )
         aligned = pfns & ((np.int64(1) << np.minimum(order, self.largest)) - 1) == 0
-        rows = np.flatnonzero(there & head & marked & aligned & (order <= self.largest) & (order > 0))
+        rows = np.flatnonzero(
+            there & head & marked & aligned & (order <= self.largest) & (order > 0)
+        )
         rows = rows[~self._fake(pfns[rows], value(words[rows], of.next_page(of.link)))]
-        return Heads(pfns[rows], order[rows], flags[rows], value(words[rows], of.private), pfns[~there])
+        return Heads(
+            pfns[rows], order[rows], flags[rows], value(words[rows], of.private), pfns[~there]
+        )
 
     def _fake(self, pfns: Pfns, links: Words) -> NDArray[np.bool_]:
-        """Which are another head once more: the tail behind them is that one's, and both are in one frame.
+        """Which are another head once more: the tail behind them is that one's, and both are in one
+        frame.
 
-        The fake heads of optimised pages, 5.18 to 7.0 (`page_fixed_fake_head()`), are not aligned as their order wants; these are, and come
-        of a wrong entry. A wrong link in a frame of its own makes no fake head.
+        The fake heads of optimised pages, 5.18 to 7.0 (`page_fixed_fake_head()`), are not aligned
+        as their order wants; these are, and come of a wrong entry. A wrong link in a frame of its
+        own makes no fake head.
         """
         first = self.vmemmap.struct_address(pfns)
-        other = self.vmemmap.pfn_at(compound_head(first + np.uint64(self.vmemmap.sections.struct_page_size), links))
+        other = self.vmemmap.pfn_at(
+            compound_head(first + np.uint64(self.vmemmap.sections.struct_page_size), links)
+        )
         elsewhere = (links & np.uint64(1) != 0) & (other >= 0) & (other != pfns)
         other = np.where(elsewhere, other, pfns)
-        same = self.vmemmap.frame[self.vmemmap.index_of(other)] == self.vmemmap.frame[self.vmemmap.index_of(pfns)]
+        same = (
+            self.vmemmap.frame[self.vmemmap.index_of(other)]
+            == self.vmemmap.frame[self.vmemmap.index_of(pfns)]
+        )
         return elsewhere & same
 
 
 def value(words: Words, member: Member) -> Words:
-    """The unsigned value of `member` in struct pages whose `words` are given, shape (pages, words)."""
+    """The unsigned value of `member` in struct pages whose `words` are given, shape (pages,
+    words).
+    """
     word = words[:, member.offset // 8]
     if member.size == 8:
         return word

@@ -1,7 +1,9 @@
-"""Which layout optimised pages have, read off the mapping: who shares which frame, and what is read-only.
+"""Which layout optimised pages have, read off the mapping: who shares which frame, and what is
+read-only.
 
-two-kept (5.14 to 5.17): vmemmap pages 0 and 1 have frames of their own, the others map that of page 1. head-shared (5.18 to 7.0): all map
-the frame of page 0. tail-shared (since 7.1): page 0 has a frame of its own, the others map one that HugeTLB pages of the zone share.
+two-kept (5.14 to 5.17): vmemmap pages 0 and 1 have frames of their own, the others map that of page
+1. head-shared (5.18 to 7.0): all map the frame of page 0. tail-shared (since 7.1): page 0 has a
+frame of its own, the others map one that HugeTLB pages of the zone share.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def detect(groups: Sequence[HugePages], *, has_masks: bool) -> Layout:
 
 
 def _votes(pages: HugePages) -> tuple[int, int, int]:
-    """How many pages share the head's frame, share that of page 1 which stays writable, share another one."""
+    """How many pages share the head's frame, share that of page 1 which stays writable, share
+    another one.
+    """
     frame, valid, writable = pages.frame, pages.valid, pages.writable
     with_head = row_any(valid[:, 1:] & (frame[:, 1:] == frame[:, :1]))
     if with_head.all():
@@ -51,7 +55,9 @@ def _votes(pages: HugePages) -> tuple[int, int, int]:
 
 
 def usual_tail(pages: HugePages) -> Pfns:
-    """For each HugeTLB page the frame that more than half of its tail pages map, if there is one, else any; int64, -1 for no frame."""
+    """For each HugeTLB page the frame that more than half of its tail pages map, if there is one,
+    else any; int64, -1 for no frame.
+    """
     tails = pages.frame[:, 1:]
     usual = tails[:, -1].copy()
     mixed = np.flatnonzero(row_any(tails != usual[:, None]))
@@ -65,8 +71,9 @@ def _repeated(frames: Pfns) -> NDArray[np.bool_]:
 
 
 class Expected(NamedTuple):
-    """`kept`: vmemmap pages that keep a frame of their own. For each HugeTLB page the frame that its others share, if they do: `frame`
-    (int64, -1: none). `wrong_zone`: whose shared frame of tails belongs to another zone or order; `zone_of` tells (bool)."""
+    """`kept`: vmemmap pages that keep a frame of their own. For each HugeTLB page the frame that
+    its others share, if they do: `frame` (int64, -1: none). `wrong_zone`: whose shared frame of
+    tails belongs to another zone or order; `zone_of` tells (bool)."""
 
     kept: int
     frame: Pfns
@@ -86,9 +93,14 @@ def expected(pages: HugePages, layout: Layout, members: PageMembers, zones: Zone
 
 
 def _zone_tails(pages: HugePages, members: PageMembers, zones: ZoneBits) -> Expected:
-    """For each zone the frame of tails that most of its pages map; a page that maps one of another zone is noted, and keeps it."""
+    """For each zone the frame of tails that most of its pages map; a page that maps one of another
+    zone is noted, and keeps it.
+    """
     usual = usual_tail(pages)
-    shares = row_count((pages.frame[:, 1:] == usual[:, None]) & (pages.valid & ~pages.writable)[:, 1:]) > 1
+    shares = (
+        row_count((pages.frame[:, 1:] == usual[:, None]) & (pages.valid & ~pages.writable)[:, 1:])
+        > 1
+    )
     rows = np.flatnonzero(shares)
     frame, wrong = np.full(len(pages.pfn), -1), np.zeros(len(pages.pfn), np.bool_)
     if not len(rows):
@@ -110,7 +122,9 @@ def _zone_tails(pages: HugePages, members: PageMembers, zones: ZoneBits) -> Expe
 def _flags(members: PageMembers, frames: Pfns) -> Words:
     """Flags of the first struct page in each of `frames`, 0 where it is not in the memory."""
     unique, which = np.unique(frames, return_inverse=True)
-    address = unique.astype(np.uint64) * np.uint64(members.image.page_size) + np.uint64(members.flags.offset)
+    address = unique.astype(np.uint64) * np.uint64(members.image.page_size) + np.uint64(
+        members.flags.offset
+    )
     there = members.image.memory.readable(address)
     flags = np.zeros(len(unique), np.uint64)
     flags[there] = members.image.memory.read_words(address[there])

@@ -1,4 +1,6 @@
-"""The vmemmap outside HugeTLB pages: what restoring left behind, mappings that belong to no page, and holes."""
+"""The vmemmap outside HugeTLB pages: what restoring left behind, mappings that belong to no page,
+and holes.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ _AT_A_TIME = 1 << 18
 
 
 class LostPage(NamedTuple):
-    """A huge page that is lost to H19: its first frame, how many frames behind its vmemmap hold copies of its head, its size in bytes."""
+    """A huge page that is lost to H19: its first frame, how many frames behind its vmemmap hold
+    copies of its head, its size in bytes.
+    """
 
     pfn: int
     frames: int
@@ -34,7 +38,9 @@ class LostPage(NamedTuple):
 
 @dataclass(frozen=True)
 class Outside:
-    """`index`: the vmemmap pages that belong to no HugeTLB page, ascending; `online`: which describe memory that is online."""
+    """`index`: the vmemmap pages that belong to no HugeTLB page, ascending; `online`: which
+    describe memory that is online.
+    """
 
     vmemmap: VmemmapPages
     members: PageMembers
@@ -42,7 +48,9 @@ class Outside:
     online: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, vmemmap: VmemmapPages, members: PageMembers, groups: tuple[HugePages, ...]) -> Outside:
+    def of(
+        cls, vmemmap: VmemmapPages, members: PageMembers, groups: tuple[HugePages, ...]
+    ) -> Outside:
         """All that is not in `groups`."""
         inside = np.zeros(len(vmemmap.frame), np.bool_)
         for pages in groups:
@@ -58,24 +66,43 @@ class Outside:
     def missing(self) -> int:
         """How many are mapped, or would be, by frames and tables that the memory lacks."""
         mapped = self.index[self.has(VALID)]
-        there = self.members.image.memory.readable(self.vmemmap.frame[mapped].astype(np.uint64) * np.uint64(self.vmemmap.image.page_size))
+        there = self.members.image.memory.readable(
+            self.vmemmap.frame[mapped].astype(np.uint64) * np.uint64(self.vmemmap.image.page_size)
+        )
         return int(np.count_nonzero(~there)) + int(np.count_nonzero(self.has(MISSING)))
 
     @property
     def smallest(self) -> int:
         """Vmemmap pages of the smallest HugeTLB page that can be optimised."""
         known = GEOMETRIES.get((self.vmemmap.image.arch, self.vmemmap.image.page_size))
-        sizes = [page.size // self.vmemmap.image.page_size for page in known.hugepages] if known else []
-        return min((size // self.vmemmap.structs for size in sizes if size // self.vmemmap.structs > 1), default=8)
+        sizes = (
+            [page.size // self.vmemmap.image.page_size for page in known.hugepages] if known else []
+        )
+        return min(
+            (size // self.vmemmap.structs for size in sizes if size // self.vmemmap.structs > 1),
+            default=8,
+        )
 
 
 def hole_spots(outside: Outside) -> Iterator[Spot]:
-    """Vmemmap of online memory that is not mapped, or to a frame that does not exist: one spot a stretch."""
+    """Vmemmap of online memory that is not mapped, or to a frame that does not exist: one spot a
+    stretch.
+    """
     known = outside.has(VALID) | outside.has(BEYOND) | outside.has(BROKEN) | outside.has(MISSING)
-    kinds = (("not-present", ~known, "not mapped"), ("beyond-ram", outside.has(BEYOND), "mapped to a frame that no section has"))
+    kinds = (
+        ("not-present", ~known, "not mapped"),
+        ("beyond-ram", outside.has(BEYOND), "mapped to a frame that no section has"),
+    )
     for rule, where, what in kinds:
         for first, count in _stretches(outside.index[where & outside.online]):
-            yield Spot(rule, _pfn(outside, first), first, f"the vmemmap page of online memory is {what}", "a frame in RAM", count)
+            yield Spot(
+                rule,
+                _pfn(outside, first),
+                first,
+                f"the vmemmap page of online memory is {what}",
+                "a frame in RAM",
+                count,
+            )
 
 
 def _pfn(outside: Outside, index: int) -> int:
@@ -90,7 +117,9 @@ def _stretches(index: Indices) -> Iterator[tuple[int, int]]:
 
 
 class _Bogus(NamedTuple):
-    """Vmemmap pages that begin with a head that is none: its next struct page is no tail of it. `order` is what that one says (int64)."""
+    """Vmemmap pages that begin with a head that is none: its next struct page is no tail of it.
+    `order` is what that one says (int64).
+    """
 
     at: Indices
     order: NDArray[np.int64]
@@ -108,7 +137,9 @@ def _bogus_heads(outside: Outside, index: Indices) -> _Bogus:
 
 
 def _first_words(outside: Outside, index: Indices) -> Words:
-    """The first two struct pages in each of the vmemmap pages `index`, as words; zeros where they are not in the memory."""
+    """The first two struct pages in each of the vmemmap pages `index`, as words; zeros where they
+    are not in the memory.
+    """
     size = np.uint64(outside.vmemmap.image.page_size)
     start = outside.vmemmap.frame[index].astype(np.uint64) * size
     there = outside.members.image.memory.readable(start)
@@ -117,7 +148,9 @@ def _first_words(outside: Outside, index: Indices) -> Words:
     return words
 
 
-def _judge(outside: Outside, index: Indices, words: Words) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+def _judge(
+    outside: Outside, index: Indices, words: Words
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     of, size = outside.members, outside.vmemmap.sections.struct_page_size
     page = outside.vmemmap.address(index)
     link = words[:, (size + of.link.offset) // 8]
@@ -132,7 +165,9 @@ def _judge(outside: Outside, index: Indices, words: Words) -> tuple[NDArray[np.b
 
 
 def lost_pages(outside: Outside, kept: Pfns) -> list[LostPage]:
-    """Huge pages whose vmemmap pages begin with copies of the head, each on a frame of its own, so on none of `kept`."""
+    """Huge pages whose vmemmap pages begin with copies of the head, each on a frame of its own, so
+    on none of `kept`.
+    """
     vmemmap = outside.vmemmap
     mapped = outside.index[outside.has(VALID) & outside.has(WRITABLE)]
     mapped = mapped[~np.isin(vmemmap.frame[mapped], kept)]
@@ -144,14 +179,22 @@ def lost_pages(outside: Outside, kept: Pfns) -> list[LostPage]:
     first, at, count = np.unique(pages[keep], return_index=True, return_counts=True)
     orders = _orders(outside, bogus)[keep][at]
     size = vmemmap.image.page_size
-    return [LostPage(pfn, frames, size << order) for pfn, frames, order in
-            zip(vmemmap.pfn(first).tolist(), count.tolist(), orders.tolist(), strict=True)]  # fmt: skip
+    return [
+        LostPage(pfn, frames, size << order)
+        for pfn, frames, order in zip(
+            vmemmap.pfn(first).tolist(), count.tolist(), orders.tolist(), strict=True
+        )
+    ]
 
 
 def _orders(outside: Outside, bogus: _Bogus) -> NDArray[np.int64]:
-    """The order of the huge page that each copy was made of: what the copy says where such pages are, else the smallest."""
+    """The order of the huge page that each copy was made of: what the copy says where such pages
+    are, else the smallest.
+    """
     known = GEOMETRIES.get((outside.vmemmap.image.arch, outside.vmemmap.image.page_size))
-    sizes = [page.size // outside.vmemmap.image.page_size for page in known.hugepages] if known else []
+    sizes = (
+        [page.size // outside.vmemmap.image.page_size for page in known.hugepages] if known else []
+    )
     orders = [size.bit_length() - 1 for size in sizes if size // outside.vmemmap.structs > 1]
     smallest = (outside.smallest * outside.vmemmap.structs).bit_length() - 1
     return np.where(np.isin(bogus.order, orders), bogus.order, smallest)
@@ -169,26 +212,44 @@ def lost_spots(outside: Outside, lost: list[LostPage]) -> Iterator[Spot]:
     """One spot for each lost huge page."""
     for page in lost:
         index = int(outside.vmemmap.index_of(np.array([page.pfn]))[0]) + 1
-        what = f"a huge page of {format_size(page.size)} is lost: frames behind its vmemmap hold copies of its head, the first"
+        what = (
+            f"a huge page of {format_size(page.size)} is lost: frames behind its vmemmap hold"
+            " copies of its head, the first"
+        )
         yield Spot("lost-page", page.pfn, index, what, "tails, or no compound page", page.frames)
 
 
 def orphan_spots(outside: Outside, kept: Pfns) -> Iterator[Spot]:
-    """Read-only vmemmap of online memory where no HugeTLB page is; `kept` are the frames that HugeTLB pages hold their struct pages in."""
+    """Read-only vmemmap of online memory where no HugeTLB page is; `kept` are the frames that
+    HugeTLB pages hold their struct pages in.
+    """
     vmemmap = outside.vmemmap
     of_others = outside.has(VALID) & outside.online & np.isin(vmemmap.frame[outside.index], kept)
     read_only = outside.has(VALID) & outside.has(PAGE) & ~outside.has(WRITABLE) & outside.online
     taken = np.unique(_block(outside, outside.index[of_others & ~read_only]))
     for first, count in _stretches(outside.index[of_others & ~read_only]):
-        what = f"the vmemmap page maps frame {int(vmemmap.frame[first]):#x}, in which a HugeTLB page has its struct pages,"
+        what = (
+            f"the vmemmap page maps frame {int(vmemmap.frame[first]):#x}, in which a HugeTLB page"
+            " has its struct pages,"
+        )
         yield Spot("frame-shared", _pfn(outside, first), first, what, "a frame of its own", count)
     holes = outside.index[~outside.has(VALID) & outside.online]
     taken = np.union1d(taken, _block(outside, holes))
     rest = outside.index[read_only]
     rest = rest[~np.isin(_block(outside, rest), taken)]
     for first, count in _stretches(rest):
-        what = f"the vmemmap page maps frame {int(vmemmap.frame[first]):#x} read-only, and no HugeTLB page is there,"
-        yield Spot("orphaned-remap", _pfn(outside, int(_block(outside, np.array([first]))[0])), first, what, "a writable entry", count)
+        what = (
+            f"the vmemmap page maps frame {int(vmemmap.frame[first]):#x} read-only, and no HugeTLB"
+            " page is there,"
+        )
+        yield Spot(
+            "orphaned-remap",
+            _pfn(outside, int(_block(outside, np.array([first]))[0])),
+            first,
+            what,
+            "a writable entry",
+            count,
+        )
 
 
 def _block(outside: Outside, index: Indices) -> Indices:

@@ -1,4 +1,6 @@
-"""The frames behind the vmemmap of online memory outside HugeTLB pages: each is used once, and for nothing else."""
+"""The frames behind the vmemmap of online memory outside HugeTLB pages: each is used once, and for
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,21 @@ Indices = NDArray[np.intp]
 
 
 def outside_frame_spots(outside: Outside, frames: Frames) -> Iterator[Spot]:
-    """Vmemmap pages, mapped one by one, whose frames are free, something else, or another vmemmap page's as well."""
+    """Vmemmap pages, mapped one by one, whose frames are free, something else, or another vmemmap
+    page's as well.
+    """
     vmemmap = outside.vmemmap
-    index = outside.index[outside.has(VALID) & outside.has(PAGE) & outside.has(WRITABLE) & outside.online]
+    index = outside.index[
+        outside.has(VALID) & outside.has(PAGE) & outside.has(WRITABLE) & outside.online
+    ]
     states = frames.states(vmemmap.frame[index])
     twice = np.isin(index, _used_twice(outside)) & (states != FREE)
     foreign = ((states == COMPOUND) | (states == TYPED)) & ~twice
     wanted = (
-        ("frame-free", states == FREE, "a frame that is allocated"), ("frame-shared", twice, "a frame of its own"),
+        ("frame-free", states == FREE, "a frame that is allocated"),
+        ("frame-shared", twice, "a frame of its own"),
         ("frame-foreign", foreign, "a frame that only holds struct pages"),
-    )  # fmt: skip
+    )
     for rule, where, expected in wanted:
         for at in index[where].tolist():
             frame = int(vmemmap.frame[at])
@@ -34,7 +41,9 @@ def outside_frame_spots(outside: Outside, frames: Frames) -> Iterator[Spot]:
 
 
 def _used_twice(outside: Outside) -> Indices:
-    """Vmemmap pages whose frame another one has, too, which is the right one: the frame before or behind it is its neighbour's."""
+    """Vmemmap pages whose frame another one has, too, which is the right one: the frame before or
+    behind it is its neighbour's.
+    """
     index = outside.index[outside.has(VALID) & outside.online]
     frame = outside.vmemmap.frame
     order = index[np.argsort(frame[index], kind="stable")]
@@ -44,7 +53,9 @@ def _used_twice(outside: Outside) -> Indices:
     again = np.concatenate(([False], same))
     several = again | np.concatenate((same, [False]))
     last = len(frame) - 1
-    in_line = (frame[np.maximum(order - 1, 0)] == frame[order] - 1) | (frame[np.minimum(order + 1, last)] == frame[order] + 1)
+    in_line = (frame[np.maximum(order - 1, 0)] == frame[order] - 1) | (
+        frame[np.minimum(order + 1, last)] == frame[order] + 1
+    )
     alike = np.cumsum(~again)  # a number for each frame
     right = np.isin(alike, alike[several & in_line])
     return order[np.where(right, several & ~in_line, again)]

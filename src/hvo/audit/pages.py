@@ -1,4 +1,6 @@
-"""The HugeTLB pages of one size with the vmemmap pages that they own, as matrices: a row a HugeTLB page, a column a vmemmap page."""
+"""The HugeTLB pages of one size with the vmemmap pages that they own, as matrices: a row a HugeTLB
+page, a column a vmemmap page.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _FEW = 64
 
 
 def row_any(matrix: Matrix) -> NDArray[np.bool_]:
-    """Which rows of `matrix` have any true element; where rows are short it goes by columns, which is ten times faster."""
+    """Which rows of `matrix` have any true element; where rows are short it goes by columns, which
+    is ten times faster.
+    """
     if matrix.shape[1] > _FEW:
         return np.asarray(matrix.any(axis=1))
     out = np.zeros(len(matrix), np.bool_)
@@ -43,7 +47,9 @@ def row_count(matrix: Matrix) -> NDArray[np.int64]:
 
 
 def rows_of(array: NDArray[Scalar], index: NDArray[np.intp], count: int) -> NDArray[Scalar]:
-    """`count` elements of `array` from each of `index` on, as rows; whole rows are copied where they lie side by side."""
+    """`count` elements of `array` from each of `index` on, as rows; whole rows are copied where
+    they lie side by side.
+    """
     if count and not len(array) % count and not (index % count).any():
         return array.reshape(-1, count)[index // count]
     return array[index[:, None] + np.arange(count, dtype=np.intp)]
@@ -62,9 +68,10 @@ def set_rows(array: NDArray[Scalar], index: NDArray[np.intp], rows: NDArray[Scal
 class HugePages:
     """HugeTLB pages of 2**`order` base pages, ascending.
 
-    `pfn`: int64; `flagged`: bool, the kernel's HPG_vmemmap_optimized; `free`: bool, on a free list; `flags`: uint64, of the head's struct
-    page; `index`: of its first vmemmap page. `frame`: int64 and `bits`: uint8, shape (pages, vmemmap pages of one), see `VmemmapPages`; no
-    columns where the struct pages fill no whole vmemmap page.
+    `pfn`: int64; `flagged`: bool, the kernel's HPG_vmemmap_optimized; `free`: bool, on a free list;
+    `flags`: uint64, of the head's struct page; `index`: of its first vmemmap page. `frame`: int64
+    and `bits`: uint8, shape (pages, vmemmap pages of one), see `VmemmapPages`; no columns where the
+    struct pages fill no whole vmemmap page.
     """
 
     order: int
@@ -94,7 +101,9 @@ class HugePages:
 
 
 def huge_pages(vmemmap: VmemmapPages, heads: Heads) -> Iterator[HugePages]:
-    """One `HugePages` for each size, small ones first; `heads` have their struct pages within sections and in sound tables."""
+    """One `HugePages` for each size, small ones first; `heads` have their struct pages within
+    sections and in sound tables.
+    """
     image = vmemmap.image
     for order in np.unique(heads.order).tolist():
         mine = heads.order == order
@@ -102,17 +111,25 @@ def huge_pages(vmemmap: VmemmapPages, heads: Heads) -> Iterator[HugePages]:
         count = (vmemmap.sections.struct_page_size << order) // image.page_size
         index = vmemmap.index_of(pfn)
         yield HugePages(
-            order, image.page_size << order, pfn, heads.flagged[mine], heads.free[mine], heads.flags[mine], index,
-            rows_of(vmemmap.frame, index, count), rows_of(vmemmap.bits, index, count),
-        )  # fmt: skip
+            order,
+            image.page_size << order,
+            pfn,
+            heads.flagged[mine],
+            heads.free[mine],
+            heads.flags[mine],
+            index,
+            rows_of(vmemmap.frame, index, count),
+            rows_of(vmemmap.bits, index, count),
+        )
 
 
 def within_memory(vmemmap: VmemmapPages, heads: Heads) -> NDArray[np.bool_]:
-    """Which HugeTLB pages have all their struct pages: none where a section that they reach into is missing."""
+    """Which HugeTLB pages have all their struct pages: none where a section that they reach into is
+    missing.
+    """
     last = heads.pfn + (np.int64(1) << heads.order) - 1
     inside = vmemmap.contain(last)
     last = np.where(inside, last, heads.pfn)
     numbers = np.stack((heads.pfn, last)) // vmemmap.sections.pages
     first, behind = np.searchsorted(vmemmap.sections.numbers, numbers)
     return inside & (behind - first == numbers[1] - numbers[0])
-

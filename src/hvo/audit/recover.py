@@ -1,7 +1,8 @@
 """HugeTLB pages whose struct pages no table maps any more: found by what is left of them in memory.
 
-The tails of a HugeTLB page hold its head's address (up to 7.0). So a frame whose second struct page leads to an address under a broken
-table, where the first could be, is the first vmemmap page of a HugeTLB page there.
+The tails of a HugeTLB page hold its head's address (up to 7.0). So a frame whose second struct page
+leads to an address under a broken table, where the first could be, is the first vmemmap page of a
+HugeTLB page there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _AT_A_TIME = 1 << 16
 
 
 def unmapped_heads(vmemmap: VmemmapPages, members: PageMembers, fault: TableFault) -> Pfns:
-    """First frames of the HugeTLB pages whose struct pages `fault` hides, as far as they can be told, ascending."""
+    """First frames of the HugeTLB pages whose struct pages `fault` hides, as far as they can be
+    told, ascending.
+    """
     found = [np.zeros(0, np.uint64)]
     looked_at = 0
     for pfns in vmemmap.sections.frames(at_a_time=_AT_A_TIME, online=True):
@@ -37,13 +40,27 @@ def unmapped_heads(vmemmap: VmemmapPages, members: PageMembers, fault: TableFaul
 
 def _heads(vmemmap: VmemmapPages, members: PageMembers, fault: TableFault, pfns: Pfns) -> Words:
     """Addresses of heads that frames of `pfns` tell of."""
-    size, start = vmemmap.sections.struct_page_size, pfns.astype(np.uint64) * np.uint64(vmemmap.image.page_size)
+    size, start = (
+        vmemmap.sections.struct_page_size,
+        pfns.astype(np.uint64) * np.uint64(vmemmap.image.page_size),
+    )
     start = start[vmemmap.image.memory.readable(start)]
-    links = read_strided(vmemmap.image.memory, start + np.uint64(members.link.offset + size), 2, size)
-    flags = read_strided(vmemmap.image.memory, start + np.uint64(members.flags.offset), 1, size)[:, 0]
+    links = read_strided(
+        vmemmap.image.memory, start + np.uint64(members.link.offset + size), 2, size
+    )
+    flags = read_strided(vmemmap.image.memory, start + np.uint64(members.flags.offset), 1, size)[
+        :, 0
+    ]
     head = links[:, 0] - np.uint64(1)
-    known = _is_head(members, flags) & (links[:, 0] & np.uint64(1) != 0) & (links[:, 0] == links[:, 1]) & ~is_mask(head)
-    there = (head - np.uint64(fault.address) < np.uint64(fault.span)) & (head % np.uint64(vmemmap.image.page_size) == 0)
+    known = (
+        _is_head(members, flags)
+        & (links[:, 0] & np.uint64(1) != 0)
+        & (links[:, 0] == links[:, 1])
+        & ~is_mask(head)
+    )
+    there = (head - np.uint64(fault.address) < np.uint64(fault.span)) & (
+        head % np.uint64(vmemmap.image.page_size) == 0
+    )
     return head[known & there]
 
 

@@ -22,9 +22,10 @@ _DIGITS = 6  # one vmemmap page of a million in a part can still be seen
 class Counts:
     """HugeTLB pages of one size, of the whole kernel or of a node; `saved` and `possible` in bytes.
 
-    `optimized`: all vmemmap pages behind the kept ones share a frame; `partial`: some do; `flagged`: the kernel believes so. `saved` is
-    what vmemmap pages on shared frames would take on frames of their own; the few frames of tails that zones share (7.1) are not counted,
-    as the kernel does not. `possible` is what optimising the others would give back.
+    `optimized`: all vmemmap pages behind the kept ones share a frame; `partial`: some do;
+    `flagged`: the kernel believes so. `saved` is what vmemmap pages on shared frames would take on
+    frames of their own; the few frames of tails that zones share (7.1) are not counted, as the
+    kernel does not. `possible` is what optimising the others would give back.
     """
 
     pages: int
@@ -38,10 +39,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Pool:
-    """HugeTLB pages of one `size` in bytes, each with `vmemmap_pages`, on `backing_frames` different frames together.
+    """HugeTLB pages of one `size` in bytes, each with `vmemmap_pages`, on `backing_frames`
+    different frames together.
 
-    Arrays with an element a HugeTLB page, ascending: `pfn`, `node` (int64), `state` (uint8: 0 plain, 1 optimised, 2 partly), `flagged`
-    (bool). `nodes`: the counts of each node that has pages of this size.
+    Arrays with an element a HugeTLB page, ascending: `pfn`, `node` (int64), `state` (uint8: 0
+    plain, 1 optimised, 2 partly), `flagged` (bool). `nodes`: the counts of each node that has pages
+    of this size.
     """
 
     size: int
@@ -57,16 +60,23 @@ class Pool:
     def to_json(self) -> dict[str, Any]:
         """The object of `hvo audit --json`."""
         nodes = [{"node": node, **asdict(counts)} for node, counts in self.nodes.items()]
-        return {"size": self.size, "vmemmap_pages": self.vmemmap_pages, "backing_frames": self.backing_frames, **asdict(self.counts),
-                "nodes": nodes}  # fmt: skip
+        return {
+            "size": self.size,
+            "vmemmap_pages": self.vmemmap_pages,
+            "backing_frames": self.backing_frames,
+            **asdict(self.counts),
+            "nodes": nodes,
+        }
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A picture of the vmemmap: parts of equal size (`frames` frames each, from frame `start[i]` on; int64, ascending).
+    """A picture of the vmemmap: parts of equal size (`frames` frames each, from frame `start[i]`
+    on; int64, ascending).
 
-    `shares`: float32, shape (parts, 5): the share of struct pages that are outside HugeTLB pages; in a HugeTLB page with a frame of their
-    own, and with a shared one; concerned by a finding; not mapped.
+    `shares`: float32, shape (parts, 5): the share of struct pages that are outside HugeTLB pages;
+    in a HugeTLB page with a frame of their own, and with a shared one; concerned by a finding; not
+    mapped.
     """
 
     frames: int
@@ -74,14 +84,22 @@ class Cells:
     shares: NDArray[np.float32]
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `hvo audit --json`: a list for each kind of share, with an element a part."""
+        """The object of `hvo audit --json`: a list for each kind of share, with an element a
+        part.
+        """
         columns = np.round(self.shares.T.astype(np.float64), _DIGITS).tolist()
-        return {"frames": self.frames, "start": self.start.tolist(), **dict(zip(SHARES, columns, strict=True))}
+        return {
+            "frames": self.frames,
+            "start": self.start.tolist(),
+            **dict(zip(SHARES, columns, strict=True)),
+        }
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in one kernel's memory; sizes in bytes. `missing`: in words, what the memory lacks and was not looked at."""
+    """What was found in one kernel's memory; sizes in bytes. `missing`: in words, what the memory
+    lacks and was not looked at.
+    """
 
     kernel: str
     arch: str
@@ -103,11 +121,24 @@ class Audit:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `hvo audit --json` prints."""
-        lost = {"pages": len(self.lost), "frames": sum(page.frames for page in self.lost), "bytes": sum(page.size for page in self.lost)}
+        lost = {
+            "pages": len(self.lost),
+            "frames": sum(page.frames for page in self.lost),
+            "bytes": sum(page.size for page in self.lost),
+        }
         return {
-            "kernel": self.kernel, "arch": self.arch, "page_size": self.page_size, "struct_page_size": self.struct_page_size,
-            "layout": self.layout, "sections": self.sections, "table_cost": self.table_cost,
-            "saved": sum(pool.counts.saved for pool in self.pools), "possible": sum(pool.counts.possible for pool in self.pools),
-            "pools": [pool.to_json() for pool in self.pools], "lost": lost, "findings": [finding.to_json() for finding in self.findings],
-            "missing": list(self.missing), "cells": self.cells.to_json(),
-        }  # fmt: skip
+            "kernel": self.kernel,
+            "arch": self.arch,
+            "page_size": self.page_size,
+            "struct_page_size": self.struct_page_size,
+            "layout": self.layout,
+            "sections": self.sections,
+            "table_cost": self.table_cost,
+            "saved": sum(pool.counts.saved for pool in self.pools),
+            "possible": sum(pool.counts.possible for pool in self.pools),
+            "pools": [pool.to_json() for pool in self.pools],
+            "lost": lost,
+            "findings": [finding.to_json() for finding in self.findings],
+            "missing": list(self.missing),
+            "cells": self.cells.to_json(),
+        }

@@ -1,4 +1,6 @@
-"""Finding the section of many frames at once, by a table where that is small: a search for each of millions of frames takes longer."""
+"""Finding the section of many frames at once, by a table where that is small: a search for each of
+millions of frames takes longer.
+"""
 
 from __future__ import annotations
 
@@ -40,5 +42,7 @@ class SectionTable:
         table = self._table
         if table is not None:
             return table[np.clip(number, -1, len(table) - 1)].astype(np.intp)
-        at = np.minimum(np.searchsorted(self.sections.numbers, number), len(self.sections.numbers) - 1)
+        at = np.minimum(
+            np.searchsorted(self.sections.numbers, number), len(self.sections.numbers) - 1
+        )
         return np.where(self.sections.numbers[at] == number, at, -1)

@@ -1,7 +1,8 @@
-"""Memory blocks that host their own vmemmap (`memmap_on_memory`, mm/memory_hotplug.c): their first frames hold their struct pages.
+"""Memory blocks that host their own vmemmap (`memmap_on_memory`, mm/memory_hotplug.c): their first
+frames hold their struct pages.
 
-Such frames have PG_vmemmap_self_hosted, which is PG_owner_priv_1. That is not exported; it stands three flags before PG_private, or four
-where PG_owner_2 came between (6.11).
+Such frames have PG_vmemmap_self_hosted, which is PG_owner_priv_1. That is not exported; it stands
+three flags before PG_private, or four where PG_owner_2 came between (6.11).
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ def self_hosted_blocks(vmemmap: VmemmapPages, members: PageMembers) -> list[Bloc
     sections = vmemmap.sections
     first = np.arange(len(sections.numbers)) * vmemmap.per_section
     itself = vmemmap.has(first, VALID) & (vmemmap.frame[first] == sections.start_pfn)
-    return [Block(start, start + hosts * vmemmap.structs) for start in sections.start_pfn[itself].tolist()
-            if (hosts := _hosts(members, start))]  # fmt: skip
+    return [
+        Block(start, start + hosts * vmemmap.structs)
+        for start in sections.start_pfn[itself].tolist()
+        if (hosts := _hosts(members, start))
+    ]
 
 
 def _hosts(members: PageMembers, start: int) -> int:

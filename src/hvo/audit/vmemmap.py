@@ -21,8 +21,9 @@ from hvo.mmu.walk import Walk, walk
 Bits = NDArray[np.uint8]
 
 VALID, WRITABLE, PAGE, BEYOND, BROKEN, MISSING = (1 << n for n in range(6))
-"""Bits of an element: it is mapped, to a frame that exists; it may be written; by a last-level entry; to a frame beyond RAM; through a
-table that is not to be trusted; through a table that the memory lacks."""
+"""Bits of an element: it is mapped, to a frame that exists; it may be written; by a last-level
+entry; to a frame beyond RAM; through a table that is not to be trusted; through a table that the
+memory lacks."""
 _AT_A_TIME = 1 << 18  # vmemmap pages walked at once
 
 
@@ -30,7 +31,8 @@ _AT_A_TIME = 1 << 18  # vmemmap pages walked at once
 class VmemmapPages:
     """Every vmemmap page of `sections`, in their order, `per_section` each.
 
-    `frame`: int64, the page frame number that it maps, -1 where none; `bits`: uint8, see `VALID` and the others.
+    `frame`: int64, the page frame number that it maps, -1 where none; `bits`: uint8, see `VALID`
+    and the others.
     """
 
     image: KernelImage
@@ -40,7 +42,9 @@ class VmemmapPages:
 
     @classmethod
     def read(cls, image: KernelImage, sections: Sections, tables: Tables) -> VmemmapPages:
-        """Walk every page; entries under the broken ones of `tables` are marked, and not looked at."""
+        """Walk every page; entries under the broken ones of `tables` are marked, and not looked
+        at.
+        """
         per = sections.pages * sections.struct_page_size // image.page_size
         frame = np.empty(len(sections.numbers) * per, np.int64)
         bits = np.empty(len(frame), np.uint8)
@@ -49,7 +53,9 @@ class VmemmapPages:
         for first in range(0, len(sections.numbers), step):
             virtual = (sections.memmap[first : first + step, None] + offsets).reshape(-1)
             part = slice(first * per, first * per + len(virtual))
-            frame[part], bits[part] = _judge(image, table, walk(image.memory, image.format, image.root, virtual), tables)
+            frame[part], bits[part] = _judge(
+                image, table, walk(image.memory, image.format, image.root, virtual), tables
+            )
         return cls(image, sections, frame, bits)
 
     @property
@@ -59,13 +65,19 @@ class VmemmapPages:
 
     @property
     def structs(self) -> int:
-        """Struct pages in a vmemmap page; where their size is no power of two, the last one straddles two."""
+        """Struct pages in a vmemmap page; where their size is no power of two, the last one
+        straddles two.
+        """
         return self.image.page_size // self.sections.struct_page_size
 
     def index_of(self, pfns: Pfns) -> NDArray[np.intp]:
-        """Index of the vmemmap page that has the struct page of each of `pfns`, which lie in sections."""
+        """Index of the vmemmap page that has the struct page of each of `pfns`, which lie in
+        sections.
+        """
         which = self._table.of(pfns)
-        inside = (pfns - self.sections.start_pfn[which]) * self.sections.struct_page_size >> self.image.format.page_shift
+        inside = (
+            pfns - self.sections.start_pfn[which]
+        ) * self.sections.struct_page_size >> self.image.format.page_shift
         return which * self.per_section + inside
 
     @cached_property
@@ -79,17 +91,23 @@ class VmemmapPages:
     def address(self, index: NDArray[np.intp]) -> Words:
         """Virtual addresses of the vmemmap pages `index`."""
         which, inside = np.divmod(index, self.per_section)
-        return self.sections.memmap[which] + inside.astype(np.uint64) * np.uint64(self.image.page_size)
+        return self.sections.memmap[which] + inside.astype(np.uint64) * np.uint64(
+            self.image.page_size
+        )
 
     def struct_address(self, pfns: Pfns) -> Words:
         """Virtual addresses of the struct pages of `pfns`, which lie in sections."""
         which = self._table.of(pfns)
-        return self.sections.memmap[which] + ((pfns - self.sections.start_pfn[which]) * self.sections.struct_page_size).view(np.uint64)
+        return self.sections.memmap[which] + (
+            (pfns - self.sections.start_pfn[which]) * self.sections.struct_page_size
+        ).view(np.uint64)
 
     def pfn_at(self, addresses: Words) -> Pfns:
         """The frames whose struct pages are at the virtual `addresses`, -1 where none is."""
         order = np.argsort(self.sections.memmap)
-        at = order[np.maximum(np.searchsorted(self.sections.memmap[order], addresses, side="right") - 1, 0)]
+        at = order[
+            np.maximum(np.searchsorted(self.sections.memmap[order], addresses, side="right") - 1, 0)
+        ]
         inside = (addresses - self.sections.memmap[at]) // np.uint64(self.sections.struct_page_size)
         known = (addresses >= self.sections.memmap[at]) & (inside < np.uint64(self.sections.pages))
         return np.where(known, self.sections.start_pfn[at] + inside.view(np.int64), -1)
@@ -109,14 +127,17 @@ class VmemmapPages:
 
 
 class StructPages(NamedTuple):
-    """`words` of struct pages, shape (pages, words), zeros where they are not `there` (bool): not mapped, or not in the memory."""
+    """`words` of struct pages, shape (pages, words), zeros where they are not `there` (bool): not
+    mapped, or not in the memory.
+    """
 
     words: Words
     there: NDArray[np.bool_]
 
 
 def read_struct_pages(vmemmap: VmemmapPages, pfns: Pfns, count: int = 1) -> StructPages:
-    """The struct page of each of `pfns`, and of the `count` - 1 frames behind it; they lie in one vmemmap page.
+    """The struct page of each of `pfns`, and of the `count` - 1 frames behind it; they lie in one
+    vmemmap page.
 
     Struct pages that straddle two vmemmap pages cannot be read so.
     """
@@ -134,11 +155,19 @@ def read_struct_pages(vmemmap: VmemmapPages, pfns: Pfns, count: int = 1) -> Stru
     return StructPages(words, there)
 
 
-def _judge(image: KernelImage, table: SectionTable, found: Walk, tables: Tables) -> tuple[Pfns, Bits]:
+def _judge(
+    image: KernelImage, table: SectionTable, found: Walk, tables: Tables
+) -> tuple[Pfns, Bits]:
     frame = (found.address >> np.uint64(image.format.page_shift)).view(np.int64)
     exists = (table.of(frame) >= 0) & found.valid
-    bits = exists * np.uint8(VALID) | found.writable * np.uint8(WRITABLE) | (found.level == 0) * np.uint8(PAGE)
-    bits |= (found.valid & ~exists) * np.uint8(BEYOND) | (found.fault == FaultCode.OUTSIDE_MEMORY) * np.uint8(MISSING)
+    bits = (
+        exists * np.uint8(VALID)
+        | found.writable * np.uint8(WRITABLE)
+        | (found.level == 0) * np.uint8(PAGE)
+    )
+    bits |= (found.valid & ~exists) * np.uint8(BEYOND) | (
+        found.fault == FaultCode.OUTSIDE_MEMORY
+    ) * np.uint8(MISSING)
     broken = tables.broken(found.virtual)
     if broken.any():
         bits[broken] = BROKEN

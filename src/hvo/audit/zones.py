@@ -1,4 +1,6 @@
-"""Node and zone of a frame, as the highest bits of its struct page's flags tell (`include/linux/page-flags-layout.h`)."""
+"""Node and zone of a frame, as the highest bits of its struct page's flags tell
+(`include/linux/page-flags-layout.h`).
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,16 @@ from hvo.memory.interface import Words
 from hvo.memory.vmcoreinfo import VmcoreInfo
 
 _ZONE_BITS = 3
-"""At most; configurations with four zones or fewer use two, and the bit below is then another field's."""
+"""At most; configurations with four zones or fewer use two, and the bit below is then another
+field's.
+"""
 
 
 @dataclass(frozen=True)
 class ZoneBits:
-    """Where node and zone are: `node_bits` at the top (0: the kernel knows no nodes), the zone below."""
+    """Where node and zone are: `node_bits` at the top (0: the kernel knows no nodes), the zone
+    below.
+    """
 
     node_bits: int
 
@@ -32,9 +38,11 @@ class ZoneBits:
         return (flags >> np.uint64(64 - self.node_bits)).astype(np.int64)
 
     def zone_mask(self, heads: Words, tails: Words) -> np.uint64:
-        """Mask of node and zone in flags, where `heads` are those of HugeTLB heads and `tails` those of the tails that they share.
+        """Mask of node and zone in flags, where `heads` are those of HugeTLB heads and `tails`
+        those of the tails that they share.
 
-        Of the lowest bit it is not known whether it belongs to the zone: not where most heads and tails differ in it.
+        Of the lowest bit it is not known whether it belongs to the zone: not where most heads and
+        tails differ in it.
         """
         width = self.node_bits + _ZONE_BITS
         lowest = 1 << (64 - width)

@@ -1,4 +1,6 @@
-"""The actors that scenarios are made of, each what the machine runs too: who does what to which huge page."""
+"""The actors that scenarios are made of, each what the machine runs too: who does what to which
+huge page.
+"""
 
 from functools import partial
 
@@ -6,7 +8,12 @@ import numpy as np
 
 from hvo.actors.dcache import flush_dcache_page, sync_icache_dcache
 from hvo.actors.hotplug import Block, arch_add_memory
-from hvo.actors.hugetlb import Hstate, prep_new_huge_page, update_and_free_page, update_and_free_pages_bulk
+from hvo.actors.hugetlb import (
+    Hstate,
+    prep_new_huge_page,
+    update_and_free_page,
+    update_and_free_pages_bulk,
+)
 from hvo.actors.memory_failure import get_huge_page_for_hwpoison, memory_failure
 from hvo.actors.ptdump import DumpLock, ptdump
 from hvo.actors.unmap import vmemmap_free
@@ -18,7 +25,16 @@ from hvo.steps.folio import LinkTail
 from hvo.steps.hotplug import InitPages, RemoveMemory
 from hvo.steps.processors import ResumeCpus, StopCpus
 from hvo.steps.references import DropReference
-from hvo.steps.vocabulary import Acquire, FreezeCount, LoadPage, Lock, Release, Steps, StorePage, SynchronizeReaders
+from hvo.steps.vocabulary import (
+    Acquire,
+    FreezeCount,
+    LoadPage,
+    Lock,
+    Release,
+    Steps,
+    StorePage,
+    SynchronizeReaders,
+)
 from hvo.vmemmap.boot import hugetlb_vmemmap_init
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
@@ -35,7 +51,9 @@ def hstate(g: Geometry) -> Hstate:
 
 
 def last_page(g: Geometry, number: int = 0) -> int:
-    """A pfn whose struct page begins the last vmemmap page that huge page `number` uses: once optimised, it shows a shared frame."""
+    """A pfn whose struct page begins the last vmemmap page that huge page `number` uses: once
+    optimised, it shows a shared frame.
+    """
     return g.head(number) + (g.used - 1) * STRUCTS
 
 
@@ -105,7 +123,8 @@ def prepare(v: SmallVmemmap, g: Geometry) -> Steps:
 
 
 def gather(v: SmallVmemmap, g: Geometry) -> Steps:
-    """Make pages that others may hold references to a huge page: freeze each, link the tails, mark the head, optimise, unfreeze.
+    """Make pages that others may hold references to a huge page: freeze each, link the tails, mark
+    the head, optimise, unfreeze.
 
     `prep_compound_gigantic_folio` (mm/hugetlb.c); a page that is referenced ends it.
     """
@@ -122,7 +141,9 @@ def gather(v: SmallVmemmap, g: Geometry) -> Steps:
 
 
 def gather_waiting_first(v: SmallVmemmap, g: Geometry) -> Steps:
-    """The same, but wait for readers before the freeze: in vain, for a reader that comes in between still sees a count."""
+    """The same, but wait for readers before the freeze: in vain, for a reader that comes in between
+    still sees a count.
+    """
     yield SynchronizeReaders()
     return (yield from gather(v, g))
 
@@ -169,7 +190,9 @@ def fail_at_once(v: SmallVmemmap, g: Geometry) -> Steps:
 
 
 def fail_page_start(v: SmallVmemmap, g: Geometry) -> Steps:
-    """The same for a tail whose struct page begins a vmemmap page, so that it may look like a head."""
+    """The same for a tail whose struct page begins a vmemmap page, so that it may look like a
+    head.
+    """
     return memory_failure(v, last_page(g))
 
 
@@ -190,7 +213,9 @@ def read_tail(v: SmallVmemmap, g: Geometry) -> Steps:
 
 
 def follow(v: SmallVmemmap, g: Geometry) -> Steps:
-    """Read the first tail of the first huge page whose page is shared, and the head that it leads to."""
+    """Read the first tail of the first huge page whose page is shared, and the head that it leads
+    to.
+    """
     head = int((yield from compound_head(v, g.head(0) + v.era.layout.kept_pages * STRUCTS)))
     return (yield LoadPage(head, "flags"))
 
@@ -249,7 +274,9 @@ def unmap_block(v: SmallVmemmap, g: Geometry) -> Steps:
 
 
 def unmap_neighbour(v: SmallVmemmap, g: Geometry) -> Steps:
-    """Take away the memory of the second group only, whose struct pages share a table with the first one's."""
+    """Take away the memory of the second group only, whose struct pages share a table with the
+    first one's.
+    """
     start = BASE + g.group * PAGE
     yield Acquire(Lock.HOTPLUG)
     yield from vmemmap_free(v, PUD_FRAME * PAGE, start, start + g.group * PAGE, hosted=False)

@@ -1,7 +1,9 @@
-"""What a way of remapping costs, counted while it runs: invalidations, stops of the other CPUs, and what an access would meet meanwhile.
+"""What a way of remapping costs, counted while it runs: invalidations, stops of the other CPUs, and
+what an access would meet meanwhile.
 
-After every step another CPU tries to read every vmemmap page: it gets through, waits in the fault handler, faults, or finds an access flag
-clear that the hardware sets. Steps are the unit of time: each is a memory access, an entry, a lock, an invalidation or the wait for one.
+After every step another CPU tries to read every vmemmap page: it gets through, waits in the fault
+handler, faults, or finds an access flag clear that the hardware sets. Steps are the unit of time:
+each is a memory access, an entry, a lock, an invalidation or the wait for one.
 """
 
 from collections.abc import Iterator
@@ -25,8 +27,9 @@ Meets: TypeAlias = Literal["faults", "sets the flag"]
 
 
 class Costs(NamedTuple):
-    """What one actor did: `invalidations` that it asked for, `stops` of all other CPUs, `faults` that accesses could take (one for each
-    entry and time that it is broken), `updates` of access flags that hardware could make.
+    """What one actor did: `invalidations` that it asked for, `stops` of all other CPUs, `faults`
+    that accesses could take (one for each entry and time that it is broken), `updates` of access
+    flags that hardware could make.
 
     `held` is the longest time, in steps, for which another CPU is stopped or waits for one entry.
     """
@@ -45,7 +48,9 @@ class Costs(NamedTuple):
 
 @dataclass
 class _Intervals:
-    """Since which step an access to a vmemmap page meets something, and from when to when it did."""
+    """Since which step an access to a vmemmap page meets something, and from when to when it
+    did.
+    """
 
     since: dict[int, int] = field(default_factory=dict[int, int])
     over: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
@@ -66,7 +71,10 @@ class _Intervals:
 def costs(scenario: Scenario, era: Era, rules: Rules) -> Costs:
     """What the only actor of `scenario` costs when it is not disturbed."""
     forest, state = build(scenario, era, rules)
-    probes = [forest.root(partial(_read, page * STRUCTS)) for page in range(scenario.geometry.vmemmap_pages)]
+    probes = [
+        forest.root(partial(_read, page * STRUCTS))
+        for page in range(scenario.geometry.vmemmap_pages)
+    ]
     asked = stops = at = 0
     faults, updates, stopped = _Intervals(), _Intervals(), _Intervals()
     world = World(forest.model, state)
@@ -79,7 +87,9 @@ def costs(scenario: Scenario, era: Era, rules: Rules) -> Costs:
         faults.note({page for page, what in met.items() if what == "faults"}, at)
         updates.note({page for page, what in met.items() if what == "sets the flag"}, at)
         stopped.note({0} if world.actors[0][HELD] & STOPPED else set(), at)
-    return Costs(asked, stops, len(faults.over), len(updates.over), max(faults.longest, stopped.longest))
+    return Costs(
+        asked, stops, len(faults.over), len(updates.over), max(faults.longest, stopped.longest)
+    )
 
 
 def _read(pfn: int) -> Steps:
@@ -87,11 +97,15 @@ def _read(pfn: int) -> Steps:
 
 
 def _met(forest: Forest, state: State, probes: list[int]) -> Iterator[tuple[int, Meets]]:
-    """The vmemmap pages that another CPU, whose TLB holds nothing, cannot simply read now; while it is stopped it does not try."""
+    """The vmemmap pages that another CPU, whose TLB holds nothing, cannot simply read now; while it
+    is stopped it does not try.
+    """
     if state.actors[0][HELD] & STOPPED:
         return
     for page, probe in enumerate(probes):
-        world = World(forest.model, state._replace(stale=(), actors=(*state.actors, new_record(probe))))
+        world = World(
+            forest.model, state._replace(stale=(), actors=(*state.actors, new_record(probe)))
+        )
         try:
             went = step(forest, world, 1)
         except Fault:

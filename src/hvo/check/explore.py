@@ -1,9 +1,11 @@
 """The search: every interleaving, shortest first, with what makes it smaller switchable.
 
 * Reduction: local steps (`hvo.check.footprint`) are not interleaved.
-* Symmetry: records of interchangeable actors are kept in order, unless somebody waits for one of them by name.
+* Symmetry: records of interchangeable actors are kept in order, unless somebody waits for one of
+  them by name.
 
-A run goes on after a violation wherever the machine would, so that every property violated is found, each with a shortest trace.
+A run goes on after a violation wherever the machine would, so that every property violated is
+found, each with a shortest trace.
 """
 
 import time
@@ -23,11 +25,15 @@ from hvo.check.tree import Forest
 
 _FIRST_PASS = 250  # states; the first pass mostly finds out what actors touch
 Where = tuple[int, int, int, tuple[int, ...]]
-"""The last transition of a run: the number of the state before it, the actor (-1: none went on), its steps and its choices."""
+"""The last transition of a run: the number of the state before it, the actor (-1: none went on),
+its steps and its choices.
+"""
 
 
 class Violation(NamedTuple):
-    """A property that was violated: how, after how many steps (each a memory access, an entry, a lock, ...), and the run to it."""
+    """A property that was violated: how, after how many steps (each a memory access, an entry, a
+    lock, ...), and the run to it.
+    """
 
     property: str
     message: str
@@ -49,8 +55,8 @@ class Options:
 class Exploration:
     """What a search found: the violations, the most severe first, and how much it looked at.
 
-    `finished`: nothing was left out; `interrupted`: because somebody pressed Ctrl-C. `ends` are the nodes of all actors in each state in
-    which nobody can go on.
+    `finished`: nothing was left out; `interrupted`: because somebody pressed Ctrl-C. `ends` are the
+    nodes of all actors in each state in which nobody can go on.
     """
 
     violations: list[Violation]
@@ -72,9 +78,11 @@ class _Best(NamedTuple):
 
 @dataclass
 class _Search:
-    """One pass over the states, which are numbered as they are found; `parents` says how each was first reached.
+    """One pass over the states, which are numbered as they are found; `parents` says how each was
+    first reached.
 
-    A pass that is longer than `learning` states ends as soon as the footprints have grown, and is to be done `again`.
+    A pass that is longer than `learning` states ends as soon as the footprints have grown, and is
+    to be done `again`.
     """
 
     forest: Forest
@@ -97,7 +105,9 @@ class _Search:
     again: bool = False
 
     def run(self, start: State) -> None:
-        """Go through all states, by number of steps; an interrupt ends it, and leaves what was found."""
+        """Go through all states, by number of steps; an interrupt ends it, and leaves what was
+        found.
+        """
         try:
             self._run(start)
         except KeyboardInterrupt:
@@ -121,7 +131,9 @@ class _Search:
         self.again = self._has_learned()
 
     def _has_learned(self) -> bool:
-        """Whether something was taken for local that is not: then the pass is of no use, and is stopped once it is long."""
+        """Whether something was taken for local that is not: then the pass is of no use, and is
+        stopped once it is long.
+        """
         return self.footprints is not None and self.footprints.grown
 
     def _expand(self, number: int, depth: int) -> None:
@@ -135,7 +147,11 @@ class _Search:
                 for rule, message, at in move.found:
                     self._note(rule, message, depth + at, (number, actor, at, move.choices))
                 if move.state is not None:
-                    new = canonical(self.scenario, move.state)[0] if self.options.symmetry else move.state
+                    new = (
+                        canonical(self.scenario, move.state)[0]
+                        if self.options.symmetry
+                        else move.state
+                    )
                     self._reach(new, depth + move.steps, (number, actor, move.steps, move.choices))
         if not went:
             self.ends.add(tuple(record[NODE] for record in state.actors))
@@ -169,21 +185,46 @@ class _Search:
 
 
 def explore(
-    forest: Forest, start: State, scenario: Scenario, options: Options, announce: Callable[[int], None] | None = None
+    forest: Forest,
+    start: State,
+    scenario: Scenario,
+    options: Options,
+    announce: Callable[[int], None] | None = None,
 ) -> Exploration:
-    """Search everything that `scenario` can do from `start`; with reduction as often as its footprints grow."""
+    """Search everything that `scenario` can do from `start`; with reduction as often as its
+    footprints grow.
+    """
     begun = time.monotonic()
     footprints = Footprints(len(scenario.actors)) if options.reduce else None
     learning = _FIRST_PASS
     while True:
         if footprints is not None:
             footprints.grown = False
-        search = _Search(forest, scenario, options, footprints, begun + options.seconds, learning, announce=announce)
+        search = _Search(
+            forest,
+            scenario,
+            options,
+            footprints,
+            begun + options.seconds,
+            learning,
+            announce=announce,
+        )
         search.run(start)
         if not search.again:
             break
         learning = 2 * len(search.states)
-    violations = [Violation(rule, best.message, best.depth, search.path(best.where)) for rule, best in search.best.items()]
+    violations = [
+        Violation(rule, best.message, best.depth, search.path(best.where))
+        for rule, best in search.best.items()
+    ]
     violations.sort(key=lambda violation: SEVERITY[violation.property])
     states, seconds = len(search.states), time.monotonic() - begun
-    return Exploration(violations, states, search.transitions, seconds, search.finished, search.interrupted, frozenset(search.ends))
+    return Exploration(
+        violations,
+        states,
+        search.transitions,
+        seconds,
+        search.finished,
+        search.interrupted,
+        frozenset(search.ends),
+    )

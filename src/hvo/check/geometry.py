@@ -1,15 +1,26 @@
 """The small machine that the checker explores: a handful of vmemmap pages under real descriptors.
 
-Formats are data, so a leaf that maps 8 pages and struct pages of 1 KiB are only other numbers; everything else is as on a real machine. A
-huge page takes an aligned group of vmemmap pages, a power of two of them, and the first `used` of these are what the protocols see: the
-others would be like the last one.
+Formats are data, so a leaf that maps 8 pages and struct pages of 1 KiB are only other numbers;
+everything else is as on a real machine. A huge page takes an aligned group of vmemmap pages, a
+power of two of them, and the first `used` of these are what the protocols see: the others would be
+like the last one.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hvo.kernel.struct_page import COUNTS, ERA_LAYOUT, LINK, MAPPING, NOT_MAPPED, TAIL_MAPPING, WORDS, Field, StructPageLayout
+from hvo.kernel.struct_page import (
+    COUNTS,
+    ERA_LAYOUT,
+    LINK,
+    MAPPING,
+    NOT_MAPPED,
+    TAIL_MAPPING,
+    WORDS,
+    Field,
+    StructPageLayout,
+)
 from hvo.mmu.format import Format
 from hvo.mmu.formats import format_for
 from hvo.mmu.shape import WORD
@@ -21,7 +32,9 @@ BASE = 1 << 40
 """Address of the first struct page; any multiple of what the top table maps would do."""
 PAGE = 4096
 STRUCTS = 4
-"""Struct pages in a vmemmap page: the head, the first tail (which has fields of its own), and two that are like all others."""
+"""Struct pages in a vmemmap page: the head, the first tail (which has fields of its own), and two
+that are like all others.
+"""
 ROW = STRUCTS * WORDS
 """Words of a vmemmap page."""
 KERNEL_FRAME, PMD_FRAME, PUD_FRAME = 1, 2, 3
@@ -31,9 +44,11 @@ FIRST_FRAME = 16
 
 @dataclass(frozen=True)
 class Geometry:
-    """How big the machine is: `pages` huge pages of `used` vmemmap pages each, in groups of `group`, under leaves of `leaf` pages.
+    """How big the machine is: `pages` huge pages of `used` vmemmap pages each, in groups of
+    `group`, under leaves of `leaf` pages.
 
-    `reserve` is how many frames each actor can get from the page allocator. A struct page is `struct_words` long; an odd length straddles.
+    `reserve` is how many frames each actor can get from the page allocator. A struct page is
+    `struct_words` long; an odd length straddles.
     """
 
     pages: int = 2
@@ -60,11 +75,15 @@ class Geometry:
 
     @property
     def struct_size(self) -> int:
-        """Bytes of a struct page: a word stands for 128 bytes, so that 8 of them are a quarter of a page."""
+        """Bytes of a struct page: a word stands for 128 bytes, so that 8 of them are a quarter of a
+        page.
+        """
         return self.struct_words * PAGE // ROW
 
     def place(self, pfn: int, word: int) -> tuple[int, int]:
-        """The vmemmap page that holds `word` of the struct page of `pfn`, and the place in there."""
+        """The vmemmap page that holds `word` of the struct page of `pfn`, and the place in
+        there.
+        """
         return divmod(pfn * self.struct_words + word, ROW)
 
     def head(self, page: int) -> int:
@@ -85,7 +104,9 @@ class Geometry:
 
 @dataclass(frozen=True)
 class SmallVmemmap(Vmemmap):
-    """The vmemmap of such a machine: only the first `used` pages of a huge page's group are worked on."""
+    """The vmemmap of such a machine: only the first `used` pages of a huge page's group are worked
+    on.
+    """
 
     used: int = 3
 
@@ -95,7 +116,9 @@ class SmallVmemmap(Vmemmap):
 
 
 def small_format(arch: str, leaf: int) -> Format:
-    """The descriptors of `arch` with 4 KiB pages, and tables that index few bits: three levels, `leaf` entries in the last."""
+    """The descriptors of `arch` with 4 KiB pages, and tables that index few bits: three levels,
+    `leaf` entries in the last.
+    """
     index_bits = (leaf.bit_length() - 1, 3, 3)
     return replace(format_for(arch, PAGE, 48), index_bits=index_bits, va_bits=12 + sum(index_bits))
 
@@ -103,9 +126,16 @@ def small_format(arch: str, leaf: int) -> Format:
 def small_vmemmap(arch: str, era: Era, geometry: Geometry) -> SmallVmemmap:
     """What the protocols know about the small machine."""
     return SmallVmemmap(
-        format=small_format(arch, geometry.leaf), page_size=PAGE, base=BASE, struct_page_size=geometry.struct_size, era=era, node_of=_zero,
-        zone_of=_zero, tail_slot=_tail_slot, used=geometry.used,
-    )  # fmt: skip
+        format=small_format(arch, geometry.leaf),
+        page_size=PAGE,
+        base=BASE,
+        struct_page_size=geometry.struct_size,
+        era=era,
+        node_of=_zero,
+        zone_of=_zero,
+        tail_slot=_tail_slot,
+        used=geometry.used,
+    )
 
 
 def _zero(pfn: Value) -> Value:
@@ -118,7 +148,9 @@ def _tail_slot(zone: Value, order: int) -> Value:
 
 @dataclass(frozen=True)
 class StructPages:
-    """Where the small machine's struct pages keep what; offsets in words of a vmemmap page, 8 words a struct page."""
+    """Where the small machine's struct pages keep what; offsets in words of a vmemmap page, 8 words
+    a struct page.
+    """
 
     layout: StructPageLayout
     order: int
@@ -130,7 +162,9 @@ class StructPages:
 
     def link(self, head: int) -> int:
         """What word 1 of the tails of the huge page at `head` holds."""
-        if self.layout.link == "pointer" or self.struct_size & (self.struct_size - 1):  # a mask works for powers of two only
+        if self.layout.link == "pointer" or self.struct_size & (
+            self.struct_size - 1
+        ):  # a mask works for powers of two only
             return BASE + head * self.struct_size + 1
         return (-(self.struct_size << self.order) & WORD) + 1
 
@@ -147,7 +181,9 @@ class StructPages:
         return tuple(row)
 
     def compound(self, head: int, *, mark: bool) -> list[tuple[int, ...]]:
-        """The words of each struct page of the compound page `head`, with the HugeTLB mark or without."""
+        """The words of each struct page of the compound page `head`, with the HugeTLB mark or
+        without.
+        """
         rows = [list(self.tail(head)) for _ in range(1 << self.order)]
         rows[0] = list(self.ordinary())
         for name, value in (("head", 1), ("order", self.order), ("hugetlb", int(mark))):

@@ -1,4 +1,6 @@
-"""What TLBs keep of entries that left the tables, and who drops it: which pages, down to which level, and on which CPUs."""
+"""What TLBs keep of entries that left the tables, and who drops it: which pages, down to which
+level, and on which CPUs.
+"""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class Reach(NamedTuple):
-    """What an invalidation is about: the vmemmap pages `first` to `last`, pointers to `tables` as well, on this CPU only or on all."""
+    """What an invalidation is about: the vmemmap pages `first` to `last`, pointers to `tables` as
+    well, on this CPU only or on all.
+    """
 
     first: int
     last: int
@@ -19,7 +23,9 @@ class Reach(NamedTuple):
 
 
 def keep(world: "World", key: int, old: int, level: int, now: int) -> None:
-    """Any CPU may hold `old`, which leaves the tables; the entry there is `now`, and was read from memory afresh."""
+    """Any CPU may hold `old`, which leaves the tables; the entry there is `now`, and was read from
+    memory afresh.
+    """
     model = world.model
     if not model.live:
         return
@@ -32,15 +38,22 @@ def keep(world: "World", key: int, old: int, level: int, now: int) -> None:
 
 
 def request(world: "World", actor: int, reach: Reach) -> None:
-    """`actor` asks CPUs to drop translations, and may wait for it later; its own CPU by itself does it at once."""
+    """`actor` asks CPUs to drop translations, and may wait for it later; its own CPU by itself does
+    it at once.
+    """
     touch(world, reach.first, reach.last)
     if reach.this_cpu:
         own = ~world.model.cpu(actor)
-        dropped = [(k, e, mask & own if _covers(world, k, e, reach) else mask) for k, e, mask in world.stale]
+        dropped = [
+            (k, e, mask & own if _covers(world, k, e, reach) else mask)
+            for k, e, mask in world.stale
+        ]
         world.stale = tuple([held for held in dropped if held[2] >> HOLDERS])
         return
     bit = 1 << actor
-    world.stale = tuple([(k, e, mask | bit if _covers(world, k, e, reach) else mask) for k, e, mask in world.stale])
+    world.stale = tuple(
+        [(k, e, mask | bit if _covers(world, k, e, reach) else mask) for k, e, mask in world.stale]
+    )
 
 
 def _covers(world: "World", key: int, entry: int, reach: Reach) -> bool:
@@ -52,7 +65,9 @@ def _covers(world: "World", key: int, entry: int, reach: Reach) -> bool:
 
 
 def complete(world: "World", actor: int, first: int, last: int) -> None:
-    """Every CPU has done what `actor` asked for, which was about the vmemmap pages `first` to `last`."""
+    """Every CPU has done what `actor` asked for, which was about the vmemmap pages `first` to
+    `last`.
+    """
     touch(world, first, last)
     bit = 1 << actor
     world.stale = tuple([held for held in world.stale if not held[2] & bit])

@@ -1,4 +1,6 @@
-"""Jobs: one protocol in one scenario on one machine, from the question to the verdict; many of them on any executor."""
+"""Jobs: one protocol in one scenario on one machine, from the question to the verdict; many of them
+on any executor.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,7 +23,9 @@ Verdict = Literal["safe", "unsafe", "unfinished"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A property that was violated, how, in how many steps and turns (a turn ends where another CPU goes on), and the run as a token."""
+    """A property that was violated, how, in how many steps and turns (a turn ends where another CPU
+    goes on), and the run as a token.
+    """
 
     property: str
     message: str
@@ -32,7 +36,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a job; `findings` has every property violated, the most severe first, and `trace` the shortest run to that.
+    """What came out of a job; `findings` has every property violated, the most severe first, and
+    `trace` the shortest run to that.
 
     `interrupted`: the user ended it before it was done.
     """
@@ -50,16 +55,37 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """The contract of `hvo check --json` for one result."""
         first = self.findings[0] if self.findings else None
-        trace = None if first is None else {"token": first.token, "turns": first.turns, "steps": [asdict(step) for step in self.trace]}
+        trace = (
+            None
+            if first is None
+            else {
+                "token": first.token,
+                "turns": first.turns,
+                "steps": [asdict(step) for step in self.trace],
+            }
+        )
         return {
-            "protocol": self.case.protocol, "arch": self.case.rules.name, "hazard": self.case.hazard, "scenario": self.case.scenario.name,
-            "verdict": self.verdict, "property": first and first.property, "trace": trace, "states": self.states,
-            "transitions": self.transitions, "seconds": self.seconds, "bounds": self.bounds,
-            "violations": [{"property": found.property, "message": found.message, "steps": found.steps} for found in self.findings],
-        }  # fmt: skip
+            "protocol": self.case.protocol,
+            "arch": self.case.rules.name,
+            "hazard": self.case.hazard,
+            "scenario": self.case.scenario.name,
+            "verdict": self.verdict,
+            "property": first and first.property,
+            "trace": trace,
+            "states": self.states,
+            "transitions": self.transitions,
+            "seconds": self.seconds,
+            "bounds": self.bounds,
+            "violations": [
+                {"property": found.property, "message": found.message, "steps": found.steps}
+                for found in self.findings
+            ],
+        }
 
 
-def check(case: Case, options: Options | None = None, announce: Callable[[int], None] | None = None) -> Result:
+def check(
+    case: Case, options: Options | None = None, announce: Callable[[int], None] | None = None
+) -> Result:
     """Search one case; `announce` hears how many states were looked at, now and then.
 
     Raises HvoError for what goes wrong in a protocol of the user's own.
@@ -77,15 +103,41 @@ def _check(case: Case, options: Options, announce: Callable[[int], None] | None)
     findings: list[Finding] = []
     traces: list[tuple[TraceStep, ...]] = []
     for violation in found.violations:
-        trace = told(forest, replay(forest, case.scenario, start, violation.path, symmetry=options.symmetry))
+        trace = told(
+            forest, replay(forest, case.scenario, start, violation.path, symmetry=options.symmetry)
+        )
         cpus = len(case.scenario.actors)
-        token = Token(token_name(case), case.rules.name, case.hazard, case.scenario.name, cpus, options.symmetry, violation.path)
-        findings.append(Finding(violation.property, violation.message, violation.steps, _turns(trace), token.encode()))
+        token = Token(
+            token_name(case),
+            case.rules.name,
+            case.hazard,
+            case.scenario.name,
+            cpus,
+            options.symmetry,
+            violation.path,
+        )
+        findings.append(
+            Finding(
+                violation.property,
+                violation.message,
+                violation.steps,
+                _turns(trace),
+                token.encode(),
+            )
+        )
         traces.append(trace)
     verdict = "unsafe" if findings else "safe" if found.finished else "unfinished"
     shown = traces[0] if traces else ()
     counts = (found.states, found.transitions, found.seconds)
-    return Result(case, verdict, tuple(findings), shown, *counts, _bounds(case, options, found), found.interrupted)
+    return Result(
+        case,
+        verdict,
+        tuple(findings),
+        shown,
+        *counts,
+        _bounds(case, options, found),
+        found.interrupted,
+    )
 
 
 def _turns(trace: tuple[TraceStep, ...]) -> int:
@@ -95,17 +147,26 @@ def _turns(trace: tuple[TraceStep, ...]) -> int:
 def _bounds(case: Case, options: Options, found: Exploration) -> str:
     """What the verdict is about."""
     scenario = case.scenario
-    parts = [str(scenario.geometry), f"{len(scenario.actors)} CPUs", f"{scenario.failures} refused allocations"]
+    parts = [
+        str(scenario.geometry),
+        f"{len(scenario.actors)} CPUs",
+        f"{scenario.failures} refused allocations",
+    ]
     parts.append("freed frames are handed out again only to the allocator actor")
     if found.interrupted:
         parts.append(f"interrupted at {found.states} states")
     elif not found.finished:
-        parts.append(f"stopped at {found.states} states of at most {options.most_states}, {options.seconds:g} s")
+        parts.append(
+            f"stopped at {found.states} states of at most {options.most_states},"
+            f" {options.seconds:g} s"
+        )
     return ", ".join(parts)
 
 
 class Rerun(NamedTuple):
-    """A run that was done again: its case, the actors' trees, the state it began in, and its steps."""
+    """A run that was done again: its case, the actors' trees, the state it began in, and its
+    steps.
+    """
 
     case: Case
     forest: Forest
@@ -135,10 +196,17 @@ def rerun(token: str) -> Rerun:
     said = decode(token)
     case = case_of(said)
     forest, start = build(case.scenario, case.era, case.rules)
-    return Rerun(case, forest, start, tuple(replay(forest, case.scenario, start, said.path, symmetry=said.symmetry)))
+    return Rerun(
+        case,
+        forest,
+        start,
+        tuple(replay(forest, case.scenario, start, said.path, symmetry=said.symmetry)),
+    )
 
 
 def replayed(token: str) -> tuple[Case, tuple[TraceStep, ...]]:
-    """The case and the steps of the run that `token` says; raises HvoError when there is none such."""
+    """The case and the steps of the run that `token` says; raises HvoError when there is none
+    such.
+    """
     again = rerun(token)
     return again.case, again.trace

@@ -1,4 +1,6 @@
-"""Many jobs at once, on any executor of `concurrent.futures`: processes of this host, or a Dask cluster."""
+"""Many jobs at once, on any executor of `concurrent.futures`: processes of this host, or a Dask
+cluster.
+"""
 
 import multiprocessing
 import signal
@@ -28,7 +30,10 @@ class Interrupted(Exception):
 
 
 def check_all(
-    cases: list[Case], options: Options | None = None, executor: Executor | None = None, announce: Announce | None = None
+    cases: list[Case],
+    options: Options | None = None,
+    executor: Executor | None = None,
+    announce: Announce | None = None,
 ) -> list[Result]:
     """Search all cases on `executor` (here, when None) -> results in the order of the cases.
 
@@ -52,11 +57,17 @@ def _known(futures: list[Future[Result]]) -> list[Result]:
     return [future.result() for future in done if future.exception() is None]
 
 
-def _check_here(cases: list[Case], options: Options | None, announce: Announce | None) -> list[Result]:
+def _check_here(
+    cases: list[Case], options: Options | None, announce: Announce | None
+) -> list[Result]:
     results: list[Result] = []
     try:
         for number, case in enumerate(cases, 1):
-            told = None if announce is None else partial(_tell, announce, f"job {number} of {len(cases)}, {case.scenario.name}")
+            told = (
+                None
+                if announce is None
+                else partial(_tell, announce, f"job {number} of {len(cases)}, {case.scenario.name}")
+            )
             results.append(check(case, options, told))
             if results[-1].interrupted:
                 raise Interrupted(results)
@@ -71,7 +82,8 @@ def _tell(announce: Announce, job: str, states: int) -> None:
 
 @contextmanager
 def processes() -> Generator[ProcessPoolExecutor]:
-    """An executor with a process for each processor; what still runs when the block is left by an exception is ended.
+    """An executor with a process for each processor; what still runs when the block is left by an
+    exception is ended.
 
     The processes leave an interrupt from the terminal to their parent.
     """
@@ -80,7 +92,8 @@ def processes() -> Generator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False)  # not cancelled: a pool that breaks cannot say so to futures that are (InvalidStateError, Python 3.11)
+        # Not cancelled: a pool that breaks cannot say so to futures that are (InvalidStateError).
+        pool.shutdown(wait=False)
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
         raise
@@ -89,17 +102,23 @@ def processes() -> Generator[ProcessPoolExecutor]:
 
 @contextmanager
 def dask(address: str) -> Generator[Executor]:
-    """An executor on the Dask cluster whose scheduler is at `address` (`tcp://host:8786`); hvo must be installed on its workers.
+    """An executor on the Dask cluster whose scheduler is at `address` (`tcp://host:8786`); hvo must
+    be installed on its workers.
 
     Raises HvoError when Dask is not installed, or when nobody answers there.
     """
     try:
-        from distributed import Client  # pyright: ignore[reportPrivateImportUsage, reportUnknownVariableType]
+        from distributed import (
+            Client,
+        )  # pyright: ignore[reportPrivateImportUsage, reportUnknownVariableType]
     except ImportError as error:
         raise HvoError("hvo check --scheduler needs Dask: pip install 'hvo[dask]'") from error
     try:
         client: Any = Client(address, timeout=PATIENCE)
     except (OSError, TimeoutError, ValueError) as error:
-        raise HvoError(f"no Dask scheduler answers at {address}: start one with `dask scheduler` and give its address") from error
+        raise HvoError(
+            f"no Dask scheduler answers at {address}: start one with `dask scheduler` and give its"
+            " address"
+        ) from error
     with client:
         yield client.get_executor()

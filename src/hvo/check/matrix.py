@@ -10,8 +10,8 @@ _WORST: tuple[Verdict, ...] = ("unsafe", "unfinished", "safe")
 
 @dataclass(frozen=True)
 class Matrix:
-    """`rows` are (protocol, machine), `columns` hazards; a cell has the results of one row in one column, and is missing where there are
-    none."""
+    """`rows` are (protocol, machine), `columns` hazards; a cell has the results of one row in one
+    column, and is missing where there are none."""
 
     rows: tuple[tuple[str, str], ...]
     columns: tuple[str, ...]
@@ -24,7 +24,9 @@ class Matrix:
 
 
 def matrix_of(results: Sequence[Result]) -> Matrix:
-    """The matrix of `results`: kernels' protocols by era and then the proposals, hazards by their numbers."""
+    """The matrix of `results`: kernels' protocols by era and then the proposals, hazards by their
+    numbers.
+    """
     cells: dict[tuple[tuple[str, str], str], tuple[Result, ...]] = {}
     for result in results:
         key = ((result.case.protocol, result.case.rules.name), result.case.hazard)

@@ -1,6 +1,8 @@
-"""Ways to change what an actor does: leave steps out, do others instead, or do them later than it would.
+"""Ways to change what an actor does: leave steps out, do others instead, or do them later than it
+would.
 
-Each takes the actor's steps, one at a time, and a `Trigger` that it pulls when it really changed something.
+Each takes the actor's steps, one at a time, and a `Trigger` that it pulls when it really changed
+something.
 """
 
 from collections.abc import Callable
@@ -23,14 +25,18 @@ Which: TypeAlias = Callable[[Step], bool]
 
 @dataclass(frozen=True)
 class Mutation:
-    """A change to an actor: what makes of its steps others, and which steps it is about: an actor without any of them stays as it is."""
+    """A change to an actor: what makes of its steps others, and which steps it is about: an actor
+    without any of them stays as it is.
+    """
 
     change: Callable[[Steps, Trigger], Steps]
     about: Which
 
 
 def _through(walk: Steps, handle: Callable[[Step], Steps]) -> Steps:
-    """The actor, where `handle` does each step in its own way and gives the result that the actor is sent."""
+    """The actor, where `handle` does each step in its own way and gives the result that the actor
+    is sent.
+    """
     sent: Any = None
     while True:
         try:
@@ -56,7 +62,9 @@ def leave_out(which: Which) -> Mutation:
 
 
 def instead(other: Callable[[Step], Step | None], result: object = None) -> Mutation:
-    """Do what `other` says (None: the step itself); with a `result`, the actor goes on as if the step had given that."""
+    """Do what `other` says (None: the step itself); with a `result`, the actor goes on as if the
+    step had given that.
+    """
 
     def change(walk: Steps, trigger: Trigger) -> Steps:
         def handle(wanted: Step) -> Steps:
@@ -86,7 +94,9 @@ class _Late:
 
 
 def later(held: Which, past: Which, through: Which = lambda step: False) -> Mutation:
-    """Do `held` only after the next run of `past` (with `through` among them); where there is none, at the actor's end."""
+    """Do `held` only after the next run of `past` (with `through` among them); where there is none,
+    at the actor's end.
+    """
 
     def change(walk: Steps, trigger: Trigger) -> Steps:
         late = _Late()
@@ -128,7 +138,9 @@ def _count_last(walk: Steps, trigger: Trigger) -> Steps:
 
 
 COUNT_LAST = Mutation(_count_last, _is_count)
-"""A walker that looks at the count only when all other looks are done, just before it takes the reference."""
+"""A walker that looks at the count only when all other looks are done, just before it takes the
+reference.
+"""
 
 
 def watched(seen: list[Step]) -> Mutation:

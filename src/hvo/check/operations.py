@@ -1,7 +1,9 @@
-"""Steps made ready for the checker: each kind has a function on a `World`, and its arguments as plain numbers.
+"""Steps made ready for the checker: each kind has a function on a `World`, and its arguments as
+plain numbers.
 
-What a function returns is the step's result as a number, a tuple or None; `WAIT` says that the actor cannot go on yet, and `Again` that
-the step is not finished: a locked operation reads first and then compares and swaps, a wait has a beginning.
+What a function returns is the step's result as a number, a tuple or None; `WAIT` says that the
+actor cannot go on yet, and `Again` that the step is not finished: a locked operation reads first
+and then compares and swaps, a wait has a beginning.
 """
 
 from collections.abc import Callable
@@ -34,7 +36,7 @@ Result: TypeAlias = Outcome | Again | Wait
 Perform: TypeAlias = Callable[..., Result]
 
 
-def _as_is(outcome: Outcome) -> Any:  # noqa: ANN401
+def _as_is(outcome: Outcome) -> Any:
     return outcome
 
 
@@ -46,7 +48,9 @@ def as_word(outcome: Outcome) -> np.uint64:
 
 @dataclass(slots=True)
 class Operation:
-    """A step made ready: what it does for `actor` in a world, what the generator is sent for its outcome, and how it reads."""
+    """A step made ready: what it does for `actor` in a world, what the generator is sent for its
+    outcome, and how it reads.
+    """
 
     step: Step
     perform: Perform
@@ -79,7 +83,9 @@ def operation(model: Model, step: Step) -> Operation:
     make = READY.get(type(step))
     if make is None:
         known = ", ".join(sorted(kind.__name__ for kind in READY))
-        raise HvoError(f"the checker does not know the step {type(step).__name__}: known are {known}")
+        raise HvoError(
+            f"the checker does not know the step {type(step).__name__}: known are {known}"
+        )
     return make(model, step)
 
 
@@ -96,6 +102,8 @@ def place_of(model: Model, pfn: int, word: int) -> Place:
 
 
 def page_range(model: Model, start: int, end: int) -> tuple[int, int]:
-    """The first and the last vmemmap page of the addresses [`start`, `end`), as far as the machine has them."""
+    """The first and the last vmemmap page of the addresses [`start`, `end`), as far as the machine
+    has them.
+    """
     last = model.geometry.vmemmap_pages - 1
     return max((start - BASE) // PAGE, 0), min(max((end - 1 - BASE) // PAGE, 0), last)

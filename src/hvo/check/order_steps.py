@@ -11,9 +11,13 @@ from hvo.steps import vocabulary as s
 from hvo.steps.vocabulary import Lock
 
 _EXCLUDES = {
-    Lock.PAGE_TABLE: (Lock.PAGE_TABLE,), Lock.HUGETLB: (Lock.HUGETLB,), Lock.MMAP_READ: (Lock.MMAP_WRITE,),
-    Lock.MMAP_WRITE: (Lock.MMAP_READ, Lock.MMAP_WRITE), Lock.HOTPLUG: (Lock.HOTPLUG, Lock.HOTPLUG_READ), Lock.HOTPLUG_READ: (Lock.HOTPLUG,),
-}  # fmt: skip
+    Lock.PAGE_TABLE: (Lock.PAGE_TABLE,),
+    Lock.HUGETLB: (Lock.HUGETLB,),
+    Lock.MMAP_READ: (Lock.MMAP_WRITE,),
+    Lock.MMAP_WRITE: (Lock.MMAP_READ, Lock.MMAP_WRITE),
+    Lock.HOTPLUG: (Lock.HOTPLUG, Lock.HOTPLUG_READ),
+    Lock.HOTPLUG_READ: (Lock.HOTPLUG,),
+}
 _FAMILY = {Lock.MMAP_READ: Lock.MMAP_WRITE, Lock.HOTPLUG_READ: Lock.HOTPLUG}
 _SHARED = (Lock.MMAP_READ, Lock.HOTPLUG_READ)
 _MASKING = (Lock.HUGETLB,)
@@ -28,7 +32,11 @@ SECTIONS = 99
 @ready(s.Acquire, s.Release)
 def _ready_lock(model: Model, step: s.Acquire | s.Release) -> Operation:
     bit = 1 << LOCKS.index(step.lock)
-    touched = (LOCK, LOCKS.index(_FAMILY.get(step.lock, step.lock)), 2 if step.lock in _SHARED else 1)
+    touched = (
+        LOCK,
+        LOCKS.index(_FAMILY.get(step.lock, step.lock)),
+        2 if step.lock in _SHARED else 1,
+    )
     mask = MASKED if step.lock in _MASKING else 0
     if mask and model.interrupts:
         touched = (WHOLE, 0, 1)  # whether an interrupt may come depends on it
@@ -38,11 +46,17 @@ def _ready_lock(model: Model, step: s.Acquire | s.Release) -> Operation:
     return Operation(step, _acquire, (bit, excludes, mask, touched))
 
 
-def _acquire(world: World, actor: int, phase: int, bit: int, excludes: int, mask: int, touched: Touch) -> Result:
-    """Wait until nobody holds what excludes it; the first part of waiting masks interrupts, where the lock does that."""
+def _acquire(
+    world: World, actor: int, phase: int, bit: int, excludes: int, mask: int, touched: Touch
+) -> Result:
+    """Wait until nobody holds what excludes it; the first part of waiting masks interrupts, where
+    the lock does that.
+    """
     world.touched.append(touched)
     held = world.actors[actor][HELD]
-    others = any(record[HELD] & excludes for other, record in enumerate(world.actors) if other != actor)
+    others = any(
+        record[HELD] & excludes for other, record in enumerate(world.actors) if other != actor
+    )
     if others or held & bit & excludes:
         if not mask & ~held:
             return WAIT
@@ -99,10 +113,16 @@ def _synchronize(world: World, actor: int, phase: int) -> Result:
 def _ready_invalidate(model: Model, step: s.Invalidate | s.InvalidateAll) -> Operation:
     if isinstance(step, s.Invalidate):
         tables = step.tables or model.rules.flush_drops_tables
-        return Operation(step, _invalidate, (Reach(*page_range(model, int(step.start), int(step.end)), tables, step.this_cpu),))
+        return Operation(
+            step,
+            _invalidate,
+            (Reach(*page_range(model, int(step.start), int(step.end)), tables, step.this_cpu),),
+        )
     if not model.rules.flush_all:
         return Operation(step, _nothing, ())
-    return Operation(step, _invalidate, (Reach(0, model.geometry.vmemmap_pages - 1, True, step.this_cpu),))
+    return Operation(
+        step, _invalidate, (Reach(0, model.geometry.vmemmap_pages - 1, True, step.this_cpu),)
+    )
 
 
 def _invalidate(world: World, actor: int, phase: int, reach: Reach) -> Result:
@@ -126,7 +146,9 @@ def _await(world: World, actor: int, phase: int) -> Result:
     pending = world.actors[actor][PENDING]
     if pending and world.model.rules.flush_interrupts:
         world.touched += [(LOCK, LOCKS.index(lock), 0) for lock in _MASKING]
-        if any(record[HELD] & MASKED for other, record in enumerate(world.actors) if other != actor):
+        if any(
+            record[HELD] & MASKED for other, record in enumerate(world.actors) if other != actor
+        ):
             return WAIT
     order(world, actor)
     if pending:
@@ -150,7 +172,9 @@ def _barrier(world: World, actor: int, phase: int) -> Result:
 
 @ready(s.ReadBarrier)
 def _ready_read_barrier(model: Model, step: s.ReadBarrier) -> Operation:
-    """Loads go early only past other loads (`hvo.check.early`), so that any other step holds them back, and this one does nothing else."""
+    """Loads go early only past other loads (`hvo.check.early`), so that any other step holds them
+    back, and this one does nothing else.
+    """
     return Operation(step, _nothing, ())
 
 

@@ -1,8 +1,9 @@
 """Stores that other CPUs may not see yet, on machines that reorder them.
 
-An actor's stores into a frame are *unordered* until something orders them before what it does next: a barrier, a completed invalidation
-(DSB), a wait for readers, an atomic operation that returns a value, or a lock that is let go and then taken. Whoever makes an entry or a
-pointer lead to such a frame shows its old contents to others, whose walkers need not even wait for an access.
+An actor's stores into a frame are *unordered* until something orders them before what it does next:
+a barrier, a completed invalidation (DSB), a wait for readers, an atomic operation that returns a
+value, or a lock that is let go and then taken. Whoever makes an entry or a pointer lead to such a
+frame shows its old contents to others, whose walkers need not even wait for an access.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     from hvo.check.world import World
 
 STORES: Final = 6
-"""The item of an actor's record with the frames of its unordered stores; `RELEASED` is added once it let a lock go behind them."""
+"""The item of an actor's record with the frames of its unordered stores; `RELEASED` is added once
+it let a lock go behind them.
+"""
 RELEASED = 1 << 16
 
 
@@ -50,10 +53,15 @@ def _set(world: "World", actor: int, frames: set[int]) -> None:
 
 def is_unordered(world: "World", frame: int) -> bool:
     """Whether stores into `frame` may not be seen yet by everybody."""
-    return any(stored in (frame, frame | RELEASED) for record in world.actors for stored in record[STORES])
+    return any(
+        stored in (frame, frame | RELEASED) for record in world.actors for stored in record[STORES]
+    )
 
 
 def publish(world: "World", frame: int) -> None:
     """An entry or a pointer leads to `frame` from now on."""
     if world.model.live and is_unordered(world, frame):
-        world.note("old-contents", f"frame {frame} is in force, and what was stored in it may not be visible yet")
+        world.note(
+            "old-contents",
+            f"frame {frame} is in force, and what was stored in it may not be visible yet",
+        )

@@ -23,7 +23,9 @@ _LOOKED_AT = (LOCKS.index(Lock.PAGE_TABLE), LOCKS.index(Lock.HUGETLB), SECTIONS)
 """What stopping CPUs looks at."""
 _ERRORS = 98
 FAULTS, RELEASED, ERRORS, BROKEN = 2, 1, 3, 4
-"""Places in a state's `extra`: whether accesses may wait, huge pages released, pfns that a record of errors has, and all that broke."""
+"""Places in a state's `extra`: whether accesses may wait, huge pages released, pfns that a record
+of errors has, and all that broke.
+"""
 
 
 def _extra(world: World, place: int, value: int) -> None:
@@ -54,22 +56,40 @@ def _head(step: f.FreeFolio) -> int:
 
 
 def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
-    """The allocator takes a huge page whose tails lead to it, and unlinks each; an error that is still in the record is lost."""
+    """The allocator takes a huge page whose tails lead to it, and unlinks each; an error that is
+    still in the record is lost.
+    """
     model = world.model
     number = head // (1 << model.geometry.order)
     world.touched.append((LOCK, _ERRORS, 1))
     first, end = _pages_of(model, head)
-    if any(world.extra[BROKEN] >> pfn & 1 and not _holds(world, pfn, "hwpoison") for pfn in range(first, end)):
-        world.note("poison-freed", f"the huge page at pfn {head} is freed with an error that no page is marked for")
+    if any(
+        world.extra[BROKEN] >> pfn & 1 and not _holds(world, pfn, "hwpoison")
+        for pfn in range(first, end)
+    ):
+        world.note(
+            "poison-freed",
+            f"the huge page at pfn {head} is freed with an error that no page is marked for",
+        )
     if _holds(world, head, "hugetlb"):
-        world.note("leak", f"the allocator refuses the huge page at pfn {head}: it still has the HugeTLB mark (Bad page state)")
+        world.note(
+            "leak",
+            f"the allocator refuses the huge page at pfn {head}: it still has the HugeTLB mark (Bad"
+            " page state)",
+        )
         return 0
     for pfn in range(head + 1, head + model.geometry.used * STRUCTS):
         place = place_of(model, pfn, LINK)
-        for frame in world.frames_of(place.page, write=True, what="the allocator, which takes the tails apart,"):
+        for frame in world.frames_of(
+            place.page, write=True, what="the allocator, which takes the tails apart,"
+        ):
             world.touched.append((STRUCT_PAGE, frame * STRUCTS + place.at // WORDS, 1))
             if world.contents[frame][place.at] != model.pages.link(head):
-                world.note("leak", f"the allocator refuses the huge page at pfn {head}: pfn {pfn} is no tail of it (Bad page state)")
+                world.note(
+                    "leak",
+                    f"the allocator refuses the huge page at pfn {head}: pfn {pfn} is no tail of it"
+                    " (Bad page state)",
+                )
                 return 0
     _extra(world, RELEASED, world.extra[RELEASED] | 1 << number)
     return 1
@@ -78,7 +98,10 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
 def _holds(world: World, pfn: int, name: str) -> bool:
     """Whether `field` of the struct page of `pfn` is set, wherever a translation leads."""
     place, field = field_of(world.model, pfn, name)
-    return any(decode(field, world.contents[frame][place.at]) for frame in world.frames_of(place.page, write=False, what="the allocator"))
+    return any(
+        decode(field, world.contents[frame][place.at])
+        for frame in world.frames_of(place.page, write=False, what="the allocator")
+    )
 
 
 # -- whoever gets the frames --
@@ -107,7 +130,9 @@ def _ready_write_data(model: Model, step: k.WriteData) -> Operation:
 def _write_data(world: World, actor: int, phase: int, frame: int) -> Result:
     world.touched.append((FRAME, frame, 1))
     if world.status[frame] & STATUS == VANISHED:
-        raise world.fault("access-freed", f"frame {frame}, which vanished with its memory block, is written")
+        raise world.fault(
+            "access-freed", f"frame {frame}, which vanished with its memory block, is written"
+        )
     return None
 
 
@@ -161,7 +186,9 @@ def _ready_stop(model: Model, step: x.StopCpus) -> Operation:
 
 
 def _stop(world: World, actor: int, phase: int, preemptible: bool, bits: int) -> Result:
-    """Once every other CPU takes the interrupt, and, where it must be preemptible, holds no spin lock and is in no read-side section."""
+    """Once every other CPU takes the interrupt, and, where it must be preemptible, holds no spin
+    lock and is in no read-side section.
+    """
     world.touched += [(WHOLE, 0, 1), *((LOCK, what, 0) for what in _LOOKED_AT)]
     order(world, actor)
     others = [record for other, record in enumerate(world.actors) if other != actor]
@@ -187,10 +214,14 @@ def _resume(world: World, actor: int, phase: int) -> Result:
 
 @ready(x.CompareExchangeEntry)
 def _ready_exchange(model: Model, step: x.CompareExchangeEntry) -> Operation:
-    return Operation(step, _exchange, (int(step.location), int(step.expected), int(step.value), step.level), bool)
+    return Operation(
+        step, _exchange, (int(step.location), int(step.expected), int(step.value), step.level), bool
+    )
 
 
-def _exchange(world: World, actor: int, phase: int, location: int, expected: int, value: int, level: int) -> Result:
+def _exchange(
+    world: World, actor: int, phase: int, location: int, expected: int, value: int, level: int
+) -> Result:
     """Compare and swap, with what a walker may have made of the entry."""
     world.touched.append((PHYSICAL, location, 1))
     frame, index = location // PAGE, location % PAGE // 8

@@ -1,8 +1,10 @@
-"""A protocol of the user's own: a Python file with plain generator functions and a few names; nothing to inherit from.
+"""A protocol of the user's own: a Python file with plain generator functions and a few names;
+nothing to inherit from.
 
-The file says `optimize(v, order, head)`, with the signature and the steps of the kernels' protocols in `hvo.vmemmap`, and may say
-`restore(v, order, head)`, further actors (any other public generator function of these three), and the names in `SETTINGS`. Its text
-travels with every job, so that the file need not be where the job runs.
+The file says `optimize(v, order, head)`, with the signature and the steps of the kernels' protocols
+in `hvo.vmemmap`, and may say `restore(v, order, head)`, further actors (any other public generator
+function of these three), and the names in `SETTINGS`. Its text travels with every job, so that the
+file need not be where the job runs.
 """
 
 import hashlib
@@ -25,9 +27,13 @@ from hvo.steps.vocabulary import Step, Steps
 from hvo.vmemmap.era import Era, parse_variant
 
 Protocol: TypeAlias = Callable[[SmallVmemmap, int, int], Steps]
-"""What an actor of the file is: the vmemmap, the order of the huge page and the pfn of its head -> steps."""
+"""What an actor of the file is: the vmemmap, the order of the huge page and the pfn of its head ->
+steps.
+"""
 SETTINGS: dict[str, Any] = {"ERA": "7.1", "MACHINE": "x86_64", "GEOMETRY": {}}
-"""Names that the file may set: the kernel around the protocol (struct pages, other actors), the machine, and its size."""
+"""Names that the file may set: the kernel around the protocol (struct pages, other actors), the
+machine, and its size.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,19 +70,32 @@ class Own:
         known = [field.name for field in fields(Geometry)]
         for name, value in sizes.items():
             if name not in known or not isinstance(value, int) or value < 1:
-                raise HvoError(f"{self.path}: GEOMETRY has {name!r}: {value!r}: expected positive numbers for {', '.join(known)}")
-        return self._fitting(Geometry(**({"pages": 1, "group": 4, "leaf": 4} | sizes))) if sizes else None
+                raise HvoError(
+                    f"{self.path}: GEOMETRY has {name!r}: {value!r}: expected positive numbers for"
+                    f" {', '.join(known)}"
+                )
+        return (
+            self._fitting(Geometry(**({"pages": 1, "group": 4, "leaf": 4} | sizes)))
+            if sizes
+            else None
+        )
 
     def _fitting(self, geometry: Geometry) -> Geometry:
         """The geometry, which must be one that huge pages and tables can have."""
         for name in ("group", "leaf"):
             if getattr(geometry, name).bit_count() != 1:
-                raise HvoError(f"{self.path}: GEOMETRY has {name!r}: {getattr(geometry, name)}: expected a power of two")
+                raise HvoError(
+                    f"{self.path}: GEOMETRY has {name!r}: {getattr(geometry, name)}: expected a"
+                    " power of two"
+                )
         if geometry.used > geometry.group:
-            raise HvoError(f"{self.path}: GEOMETRY has 'used': {geometry.used}: expected no more than 'group', which is {geometry.group}")
+            raise HvoError(
+                f"{self.path}: GEOMETRY has 'used': {geometry.used}: expected no more than 'group',"
+                f" which is {geometry.group}"
+            )
         return geometry
 
-    def _setting(self, name: str, kind: type) -> Any:  # noqa: ANN401
+    def _setting(self, name: str, kind: type) -> Any:
         value = getattr(module_of(self), name, SETTINGS[name])
         if not isinstance(value, kind):
             raise HvoError(f"{self.path}: {name} is {value!r}: expected a {kind.__name__}")
@@ -84,11 +103,15 @@ class Own:
 
 
 def read_own(path: str) -> Own:
-    """The protocol in the file at `path`; raises HvoError where it cannot be read or is no Python."""
+    """The protocol in the file at `path`; raises HvoError where it cannot be read or is no
+    Python.
+    """
     try:
         own = Own(path, Path(path).read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise HvoError(f"cannot read the protocol {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise HvoError(
+            f"cannot read the protocol {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     module_of(own)
     return own
 
@@ -107,15 +130,22 @@ def module_of(own: Own) -> ModuleType:
 
 
 def _failed(own: Own, error: Exception) -> HvoError:
-    """The error of somebody's code in one line: the last line of the file that was on the way to it, and what it was."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own.path]
+    """The error of somebody's code in one line: the last line of the file that was on the way to
+    it, and what it was.
+    """
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == own.path
+    ]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     said = _line_of(error.msg if isinstance(error, SyntaxError) else error)
     return HvoError(f"{own.path}{f':{line}' if line else ''}: {type(error).__name__}: {said}")
 
 
 def actors_of(own: Own) -> dict[str, Protocol]:
-    """The actors of the file by name: `optimize` and `restore` where there are any, and every other public generator function.
+    """The actors of the file by name: `optimize` and `restore` where there are any, and every other
+    public generator function.
 
     Raises HvoError when there is none, or when one cannot be called with (v, order, head).
     """
@@ -126,21 +156,33 @@ def actors_of(own: Own) -> dict[str, Protocol]:
         if callable(value) and (name in ("optimize", "restore") or _is_actor(module, name, value))
     }
     if not found:
-        raise HvoError(f"{own.path} has no protocol: expected a generator function optimize(v, order, head) that yields steps")
+        raise HvoError(
+            f"{own.path} has no protocol: expected a generator function optimize(v, order, head)"
+            " that yields steps"
+        )
     for name, function in found.items():
         try:
             inspect.signature(function).bind(None, 0, 0)
         except TypeError as error:
-            raise HvoError(f"{own.path}: {name}{inspect.signature(function)}: expected to be called with (v, order, head)") from error
+            raise HvoError(
+                f"{own.path}: {name}{inspect.signature(function)}: expected to be called with (v,"
+                " order, head)"
+            ) from error
     return found
 
 
 def _is_actor(module: ModuleType, name: str, value: object) -> bool:
-    return not name.startswith("_") and inspect.isgeneratorfunction(value) and value.__module__ == module.__name__
+    return (
+        not name.startswith("_")
+        and inspect.isgeneratorfunction(value)
+        and value.__module__ == module.__name__
+    )
 
 
 def run_own(v: SmallVmemmap, g: Geometry, own: Own, name: str, number: int) -> Steps:
-    """The actor `name` of the file on huge page `number`; what goes wrong in it is an HvoError of one line."""
+    """The actor `name` of the file on huge page `number`; what goes wrong in it is an HvoError of
+    one line.
+    """
     function = actors_of(own)[name]
     try:
         walk = function(v, g.order, g.head(number))
@@ -165,7 +207,10 @@ def _guarded(own: Own, name: str, walk: "GeneratorType[Any, Any, Any]") -> Steps
         except Exception as error:
             raise _failed(own, error) from error
         if not isinstance(step, Step):
-            raise HvoError(f"{own.path}:{_line(own, walk)}: {name} yields {step!r}, which is no step: those are in hvo.steps")
+            raise HvoError(
+                f"{own.path}:{_line(own, walk)}: {name} yields {step!r}, which is no step: those"
+                " are in hvo.steps"
+            )
         result = yield step
 
 
@@ -182,7 +227,9 @@ def _line(own: Own, walk: "GeneratorType[Any, Any, Any]") -> int:
 
 @contextmanager
 def missteps(own: Own) -> Generator[None]:
-    """Make an HvoError that names the file of what whoever has to do its steps raises: a step can have wrong values in it."""
+    """Make an HvoError that names the file of what whoever has to do its steps raises: a step can
+    have wrong values in it.
+    """
     try:
         yield
     except HvoError as error:
@@ -190,12 +237,23 @@ def missteps(own: Own) -> Generator[None]:
             raise
         raise HvoError(f"{own.path}: {error}") from error
     except Exception as error:
-        raise HvoError(f"{own.path}: {_last_step(error)} cannot be done: {type(error).__name__}: {_line_of(error)}") from error
+        raise HvoError(
+            f"{own.path}: {_last_step(error)} cannot be done: {type(error).__name__}:"
+            f" {_line_of(error)}"
+        ) from error
 
 
 def _last_step(error: Exception) -> str:
-    known = [value for frame, _ in traceback.walk_tb(error.__traceback__) for value in frame.f_locals.values()]
-    steps = [value.step if isinstance(value, Operation) else value for value in known if isinstance(value, Step | Operation)]
+    known = [
+        value
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        for value in frame.f_locals.values()
+    ]
+    steps = [
+        value.step if isinstance(value, Operation) else value
+        for value in known
+        if isinstance(value, Step | Operation)
+    ]
     return f"the step {_line_of(steps[-1])}" if steps else "a step"
 
 

@@ -19,7 +19,9 @@ LOCKS = tuple(Lock)
 STOPPED = 1 << len(LOCKS)
 """Beside the locks that an actor holds: it has stopped all other CPUs."""
 MASKED = STOPPED << 1
-"""Beside them: it has masked interrupts on its CPU, to hold a lock that interrupts take or to wait for one."""
+"""Beside them: it has masked interrupts on its CPU, to hold a lock that interrupts take or to wait
+for one.
+"""
 OPEN = STOPPED << 2
 """Beside `STOPPED`: it still takes interrupts itself."""
 NODE: Final = 0
@@ -28,11 +30,11 @@ PILE: Final = 2
 HELD: Final = 3
 SECTION: Final = 4
 PENDING: Final = 5
-"""What an actor's record holds: its node, how far its step is, its list, its locks, its read-side section and who waits, its flush; then
-`hvo.check.ordering.STORES`."""
+"""What an actor's record holds: its node, how far its step is, its list, its locks, its read-side
+section and who waits, its flush; then `hvo.check.ordering.STORES`."""
 
 
-def change(world: World, actor: int, item: int, value: Any) -> None:  # noqa: ANN401
+def change(world: World, actor: int, item: int, value: Any) -> None:
     """Set one item of an actor's record."""
     record = world.actors[actor]
     changed: Any = (*record[:item], value, *record[item + 1 :])
@@ -46,7 +48,9 @@ def change(world: World, actor: int, item: int, value: Any) -> None:  # noqa: AN
 def _locate(model: Model, step: s.Locate) -> Operation:
     address = int(step.address)
     if step.level == 1:
-        return Operation(step, _constant, (PMD_FRAME * PAGE + 8 * ((address - BASE) // model.v.leaf),), as_word)
+        return Operation(
+            step, _constant, (PMD_FRAME * PAGE + 8 * ((address - BASE) // model.v.leaf),), as_word
+        )
     raise HvoError(f"the checker locates PMD entries only, not those of level {step.level}")
 
 
@@ -62,7 +66,13 @@ def _ready_read_entry(model: Model, step: s.ReadEntry) -> Operation:
 def _entry(model: Model, level: int, outcome: Outcome) -> Entry:
     value = outcome if isinstance(outcome, int) else 0
     f = model.v.format
-    kind = EntryKind.TABLE if f.is_table(value, level) else EntryKind.LEAF if f.is_leaf(value, level) else EntryKind.NONE
+    kind = (
+        EntryKind.TABLE
+        if f.is_table(value, level)
+        else EntryKind.LEAF
+        if f.is_leaf(value, level)
+        else EntryKind.NONE
+    )
     return Entry(kind, value)
 
 
@@ -79,7 +89,9 @@ def _ready_write_entry(model: Model, step: s.WriteEntry) -> Operation:
     return Operation(step, _write_entry, (int(step.location), int(step.value), step.level))
 
 
-def _write_entry(world: World, actor: int, phase: int, location: int, value: int, level: int) -> Result:
+def _write_entry(
+    world: World, actor: int, phase: int, location: int, value: int, level: int
+) -> Result:
     world.walk_on_a_guess(location // PAGE, location % PAGE // 8, level)
     world.write_entry(location, value, level)
     return None
@@ -90,7 +102,9 @@ def _ready_store_entry(model: Model, step: s.StoreTableEntry) -> Operation:
     return Operation(step, _store_entry, (int(step.table), step.index, int(step.value)))
 
 
-def _store_entry(world: World, actor: int, phase: int, table: int, index: int, value: int) -> Result:
+def _store_entry(
+    world: World, actor: int, phase: int, table: int, index: int, value: int
+) -> Result:
     world.status[table] = world.status[table] & STATUS | TABLE
     world.write_entry(table * PAGE + 8 * index, value, 0)
     store(world, actor, table)
@@ -110,10 +124,16 @@ def _read_pointer(world: World, actor: int, phase: int, location: int) -> Result
 
 @ready(s.WritePointer, s.PublishPointer)
 def _ready_pointer(model: Model, step: s.WritePointer | s.PublishPointer) -> Operation:
-    return Operation(step, _write_pointer, (int(step.location), int(step.value), isinstance(step, s.PublishPointer)))
+    return Operation(
+        step,
+        _write_pointer,
+        (int(step.location), int(step.value), isinstance(step, s.PublishPointer)),
+    )
 
 
-def _write_pointer(world: World, actor: int, phase: int, location: int, value: int, swap: bool) -> Result:
+def _write_pointer(
+    world: World, actor: int, phase: int, location: int, value: int, swap: bool
+) -> Result:
     """Store frame number `value`; with `swap` only where there is none."""
     found = _read_pointer(world, actor, phase, location)
     world.touched += [(PHYSICAL, location, 1), (FRAME, value, 0)]
@@ -123,7 +143,9 @@ def _write_pointer(world: World, actor: int, phase: int, location: int, value: i
         order(world, actor)
     publish(world, value)
     if found is not None:
-        world.note("leak", f"the shared tail in frame {found} is forgotten for another in frame {value}")
+        world.note(
+            "leak", f"the shared tail in frame {found} is forgotten for another in frame {value}"
+        )
     world.put(location // PAGE, location % PAGE // 8, value + 1)
     if world.status[value] & STATUS == PRIVATE:
         world.status[value] = ALLOCATED | world.status[value] & KIND
@@ -139,7 +161,9 @@ def _ready_allocate(model: Model, step: s.AllocateFrame) -> Operation:
 
 
 def _allocate(world: World, actor: int, phase: int, node: int, only: bool, memmap: bool) -> Result:
-    """The next frame of the actor's reserve; refused where its node has none and others are not asked, or where allocations may fail."""
+    """The next frame of the actor's reserve; refused where its node has none and others are not
+    asked, or where allocations may fail.
+    """
     if only and node in world.model.empty_nodes:
         world.extra = (world.extra[0] | 1 << actor, *world.extra[1:])
         return None
@@ -155,7 +179,10 @@ def _allocate(world: World, actor: int, phase: int, node: int, only: bool, memma
             world.fill(frame, world.model.garbage)
             _count(world, actor, 0, 1, int(memmap))
             return frame
-    raise HvoError(f"actor {actor + 1} needs more than {world.model.geometry.reserve} frames: give the geometry a larger reserve")
+    raise HvoError(
+        f"actor {actor + 1} needs more than {world.model.geometry.reserve} frames: give the"
+        " geometry a larger reserve"
+    )
 
 
 @ready(s.FreeFrame)
@@ -214,5 +241,5 @@ def _take(world: World, actor: int, phase: int, count: int | None) -> Result:
     return pile[keep:][::-1]
 
 
-def _frames(outcome: Outcome) -> Any:  # noqa: ANN401
+def _frames(outcome: Outcome) -> Any:
     return np.array(outcome, np.int64)

@@ -1,4 +1,6 @@
-"""`docs/properties.md`, made of the properties: `python -m hvo.check.properties_page > docs/properties.md`."""
+"""`docs/properties.md`, made of the properties: `python -m hvo.check.properties_page >
+docs/properties.md`.
+"""
 
 from hvo.check.properties import PROPERTIES
 
@@ -15,7 +17,10 @@ this list is reported first.
 def properties_page() -> str:
     """The page, in Markdown."""
     table = "".join(f"| [`{rule.id}`](#{rule.id}) | {rule.sentence} |\n" for rule in PROPERTIES)
-    parts = (f"\n## {rule.id}\n\n{rule.sentence}\n\n* bad: {rule.bad}\n* good: {rule.good}\n" for rule in PROPERTIES)
+    parts = (
+        f"\n## {rule.id}\n\n{rule.sentence}\n\n* bad: {rule.bad}\n* good: {rule.good}\n"
+        for rule in PROPERTIES
+    )
     return _HEAD + table + "".join(parts)
 
 

@@ -1,4 +1,6 @@
-"""The proposals for arm64 as actors, and what each of them has to stand; `hvo.check.comparison` compares them."""
+"""The proposals for arm64 as actors, and what each of them has to stand; `hvo.check.comparison`
+compares them.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,9 +24,13 @@ LETTERS = ("A", "B", "C", "D", "E", "F")
 _ONE = Geometry(pages=1, group=4, leaf=4)
 TWO = Geometry(pages=2, used=2, group=2, leaf=4)
 """Two huge pages of two vmemmap pages under one leaf."""
-_HARDWARE = {"C": Rules("arm64", 2, noabort=True), "E": Rules("arm64", 2, noabort=True, hardware_access_flag=True)}
+_HARDWARE = {
+    "C": Rules("arm64", 2, noabort=True),
+    "E": Rules("arm64", 2, noabort=True, hardware_access_flag=True),
+}
 TRIES = 2
-"""How often proposal E tries an entry, where the kernel's 16 times would only be more of the same."""
+"""How often proposal E tries an entry, where the kernel's 16 times would only be more of the same.
+"""
 
 
 def rules_for(letter: str) -> Rules:
@@ -54,15 +60,27 @@ def _restore(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps:
 
 def act_on_list(letter: str, pages: int) -> Act:
     """Optimise the first `pages` huge pages as the proposal does with a list."""
-    return partial(_work_on_list, proposal=replace(PROPOSALS[letter], tries=TRIES), pages=pages, work=optimize_folios)
+    return partial(
+        _work_on_list,
+        proposal=replace(PROPOSALS[letter], tries=TRIES),
+        pages=pages,
+        work=optimize_folios,
+    )
 
 
 def undo_list(letter: str, pages: int) -> Act:
     """Restore them."""
-    return partial(_work_on_list, proposal=replace(PROPOSALS[letter], tries=TRIES), pages=pages, work=restore_folios)
+    return partial(
+        _work_on_list,
+        proposal=replace(PROPOSALS[letter], tries=TRIES),
+        pages=pages,
+        work=restore_folios,
+    )
 
 
-def _work_on_list(v: SmallVmemmap, g: Geometry, proposal: Proposal, pages: int, work: "_OnList") -> Steps:
+def _work_on_list(
+    v: SmallVmemmap, g: Geometry, proposal: Proposal, pages: int, work: "_OnList"
+) -> Steps:
     return work(v, proposal, g.order, [g.head(number) for number in range(pages)])
 
 
@@ -70,7 +88,9 @@ _OnList: TypeAlias = Callable[[SmallVmemmap, Proposal, int, list[int]], Steps]
 
 
 def scenarios(letter: str) -> list[Scenario]:
-    """What a proposal has to stand: readers of tails, writers of the head, an interrupt that reads, refusals, and the way back."""
+    """What a proposal has to stand: readers of tails, writers of the head, an interrupt that reads,
+    refusals, and the way back.
+    """
     o = Actor("O", f"optimise as {letter}", act_of(letter))
     if letter == "F":
         return [Scenario(f"{letter}: built at boot", (o,), _ONE, live=False)]
@@ -85,22 +105,43 @@ def scenarios(letter: str) -> list[Scenario]:
         Scenario(f"{letter}: optimise, interrupted by a reader", (o, i), _ONE),
         Scenario(f"{letter}: optimise, allocations refused", (o,), _ONE, failures=2),
         Scenario(f"{letter}: restore against a reader", (r, g), _ONE, before=act_of(letter)),
-        Scenario(f"{letter}: restore, allocations refused", (r,), _ONE, before=act_of(letter), failures=2),
+        Scenario(
+            f"{letter}: restore, allocations refused", (r,), _ONE, before=act_of(letter), failures=2
+        ),
         Scenario(f"{letter}: optimise a list against a reader", (both, g), TWO),
         Scenario(f"{letter}: optimise a list, allocations refused", (both,), TWO, failures=2),
-        Scenario(f"{letter}: restore a list against a reader", (undo_both, g), TWO, before=act_on_list(letter, 2)),
-        Scenario(f"{letter}: restore a list, allocations refused", (undo_both,), TWO, before=act_on_list(letter, 2), failures=2),
+        Scenario(
+            f"{letter}: restore a list against a reader",
+            (undo_both, g),
+            TWO,
+            before=act_on_list(letter, 2),
+        ),
+        Scenario(
+            f"{letter}: restore a list, allocations refused",
+            (undo_both,),
+            TWO,
+            before=act_on_list(letter, 2),
+            failures=2,
+        ),
     ] + ([_never_still()] if letter == "E" else [])
 
 
 def _never_still() -> Scenario:
-    """E with the kernel's number of tries: walkers may spoil every one of them, and it gives up with -EAGAIN."""
-    o, g = Actor("O", f"optimise as E, {KERNEL_TRIES} tries", act_of("E", tries=KERNEL_TRIES)), Actor("G", "reader", c.read_tail)
-    return Scenario(f"E: optimise, {KERNEL_TRIES} tries, against a reader", (o, g), _ONE, split=True)
+    """E with the kernel's number of tries: walkers may spoil every one of them, and it gives up
+    with -EAGAIN.
+    """
+    o, g = (
+        Actor("O", f"optimise as E, {KERNEL_TRIES} tries", act_of("E", tries=KERNEL_TRIES)),
+        Actor("G", "reader", c.read_tail),
+    )
+    return Scenario(
+        f"E: optimise, {KERNEL_TRIES} tries, against a reader", (o, g), _ONE, split=True
+    )
 
 
 def half_way(*, marked: bool) -> Scenario:
-    """E that tries each entry once, so that a reader makes it give up half-way; then the page is given back as far as it can be.
+    """E that tries each entry once, so that a reader makes it give up half-way; then the page is
+    given back as far as it can be.
 
     Not `marked`, what was done stays but the page does not say so.
     """

@@ -1,4 +1,6 @@
-"""From what was asked on a command line to jobs: which protocol in which scenarios on which machine."""
+"""From what was asked on a command line to jobs: which protocol in which scenarios on which
+machine.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -22,32 +24,50 @@ _MARK = "#"
 """In a token, between the path of the user's own protocol and what its text was."""
 
 
-def asked(protocols: Iterable[str], arch: Rules | None, hazards: Iterable[str], cpus: int | None) -> list[Case]:
-    """The jobs that were asked for: the benchmark's own, or each of `protocols` (a variant, a proposal or a file) in every scenario.
+def asked(
+    protocols: Iterable[str], arch: Rules | None, hazards: Iterable[str], cpus: int | None
+) -> list[Case]:
+    """The jobs that were asked for: the benchmark's own, or each of `protocols` (a variant, a
+    proposal or a file) in every scenario.
 
-    `arch` (None: all) picks machines of the benchmark, and is the machine that given protocols run on. Raises HvoError for an unknown
-    protocol or hazard, or when nothing is left.
+    `arch` (None: all) picks machines of the benchmark, and is the machine that given protocols run
+    on. Raises HvoError for an unknown protocol or hazard, or when nothing is left.
     """
     protocols, hazards = tuple(protocols), tuple(hazards)
     files = [name for name in protocols if is_file(name)]
-    chosen: list[Case] = [case for name in files for case in own_cases(read_own(name), arch, hazards)]
+    chosen: list[Case] = [
+        case for name in files for case in own_cases(read_own(name), arch, hazards)
+    ]
     if len(files) < len(protocols) or not protocols:
-        chosen += _of_the_benchmark([name for name in protocols if name not in files], arch, hazards)
+        chosen += _of_the_benchmark(
+            [name for name in protocols if name not in files], arch, hazards
+        )
     found = [case for case in (with_cpus(case, cpus) for case in chosen) if case is not None]
     if not found:
         raise HvoError(f"nothing to check: {_why_nothing(chosen, protocols, arch, hazards)}")
     return found
 
 
-def _why_nothing(chosen: list[Case], protocols: tuple[str, ...], arch: Rules | None, hazards: tuple[str, ...]) -> str:
+def _why_nothing(
+    chosen: list[Case], protocols: tuple[str, ...], arch: Rules | None, hazards: tuple[str, ...]
+) -> str:
     """What the question excludes, and what to ask instead."""
     if chosen:
-        return f"the scenarios asked for have {min(len(case.scenario.actors) for case in chosen)} actors or more, one a CPU: raise --cpus"
+        return (
+            f"the scenarios asked for have {min(len(case.scenario.actors) for case in chosen)}"
+            " actors or more, one a CPU: raise --cpus"
+        )
     which = f"scenario of {' or '.join(hazards)}" if hazards else "scenario"
     if protocols or arch is None:
-        return f"no {which} is about {' or '.join(protocols)}: its other actors did not live then, or a proposal has scenarios of its own"
+        return (
+            f"no {which} is about {' or '.join(protocols)}: its other actors did not live then, or"
+            " a proposal has scenarios of its own"
+        )
     where = dict.fromkeys(case.rules.name for case in _asked_for(hazards))
-    return f"the benchmark has no {which} on {arch.name}, but on {', '.join(where)}: name a protocol (hvo check 7.1 --arch {arch.name})"
+    return (
+        f"the benchmark has no {which} on {arch.name}, but on {', '.join(where)}: name a protocol"
+        f" (hvo check 7.1 --arch {arch.name})"
+    )
 
 
 def is_file(protocol: str) -> bool:
@@ -56,7 +76,9 @@ def is_file(protocol: str) -> bool:
 
 
 def with_cpus(case: Case, cpus: int | None) -> Case | None:
-    """The case on a machine of `cpus` CPUs: those that nobody uses read the first huge page; None when there are too few."""
+    """The case on a machine of `cpus` CPUs: those that nobody uses read the first huge page; None
+    when there are too few.
+    """
     scenario = case.scenario
     more = 0 if cpus is None else cpus - len(scenario.actors)
     if more < 0:
@@ -65,7 +87,9 @@ def with_cpus(case: Case, cpus: int | None) -> Case | None:
     return replace(case, scenario=replace(scenario, actors=scenario.actors + readers))
 
 
-def _of_the_benchmark(protocols: list[str], arch: Rules | None, hazards: tuple[str, ...]) -> list[Case]:
+def _of_the_benchmark(
+    protocols: list[str], arch: Rules | None, hazards: tuple[str, ...]
+) -> list[Case]:
     known = dict.fromkeys(case.hazard for case in CASES)
     for hazard in hazards:
         if not any(name.startswith(hazard) for name in known):
@@ -79,11 +103,17 @@ def _of_the_benchmark(protocols: list[str], arch: Rules | None, hazards: tuple[s
 
 def _asked_for(hazards: tuple[str, ...]) -> list[Case]:
     """The rows of the benchmark with one of `hazards` (none: all)."""
-    return [case for case in CASES if not hazards or any(case.hazard.startswith(hazard) for hazard in hazards)]
+    return [
+        case
+        for case in CASES
+        if not hazards or any(case.hazard.startswith(hazard) for hazard in hazards)
+    ]
 
 
 def _everywhere(protocols: list[str], chosen: list[Case], arch: Rules | None) -> Iterator[Case]:
-    """Each protocol in each scenario of `chosen` that is about its time, once; a proposal in the scenarios made for it."""
+    """Each protocol in each scenario of `chosen` that is about its time, once; a proposal in the
+    scenarios made for it.
+    """
     seen: set[tuple[str, str, str, str]] = set()
     for protocol in protocols:
         for case in chosen:
@@ -110,14 +140,23 @@ def token_name(case: Case) -> str:
 
 
 def case_of(said: Token) -> Case:
-    """The case that a token is about; raises HvoError when there is none such, or when the file it names has changed since."""
+    """The case that a token is about; raises HvoError when there is none such, or when the file it
+    names has changed since.
+    """
     rules = parse_rules(said.rules)
     if rules is not None:
         for case in _candidates(said, rules):
             found = with_cpus(case, said.cpus)
-            if case.hazard == said.hazard and case.scenario.name == said.scenario and found is not None:
+            if (
+                case.hazard == said.hazard
+                and case.scenario.name == said.scenario
+                and found is not None
+            ):
                 return found
-    raise HvoError(f"the run is about scenario {said.scenario!r} of {said.hazard}, which this version does not have")
+    raise HvoError(
+        f"the run is about scenario {said.scenario!r} of {said.hazard}, which this version does not"
+        " have"
+    )
 
 
 def _candidates(said: Token, rules: Rules) -> Iterable[Case]:
@@ -126,5 +165,7 @@ def _candidates(said: Token, rules: Rules) -> Iterable[Case]:
         return map(partial(replace, protocol=said.protocol, rules=rules), CASES)
     own = read_own(path)
     if own.digest != digest:
-        raise HvoError(f"{path} has changed since that run was found: check it again with `hvo check {path}`")
+        raise HvoError(
+            f"{path} has changed since that run was found: check it again with `hvo check {path}`"
+        )
     return own_cases(own, rules, ())

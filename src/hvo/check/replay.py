@@ -17,8 +17,8 @@ _OTHER = "it belongs to another version of the protocol"
 
 
 class Done(NamedTuple):
-    """One step that was done: in whose lane (a CPU) and under which letter, what, by the actor in which place of the states before and
-    after, and what it violated."""
+    """One step that was done: in whose lane (a CPU) and under which letter, what, by the actor in
+    which place of the states before and after, and what it violated."""
 
     lane: int
     letter: str
@@ -29,12 +29,16 @@ class Done(NamedTuple):
     violated: tuple[tuple[str, str], ...]
 
 
-def replay(forest: Forest, scenario: Scenario, start: State, path: Path, *, symmetry: bool) -> Iterator[Done]:
+def replay(
+    forest: Forest, scenario: Scenario, start: State, path: Path, *, symmetry: bool
+) -> Iterator[Done]:
     """Do the run again, from `start`; raises HvoError when it is not a run of this scenario."""
     state, lanes = start, tuple(range(len(scenario.actors)))
     for turn in path:
         if not 0 <= turn.actor < len(scenario.actors):
-            raise HvoError(f"the run has a CPU {turn.actor + 1}: the scenario has {len(scenario.actors)}")
+            raise HvoError(
+                f"the run has a CPU {turn.actor + 1}: the scenario has {len(scenario.actors)}"
+            )
         world = World(forest.model, state, turn.choices)
         yield from _turn(forest, scenario, world, turn, lanes[turn.actor])
         state = world.freeze()
@@ -43,18 +47,28 @@ def replay(forest: Forest, scenario: Scenario, start: State, path: Path, *, symm
             lanes = lanes if order is None else tuple(lanes[i] for i in order)
 
 
-def _turn(forest: Forest, scenario: Scenario, world: World, turn: Turn, lane: int) -> Iterator[Done]:
+def _turn(
+    forest: Forest, scenario: Scenario, world: World, turn: Turn, lane: int
+) -> Iterator[Done]:
     for _ in range(turn.steps):
         operation = forest.nodes[world.actors[turn.actor][NODE]].operation
         if operation is None:
-            raise HvoError(f"the run goes on after {scenario.actors[turn.actor].letter} is done: {_OTHER}")
+            raise HvoError(
+                f"the run goes on after {scenario.actors[turn.actor].letter} is done: {_OTHER}"
+            )
         before, world.found = world.freeze(), []
         try:
             went = step(forest, world, turn.actor)
         except Fault:
             went = True
         if not went:
-            raise HvoError(f"the run goes on where {scenario.actors[turn.actor].letter} waits: {_OTHER}")
+            raise HvoError(
+                f"the run goes on where {scenario.actors[turn.actor].letter} waits: {_OTHER}"
+            )
         found = tuple((rule, message) for rule, message, _ in world.found)
-        did = world.early or operation.step  # a load behind the test that is next was done first, or that
-        yield Done(lane, scenario.actors[lane].letter, did, turn.actor, before, world.freeze(), found)
+        did = (
+            world.early or operation.step
+        )  # a load behind the test that is next was done first, or that
+        yield Done(
+            lane, scenario.actors[lane].letter, did, turn.actor, before, world.freeze(), found
+        )

@@ -1,4 +1,6 @@
-"""What each kind of step does to the bytes of the small machine: entries and struct pages at their physical addresses."""
+"""What each kind of step does to the bytes of the small machine: entries and struct pages at their
+physical addresses.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +40,9 @@ class Unknown(s.Step):
 
 
 class ByteMemory:
-    """Simulated memory with the tables and struct pages of a small machine, reached as its format says."""
+    """Simulated memory with the tables and struct pages of a small machine, reached as its format
+    says.
+    """
 
     def __init__(self, model: Model, start: State) -> None:
         self.model = model
@@ -56,7 +60,9 @@ class ByteMemory:
         return self.model.v.format
 
     def _store(self, frame: int, row: tuple[int, ...], *, table: bool) -> None:
-        self.memory.write_words(self._places(frame, len(row), table=table), np.array(row, np.uint64))
+        self.memory.write_words(
+            self._places(frame, len(row), table=table), np.array(row, np.uint64)
+        )
 
     def _places(self, frame: int, count: int, *, table: bool) -> Words:
         return s.strided(frame * PAGE, count, 8 if table else _SPACING)
@@ -74,7 +80,9 @@ class ByteMemory:
         self.memory.write_words(np.array([location], np.uint64), value)
 
     def frame_of(self, page: int) -> int | None:
-        """The frame that the tables in memory map the vmemmap page `page` to now; the walker sets an access flag that it finds clear."""
+        """The frame that the tables in memory map the vmemmap page `page` to now; the walker sets
+        an access flag that it finds clear.
+        """
         format = self.model.v.format
         found = path(self.memory, format, self.root, BASE + page * PAGE)[-1]
         if not format.is_leaf(found.entry, found.level):
@@ -86,11 +94,16 @@ class ByteMemory:
     def place(self, pfn: int, word: int, done: Done) -> int | None:
         """The physical address of `word` of the struct page of `pfn`, as mapped now.
 
-        A write that came by an older translation lands in the frame that the checker says: the only one of the vmemmap that changed.
+        A write that came by an older translation lands in the frame that the checker says: the only
+        one of the vmemmap that changed.
         """
         page, at = self.model.geometry.place(pfn, word)
         frame = self.frame_of(page)
-        changed = [i for i, (a, b) in enumerate(zip(done.before.contents, done.after.contents, strict=True)) if a != b]
+        changed = [
+            i
+            for i, (a, b) in enumerate(zip(done.before.contents, done.after.contents, strict=True))
+            if a != b
+        ]
         changed = [i for i in changed if done.after.status[i] & KIND != TABLE]
         if changed and frame not in changed:
             frame = changed[0]
@@ -101,10 +114,19 @@ class ByteMemory:
         return isinstance(step, _THROUGH_THE_MAPPING) and bool(done.before.stale)
 
 
-_THROUGH_THE_MAPPING = (s.TestPage, s.LoadPage, s.IncrementUnlessZero, s.FreezeCount, r.DropReference, s.CopyWords)
+_THROUGH_THE_MAPPING = (
+    s.TestPage,
+    s.LoadPage,
+    s.IncrementUnlessZero,
+    s.FreezeCount,
+    r.DropReference,
+    s.CopyWords,
+)
 Effect: TypeAlias = Callable[[ByteMemory, Any, Done], Any]
 EFFECTS: dict[type, Effect] = {}
-"""What each kind of step does to memory -> its result, `TOLD.NOTHING` where memory does not tell it; others do nothing."""
+"""What each kind of step does to memory -> its result, `TOLD.NOTHING` where memory does not tell
+it; others do nothing.
+"""
 
 
 def _does(*kinds: type) -> Callable[[Effect], Effect]:
@@ -122,7 +144,9 @@ def _does(*kinds: type) -> Callable[[Effect], Effect]:
 def _read_entry(memory: ByteMemory, step: s.ReadEntry, done: Done) -> s.Entry:
     value, format = memory.get(int(step.location)), memory.model.v.format
     leaf, table = format.is_leaf(value, step.level), format.is_table(value, step.level)
-    return s.Entry(s.EntryKind.TABLE if table else s.EntryKind.LEAF if leaf else s.EntryKind.NONE, value)
+    return s.Entry(
+        s.EntryKind.TABLE if table else s.EntryKind.LEAF if leaf else s.EntryKind.NONE, value
+    )
 
 
 @_does(s.WriteEntry)
@@ -171,7 +195,9 @@ def _allocate(memory: ByteMemory, step: s.AllocateFrame, done: Done) -> TOLD:
     changed = zip(done.before.contents, done.after.contents, strict=True)
     for frame in [frame for frame, (old, new) in enumerate(changed) if old != new]:
         for spacing in (8, _SPACING):
-            memory.memory.write_words(s.strided(frame * PAGE, ROW, spacing), memory.model.garbage[0])
+            memory.memory.write_words(
+                s.strided(frame * PAGE, ROW, spacing), memory.model.garbage[0]
+            )
     return TOLD.NOTHING
 
 
@@ -186,7 +212,7 @@ def _free(memory: ByteMemory, step: s.FreeFrame | h.FreeBlock, done: Done) -> No
 
 
 @_does(s.TestPage, s.LoadPage)
-def _load(memory: ByteMemory, step: s.TestPage | s.LoadPage, done: Done) -> Any:  # noqa: ANN401
+def _load(memory: ByteMemory, step: s.TestPage | s.LoadPage, done: Done) -> Any:
     if step.field == "self_hosted":
         return TOLD.NOTHING
     field = memory.model.pages.field(step.field)
@@ -197,8 +223,12 @@ def _load(memory: ByteMemory, step: s.TestPage | s.LoadPage, done: Done) -> Any:
     return value != 0 if isinstance(step, s.TestPage) else value
 
 
-def _change(memory: ByteMemory, pfn: int, name: str, done: Done, change: Callable[[int], int | None]) -> int | None:
-    """Replace the value of a field by what `change` makes of it (None: nothing) -> the new value."""
+def _change(
+    memory: ByteMemory, pfn: int, name: str, done: Done, change: Callable[[int], int | None]
+) -> int | None:
+    """Replace the value of a field by what `change` makes of it (None: nothing) -> the new
+    value.
+    """
     field = memory.model.pages.field(name)
     place = memory.place(pfn + field.page, field.word, done)
     if place is None:
@@ -217,7 +247,16 @@ def _store_page(memory: ByteMemory, step: s.StorePage, done: Done) -> None:
 
 @_does(s.FreezeCount)
 def _freeze(memory: ByteMemory, step: s.FreezeCount, done: Done) -> bool:
-    return _change(memory, int(step.pfn), "refcount", done, lambda count: 0 if count == step.expected else None) is not None
+    return (
+        _change(
+            memory,
+            int(step.pfn),
+            "refcount",
+            done,
+            lambda count: 0 if count == step.expected else None,
+        )
+        is not None
+    )
 
 
 @_does(r.DropReference)
@@ -226,11 +265,16 @@ def _drop(memory: ByteMemory, step: r.DropReference, done: Done) -> int | None:
 
 
 @_does(s.IncrementUnlessZero)
-def _increment(memory: ByteMemory, step: s.IncrementUnlessZero, done: Done) -> Any:  # noqa: ANN401
-    """The compare-and-swap only: what is read before it changes nothing, and is the checker's to tell."""
+def _increment(memory: ByteMemory, step: s.IncrementUnlessZero, done: Done) -> Any:
+    """The compare-and-swap only: what is read before it changes nothing, and is the checker's to
+    tell.
+    """
     if done.before.contents == done.after.contents:
         return TOLD.NOTHING
-    return _change(memory, int(step.pfn), step.field, done, lambda count: count + 1 if count else None) is not None
+    return (
+        _change(memory, int(step.pfn), step.field, done, lambda count: count + 1 if count else None)
+        is not None
+    )
 
 
 @_does(f.LinkTail)
@@ -246,16 +290,25 @@ def _link(memory: ByteMemory, step: f.LinkTail, done: Done) -> None:
 
 
 def _fill(memory: ByteMemory, target: int, index: int, words: Words) -> None:
-    memory.memory.write_words(s.strided(target * PAGE + index * WORDS * _SPACING, WORDS, _SPACING), words)
+    memory.memory.write_words(
+        s.strided(target * PAGE + index * WORDS * _SPACING, WORDS, _SPACING), words
+    )
 
 
 @_does(s.CopyWords)
-def _copy(memory: ByteMemory, step: s.CopyWords, done: Done) -> Any:  # noqa: ANN401
-    """Through the mapping; where a TLB may still hold another translation, what the checker copied."""
+def _copy(memory: ByteMemory, step: s.CopyWords, done: Done) -> Any:
+    """Through the mapping; where a TLB may still hold another translation, what the checker
+    copied.
+    """
     target, index = int(step.target), step.index
     frame = memory.frame_of((int(step.source) - BASE) // PAGE)
     if frame is not None:
-        _fill(memory, target, index, memory.words(frame, (index + 1) * WORDS, table=False)[index * WORDS :])
+        _fill(
+            memory,
+            target,
+            index,
+            memory.words(frame, (index + 1) * WORDS, table=False)[index * WORDS :],
+        )
     if done.before.stale or frame is None:
         row = memory.model.rows[done.after.contents[target]]
         _fill(memory, target, index, np.array(row[index * WORDS : (index + 1) * WORDS], np.uint64))
@@ -264,10 +317,17 @@ def _copy(memory: ByteMemory, step: s.CopyWords, done: Done) -> Any:  # noqa: AN
 
 @_does(s.CopyTailWords)
 def _copy_tail(memory: ByteMemory, step: s.CopyTailWords, done: Done) -> None:
-    words = memory.words(int(step.target), (step.source + 1) * WORDS, table=False)[step.source * WORDS :]
+    words = memory.words(int(step.target), (step.source + 1) * WORDS, table=False)[
+        step.source * WORDS :
+    ]
     _fill(memory, int(step.target), step.index, words)
 
 
 @_does(s.FillTail)
 def _fill_tail(memory: ByteMemory, step: s.FillTail, done: Done) -> None:
-    _fill(memory, int(step.target), step.index, np.array(memory.model.pages.tail(int(step.head)), np.uint64))
+    _fill(
+        memory,
+        int(step.target),
+        step.index,
+        np.array(memory.model.pages.tail(int(step.head)), np.uint64),
+    )

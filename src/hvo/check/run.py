@@ -1,4 +1,6 @@
-"""Runs: who goes on for how many steps with which choices; and the order in which records of interchangeable actors are kept."""
+"""Runs: who goes on for how many steps with which choices; and the order in which records of
+interchangeable actors are kept.
+"""
 
 from typing import NamedTuple, TypeAlias
 
@@ -19,12 +21,16 @@ Path: TypeAlias = tuple[Turn, ...]
 
 
 def canonical(scenario: Scenario, state: State) -> tuple[State, tuple[int, ...] | None]:
-    """`state` with the records of interchangeable actors in order, and where each record was (None: all stay).
+    """`state` with the records of interchangeable actors in order, and where each record was (None:
+    all stay).
 
-    Nothing is moved while somebody holds a lock, waits for a flush, or is waited for: those know actors by their place.
+    Nothing is moved while somebody holds a lock, waits for a flush, or is waited for: those know
+    actors by their place.
     """
     actors = scenario.actors
-    if scenario.all_different or any(record[PENDING] or record[HELD] or record[SECTION] > 1 for record in state.actors):
+    if scenario.all_different or any(
+        record[PENDING] or record[HELD] or record[SECTION] > 1 for record in state.actors
+    ):
         return state, None
     order = list(range(len(actors)))
     for places in scenario.interchangeable:

@@ -27,9 +27,11 @@ Act: TypeAlias = Callable[[SmallVmemmap, Geometry], Steps]
 
 @dataclass(frozen=True)
 class Actor:
-    """Somebody who acts: a letter, who that is, and what it does. Actors with the same `act` are interchangeable.
+    """Somebody who acts: a letter, who that is, and what it does. Actors with the same `act` are
+    interchangeable.
 
-    An `interrupt` runs on the CPU of the first actor, which stands still meanwhile, and so cannot wait for it.
+    An `interrupt` runs on the CPU of the first actor, which stands still meanwhile, and so cannot
+    wait for it.
     """
 
     letter: str
@@ -42,10 +44,11 @@ class Actor:
 class Scenario:
     """One question: these actors, on a machine that begins with leaves or (`split`) with tables.
 
-    `marked`: the huge pages have the HugeTLB mark from the beginning. `ordinary`: their struct pages are those of pages by themselves, each
-    referenced once (the prologue of H03). `failures`: how many allocations may fail, anywhere. `before`: an actor that runs alone first.
-    `live`: whether CPUs use the vmemmap already. `complete`: whether all frames must be accounted for in the end. `fits` says in which eras
-    its other actors lived (None: in all).
+    `marked`: the huge pages have the HugeTLB mark from the beginning. `ordinary`: their struct
+    pages are those of pages by themselves, each referenced once (the prologue of H03). `failures`:
+    how many allocations may fail, anywhere. `before`: an actor that runs alone first. `live`:
+    whether CPUs use the vmemmap already. `complete`: whether all frames must be accounted for in
+    the end. `fits` says in which eras its other actors lived (None: in all).
     """
 
     name: str
@@ -66,7 +69,10 @@ class Scenario:
     def interchangeable(self) -> tuple[tuple[int, ...], ...]:
         """Places of actors that do the same, of each kind."""
         kinds = [(id(actor.act), actor.interrupt) for actor in self.actors]
-        return tuple(tuple(i for i, other in enumerate(kinds) if other == kind) for kind in dict.fromkeys(kinds))
+        return tuple(
+            tuple(i for i, other in enumerate(kinds) if other == kind)
+            for kind in dict.fromkeys(kinds)
+        )
 
     @cached_property
     def all_different(self) -> bool:
@@ -79,7 +85,14 @@ def build(scenario: Scenario, era: Era, rules: Rules) -> tuple[Forest, State]:
     g = scenario.geometry
     interrupts = frozenset(i for i, actor in enumerate(scenario.actors) if actor.interrupt)
     model = Model(
-        small_vmemmap(rules.arch, era, g), g, rules, struct_pages(era, g), scenario.empty_nodes, scenario.hosted, scenario.live, interrupts
+        small_vmemmap(rules.arch, era, g),
+        g,
+        rules,
+        struct_pages(era, g),
+        scenario.empty_nodes,
+        scenario.hosted,
+        scenario.live,
+        interrupts,
     )
     contents, kinds = mapped_tables(model, split=scenario.split)
     contents |= _struct_pages(model, scenario)
@@ -99,15 +112,26 @@ def _struct_pages(model: Model, scenario: Scenario) -> dict[int, tuple[int, ...]
     g, pages = model.geometry, model.pages
     words: list[int] = []
     for number in range(g.pages):
-        rows = [pages.ordinary(1)] * (1 << g.order) if scenario.ordinary else pages.compound(g.head(number), mark=scenario.marked)
+        rows = (
+            [pages.ordinary(1)] * (1 << g.order)
+            if scenario.ordinary
+            else pages.compound(g.head(number), mark=scenario.marked)
+        )
         words += [word for row in rows for word in row[: g.struct_words]]
-    return {FIRST_FRAME + page: padded(words[page * ROW : (page + 1) * ROW]) for page in range(g.vmemmap_pages)}
+    return {
+        FIRST_FRAME + page: padded(words[page * ROW : (page + 1) * ROW])
+        for page in range(g.vmemmap_pages)
+    }
 
 
 def _settled(forest: Forest, state: State, act: Act) -> State:
-    """The state after `act` ran alone, before everything else; as the first actor, whose frames it takes."""
+    """The state after `act` ran alone, before everything else; as the first actor, whose frames it
+    takes.
+    """
     root = forest.root(_bound(act, forest.model))
-    world = World(forest.model, state._replace(actors=(new_record(root), *state.actors[1:]), failures=0))
+    world = World(
+        forest.model, state._replace(actors=(new_record(root), *state.actors[1:]), failures=0)
+    )
     while forest.nodes[world.actors[0][NODE]].operation is not None:
         if not step(forest, world, 0):
             raise HvoError("the prologue of a scenario waits for somebody")

@@ -1,4 +1,6 @@
-"""What every entry of the vmemmap says at each step of a run, and what a TLB may still hold beside it."""
+"""What every entry of the vmemmap says at each step of a run, and what a TLB may still hold beside
+it.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,9 +19,15 @@ class Line(NamedTuple):
 
 
 def names(model: Model) -> list[str]:
-    """The entries that are shown, in order: each upper one, followed by the vmemmap pages under it."""
+    """The entries that are shown, in order: each upper one, followed by the vmemmap pages under
+    it.
+    """
     g = model.geometry
-    return [name for slot in range(g.leaves) for name in (f"PMD {slot}", *(f"page {slot * g.leaf + i}" for i in range(g.leaf)))]
+    return [
+        name
+        for slot in range(g.leaves)
+        for name in (f"PMD {slot}", *(f"page {slot * g.leaf + i}" for i in range(g.leaf)))
+    ]
 
 
 def shots(run: Rerun) -> Iterator[tuple[Line, ...]]:
@@ -35,7 +43,9 @@ def _lines(model: Model, state: State) -> Iterator[Line]:
         yield Line(entry_text(model, pmds[slot], 1), _kept(model, state, LEVEL1 + slot, 1))
         above = model.meaning(pmds[slot], 1)
         for index in range(leaf):
-            yield Line(_page_text(model, state, above, index), _kept(model, state, slot * leaf + index, 0))
+            yield Line(
+                _page_text(model, state, above, index), _kept(model, state, slot * leaf + index, 0)
+            )
 
 
 def _page_text(model: Model, state: State, above: Meaning, index: int) -> str:
@@ -48,4 +58,6 @@ def _page_text(model: Model, state: State, above: Meaning, index: int) -> str:
 
 
 def _kept(model: Model, state: State, key: int, level: int) -> tuple[str, ...]:
-    return tuple(sorted({entry_text(model, held[1], level) for held in state.stale if held[0] == key}))
+    return tuple(
+        sorted({entry_text(model, held[1], level) for held in state.stale if held[0] == key})
+    )

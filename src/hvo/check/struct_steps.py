@@ -1,4 +1,6 @@
-"""Steps on struct pages, through the mapping of the vmemmap: any translation that may be in a TLB is used."""
+"""Steps on struct pages, through the mapping of the vmemmap: any translation that may be in a TLB
+is used.
+"""
 
 from typing import Any
 
@@ -16,7 +18,7 @@ from hvo.steps import references as r
 from hvo.steps import vocabulary as s
 
 
-def field_of(model: Model, pfn: Any, name: str) -> tuple[Place, Field]:  # noqa: ANN401
+def field_of(model: Model, pfn: Any, name: str) -> tuple[Place, Field]:
     """Where the field `name` of the struct page of `pfn` is: its word, and its bits there."""
     field = model.pages.field(name)
     return place_of(model, int(pfn) + field.page, field.word), field
@@ -40,17 +42,26 @@ def encode(field: Field, word: int, value: int) -> int:
 @ready(s.TestPage, s.LoadPage)
 def _ready_load(model: Model, step: s.TestPage | s.LoadPage) -> Operation:
     test = isinstance(step, s.TestPage)
-    if step.field == "self_hosted":  # a flag of the frames that hold the struct pages; the struct pages of those are elsewhere
+    if (
+        step.field == "self_hosted"
+    ):  # a flag of the frames that hold the struct pages; the struct pages of those are elsewhere
         return Operation(step, _self_hosted, (), bool)
     place, field = field_of(model, step.pfn, step.field)
-    return Operation(step, _load, (place, field, test, f"a read of {step.field} of pfn {int(step.pfn)}"), bool if test else as_word)
+    return Operation(
+        step,
+        _load,
+        (place, field, test, f"a read of {step.field} of pfn {int(step.pfn)}"),
+        bool if test else as_word,
+    )
 
 
 def _self_hosted(world: World, actor: int, phase: int) -> Result:
     return int(world.model.hosted)
 
 
-def _load(world: World, actor: int, phase: int, place: Place, field: Field, test: bool, what: str) -> Result:
+def _load(
+    world: World, actor: int, phase: int, place: Place, field: Field, test: bool, what: str
+) -> Result:
     values: list[int] = []
     for frame in world.frames_of(place.page, write=False, what=what):
         world.touched.append((STRUCT_PAGE, frame * STRUCTS + place.at // WORDS, 0))
@@ -67,10 +78,16 @@ def _load(world: World, actor: int, phase: int, place: Place, field: Field, test
 @ready(s.StorePage)
 def _ready_store(model: Model, step: s.StorePage) -> Operation:
     place, field = field_of(model, step.pfn, step.field)
-    return Operation(step, _store, (place, field, int(step.value), f"a write of {step.field} of pfn {int(step.pfn)}"))
+    return Operation(
+        step,
+        _store,
+        (place, field, int(step.value), f"a write of {step.field} of pfn {int(step.pfn)}"),
+    )
 
 
-def _store(world: World, actor: int, phase: int, place: Place, field: Field, value: int, what: str) -> Result:
+def _store(
+    world: World, actor: int, phase: int, place: Place, field: Field, value: int, what: str
+) -> Result:
     frame = _written(world, place, what)
     _put(world, place, frame, encode(field, world.contents[frame][place.at], value))
     return None
@@ -92,9 +109,14 @@ def _put(world: World, place: Place, frame: int, value: int) -> None:
     copies: list[tuple[int, int, int, int, int]] = []
     for copy in world.copies:
         if copy[:2] == (place.page, frame) and copy[3] == place.at // WORDS:
-            if any(meaning.frame == copy[2] for meaning in world.translations(place.page, world.model.every_cpu)):
+            if any(
+                meaning.frame == copy[2]
+                for meaning in world.translations(place.page, world.model.every_cpu)
+            ):
                 world.note(
-                    "lost-update", f"a write to vmemmap page {place.page} reaches frame {frame}, which was copied to frame {copy[2]} before"
+                    "lost-update",
+                    f"a write to vmemmap page {place.page} reaches frame {frame}, which was copied"
+                    f" to frame {copy[2]} before",
                 )
             copies.append((*copy[:4], 1))
         else:
@@ -111,11 +133,16 @@ def _ready_link(model: Model, step: f.LinkTail) -> Operation:
 
 @ready(h.InitPage)
 def _ready_init(model: Model, step: h.InitPage) -> Operation:
-    words = tuple((place_of(model, step.pfn, word), value) for word, value in enumerate(model.pages.ordinary()))
+    words = tuple(
+        (place_of(model, step.pfn, word), value)
+        for word, value in enumerate(model.pages.ordinary())
+    )
     return Operation(step, _store_words, (words, f"the struct page of pfn {step.pfn}"))
 
 
-def _store_words(world: World, actor: int, phase: int, words: tuple[tuple[Place, int], ...], what: str) -> Result:
+def _store_words(
+    world: World, actor: int, phase: int, words: tuple[tuple[Place, int], ...], what: str
+) -> Result:
     for place, value in words:
         _put(world, place, _written(world, place, what), value)
     return None
@@ -130,8 +157,12 @@ def _ready_increment(model: Model, step: s.IncrementUnlessZero) -> Operation:
     return Operation(step, _increment, (place, field, f"a reference to pfn {int(step.pfn)}"), bool)
 
 
-def _increment(world: World, actor: int, phase: int, place: Place, field: Field, what: str) -> Result:
-    """Read; unless 0, compare and swap with what was read, and begin again when it has changed (`atomic_add_unless`)."""
+def _increment(
+    world: World, actor: int, phase: int, place: Place, field: Field, what: str
+) -> Result:
+    """Read; unless 0, compare and swap with what was read, and begin again when it has changed
+    (`atomic_add_unless`).
+    """
     if not phase:
         value = _load(world, actor, 0, place, field, False, what)
         assert isinstance(value, int)
@@ -148,10 +179,14 @@ def _increment(world: World, actor: int, phase: int, place: Place, field: Field,
 @ready(s.FreezeCount)
 def _ready_freeze(model: Model, step: s.FreezeCount) -> Operation:
     place, field = field_of(model, step.pfn, "refcount")
-    return Operation(step, _freeze, (place, field, step.expected, f"the freeze of pfn {int(step.pfn)}"), bool)
+    return Operation(
+        step, _freeze, (place, field, step.expected, f"the freeze of pfn {int(step.pfn)}"), bool
+    )
 
 
-def _freeze(world: World, actor: int, phase: int, place: Place, field: Field, expected: int, what: str) -> Result:
+def _freeze(
+    world: World, actor: int, phase: int, place: Place, field: Field, expected: int, what: str
+) -> Result:
     frame = _written(world, place, what)
     word = world.contents[frame][place.at]
     if decode(field, world.contents[frame][place.at]) != expected:
@@ -163,7 +198,9 @@ def _freeze(world: World, actor: int, phase: int, place: Place, field: Field, ex
 
 @ready(r.DropReference)
 def _ready_drop(model: Model, step: r.DropReference) -> Operation:
-    return Operation(step, _drop, (*field_of(model, step.pfn, "refcount"), f"a reference to pfn {int(step.pfn)}"))
+    return Operation(
+        step, _drop, (*field_of(model, step.pfn, "refcount"), f"a reference to pfn {int(step.pfn)}")
+    )
 
 
 def _drop(world: World, actor: int, phase: int, place: Place, field: Field, what: str) -> Result:
@@ -179,7 +216,11 @@ def _drop(world: World, actor: int, phase: int, place: Place, field: Field, what
 
 @ready(s.CopyWords)
 def _ready_copy(model: Model, step: s.CopyWords) -> Operation:
-    return Operation(step, _copy, (Place((int(step.source) - BASE) // PAGE, step.index * WORDS), int(step.target)))
+    return Operation(
+        step,
+        _copy,
+        (Place((int(step.source) - BASE) // PAGE, step.index * WORDS), int(step.target)),
+    )
 
 
 def _copy(world: World, actor: int, phase: int, place: Place, target: int) -> Result:
@@ -197,7 +238,9 @@ def _copy(world: World, actor: int, phase: int, place: Place, target: int) -> Re
 
 def _fill(world: World, target: int, index: int, words: tuple[int, ...]) -> None:
     if world.status[target] & STATUS not in (ALLOCATED, PRIVATE):
-        raise world.fault("access-freed", f"struct pages are written into frame {target}, which is free")
+        raise world.fault(
+            "access-freed", f"struct pages are written into frame {target}, which is free"
+        )
     world.status[target] = world.status[target] & ~KIND | STRUCT
     world.touched.append((STRUCT_PAGE, target * STRUCTS + index, 1))
     row = world.contents[target]
@@ -210,16 +253,22 @@ def _ready_copy_tail(model: Model, step: s.CopyTailWords) -> Operation:
     return Operation(step, _copy_tail, (int(step.target), step.source, step.index))
 
 
-def _copy_tail(world: World, actor: int, phase: int, target: int, source: int, index: int) -> Result:
+def _copy_tail(
+    world: World, actor: int, phase: int, target: int, source: int, index: int
+) -> Result:
     _fill(world, target, index, world.contents[target][source * WORDS : (source + 1) * WORDS])
     return None
 
 
 @ready(s.FillTail)
 def _ready_fill_tail(model: Model, step: s.FillTail) -> Operation:
-    return Operation(step, _fill_tail, (int(step.target), step.index, model.pages.tail(int(step.head))))
+    return Operation(
+        step, _fill_tail, (int(step.target), step.index, model.pages.tail(int(step.head)))
+    )
 
 
-def _fill_tail(world: World, actor: int, phase: int, target: int, index: int, words: tuple[int, ...]) -> Result:
+def _fill_tail(
+    world: World, actor: int, phase: int, target: int, index: int, words: tuple[int, ...]
+) -> Result:
     _fill(world, target, index, words)
     return None

@@ -1,7 +1,8 @@
-"""Actors as trees: what an actor does next depends on nothing but the results it has received, so each history is a node.
+"""Actors as trees: what an actor does next depends on nothing but the results it has received, so
+each history is a node.
 
-A node holds its step, made ready once; its children are found by the result that comes back. A generator is made anew, and fed with the
-history, only where two results part.
+A node holds its step, made ready once; its children are found by the result that comes back. A
+generator is made anew, and fed with the history, only where two results part.
 """
 
 from collections.abc import Callable
@@ -18,14 +19,26 @@ Maker: TypeAlias = Callable[[], Steps]
 
 
 class Node:
-    """One place in an actor's tree: `operation` is what it does there, None at its end, where `returned` is what it gave.
+    """One place in an actor's tree: `operation` is what it does there, None at its end, where
+    `returned` is what it gave.
 
     `passable`: it is a test, and the machine may do loads behind it first.
     """
 
-    __slots__ = ("children", "history", "maker", "number", "operation", "passable", "returned", "walk")
+    __slots__ = (
+        "children",
+        "history",
+        "maker",
+        "number",
+        "operation",
+        "passable",
+        "returned",
+        "walk",
+    )
 
-    def __init__(self, number: int, maker: Maker, history: tuple[Any, ...], walk: Steps | None) -> None:
+    def __init__(
+        self, number: int, maker: Maker, history: tuple[Any, ...], walk: Steps | None
+    ) -> None:
         self.number, self.maker, self.history, self.walk = number, maker, history, walk
         self.children: dict[Outcome, Node] = {}
         self.operation: Operation | None = None
@@ -50,11 +63,15 @@ class Forest:
         if found is None:
             assert node.operation is not None
             sent = node.operation.sent(outcome)
-            found = node.children[outcome] = self._grow(node.maker, (*node.history, sent), self._walk_at(node), sent)
+            found = node.children[outcome] = self._grow(
+                node.maker, (*node.history, sent), self._walk_at(node), sent
+            )
         return found
 
     def _walk_at(self, node: Node) -> Steps:
-        """A generator that waits for the result of the step at `node`; the one that came here first may still be there."""
+        """A generator that waits for the result of the step at `node`; the one that came here first
+        may still be there.
+        """
         walk, node.walk = node.walk, None
         if walk is None:
             walk = single(node.maker())
@@ -63,7 +80,7 @@ class Forest:
                 walk.send(result)
         return walk
 
-    def _grow(self, maker: Maker, history: tuple[Any, ...], walk: Steps, sent: Any) -> Node:  # noqa: ANN401
+    def _grow(self, maker: Maker, history: tuple[Any, ...], walk: Steps, sent: Any) -> Node:
         node = Node(len(self.nodes), maker, history, walk)
         self.nodes.append(node)
         try:

@@ -12,7 +12,9 @@ from hvo.steps.vocabulary import Step, StoreTableEntry
 
 
 def describe(model: Model, done: Step) -> str:
-    """A step in a few words: its name, and its fields with addresses as vmemmap pages and entries as what they say."""
+    """A step in a few words: its name, and its fields with addresses as vmemmap pages and entries
+    as what they say.
+    """
     fields = [(name, getattr(done, name)) for name in _fields(type(done))]
     entry = "level" in dict(fields) or isinstance(done, StoreTableEntry)
     level = dict(fields).get("level", 0)
@@ -22,10 +24,15 @@ def describe(model: Model, done: Step) -> str:
 
 
 def _fields(kind: type) -> list[str]:
-    return [name for base in reversed(kind.__mro__) for name in getattr(base, "__annotations__", {}) if not name.startswith("_")]
+    return [
+        name
+        for base in reversed(kind.__mro__)
+        for name in getattr(base, "__annotations__", {})
+        if not name.startswith("_")
+    ]
 
 
-def _shown(model: Model, name: str, value: Any, level: int) -> str:  # noqa: ANN401
+def _shown(model: Model, name: str, value: Any, level: int) -> str:
     if isinstance(value, bool):
         return name if value else ""
     if value is None or name in ("level", "node"):
@@ -51,10 +58,19 @@ def entry_text(model: Model, entry: int, level: int) -> str:
         return f"table {meaning.frame}"
     format = model.v.format
     more = (
-        ("access flag clear", not meaning.cacheable), ("contiguous", format.is_contiguous(entry)),
-        ("other attributes", format.arch == "arm64" and attributes_differ(entry, format.page_attributes)),
-    )  # fmt: skip
-    return ", ".join([f"frame {meaning.frame} {'rw' if meaning.writable else 'ro'}", *(name for name, said in more if said)])
+        ("access flag clear", not meaning.cacheable),
+        ("contiguous", format.is_contiguous(entry)),
+        (
+            "other attributes",
+            format.arch == "arm64" and attributes_differ(entry, format.page_attributes),
+        ),
+    )
+    return ", ".join(
+        [
+            f"frame {meaning.frame} {'rw' if meaning.writable else 'ro'}",
+            *(name for name, said in more if said),
+        ]
+    )
 
 
 def differences(model: Model, before: State, after: State) -> Iterator[str]:
@@ -66,9 +82,13 @@ def differences(model: Model, before: State, after: State) -> Iterator[str]:
                 if a != b:
                     name = f"PMD {index}" if level else f"table {frame}[{index}]"
                     yield f"{name}: {entry_text(model, a, level)} -> {entry_text(model, b, level)}"
-    for key, entry, _ in sorted({(*held[:2], 0) for held in after.stale} - {(*held[:2], 0) for held in before.stale}):
+    for key, entry, _ in sorted(
+        {(*held[:2], 0) for held in after.stale} - {(*held[:2], 0) for held in before.stale}
+    ):
         yield f"TLBs may keep {_key_text(key)}: {entry_text(model, entry, int(key >= LEVEL1))}"
-    for key, entry, _ in sorted({(*held[:2], 0) for held in before.stale} - {(*held[:2], 0) for held in after.stale}):
+    for key, entry, _ in sorted(
+        {(*held[:2], 0) for held in before.stale} - {(*held[:2], 0) for held in after.stale}
+    ):
         yield f"TLBs dropped {_key_text(key)}: {entry_text(model, entry, int(key >= LEVEL1))}"
     for frame, (old, new) in enumerate(zip(before.status, after.status, strict=True)):
         if (old & STATUS in (FREE, GIVEN)) != (new & STATUS in (FREE, GIVEN)):

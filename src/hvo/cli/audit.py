@@ -10,14 +10,19 @@ from hvo.cli.output import print_json, write_results_page
 
 @click.command("audit")
 @click.argument("target", shell_complete=files)
-@click.option("--html", type=TARGET, help="Write a page for a browser: the map of the vmemmap, the table and the findings.")
+@click.option(
+    "--html",
+    type=TARGET,
+    help="Write a page for a browser: the map of the vmemmap, the table and the findings.",
+)
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def command(ctx: click.Context, target: str, html: Path | None, json: bool) -> None:
     """Audit the vmemmap of a kernel.
 
-    TARGET is a core (ELF or kdump-compressed, also packed as .xz or .zst), a machine that `hvo run --save` wrote, or `live` for the running
-    kernel. Nothing but VMCOREINFO is needed. Exits 1 when there are findings, 2 when the memory cannot be audited.
+    TARGET is a core (ELF or kdump-compressed, also packed as .xz or .zst), a machine that `hvo run
+    --save` wrote, or `live` for the running kernel. Nothing but VMCOREINFO is needed. Exits 1 when
+    there are findings, 2 when the memory cannot be audited.
     """
     from hvo.audit.audit import audit
     from hvo.memory.target import open_target

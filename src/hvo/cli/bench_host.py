@@ -10,18 +10,44 @@ from hvo.cli.options import SIZE
 
 
 @click.command("bench-host")
-@click.option("--size", type=SIZE, help="Size of the pages.  [default: the kernel's default HugeTLB size]")
-@click.option("--node", type=click.IntRange(min=0), help="The NUMA node.  [default: the one with most free memory]")
-@click.option("--pages", type=click.IntRange(min=1), help="Pages a round.  [default: 512, at most half of the node's free memory]")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds after the warm-up.")
-@click.option("--force", is_flag=True, help="Although the kernel is known to lose pages that are given back.")
+@click.option(
+    "--size", type=SIZE, help="Size of the pages.  [default: the kernel's default HugeTLB size]"
+)
+@click.option(
+    "--node",
+    type=click.IntRange(min=0),
+    help="The NUMA node.  [default: the one with most free memory]",
+)
+@click.option(
+    "--pages",
+    type=click.IntRange(min=1),
+    help="Pages a round.  [default: 512, at most half of the node's free memory]",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Rounds after the warm-up.",
+)
+@click.option(
+    "--force", is_flag=True, help="Although the kernel is known to lose pages that are given back."
+)
 @changing_options
 @click.pass_context
 def command(
-    ctx: click.Context, size: int | None, node: int | None, pages: int | None, rounds: int, force: bool, dry_run: bool, root: Path,
+    ctx: click.Context,
+    size: int | None,
+    node: int | None,
+    pages: int | None,
+    rounds: int,
+    force: bool,
+    dry_run: bool,
+    root: Path,
     json: bool,
-) -> None:  # fmt: skip
-    """Measure what optimising costs here: take free memory as HugeTLB pages and give it back, with the switch on and off.
+) -> None:
+    """Measure what optimising costs here: take free memory as HugeTLB pages and give it back, with
+    the switch on and off.
 
     Pool and switch are as before afterwards; hvo convert --undo puts them back when it was killed.
     """
@@ -34,7 +60,14 @@ def command(
     tree = Tree(root)
     with progress_bar() as announce:
         found = bench_host(
-            tree, size or default_size(tree), node, pages=pages, rounds=rounds, force=force, dry_run=dry_run, announce=announce
+            tree,
+            size or default_size(tree),
+            node,
+            pages=pages,
+            rounds=rounds,
+            force=force,
+            dry_run=dry_run,
+            announce=announce,
         )
     click.echo(json_format.dumps(found.to_json()) if json else "\n".join(bench_lines(found)))
     if found.outcome.complaint:

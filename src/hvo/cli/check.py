@@ -1,4 +1,6 @@
-"""`hvo check`: the interleaving that breaks a protocol, or the bounds within which there is none."""
+"""`hvo check`: the interleaving that breaks a protocol, or the bounds within which there is
+none.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,32 +21,101 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @click.argument("protocols", metavar="[PROTOCOL]...", nargs=-1)
-@click.option("--arch", help="Machine: x86_64, riscv64, arm64[+bbm1|2|3][+noabort][+haf], +dead-flush-all.  [default: the scenario's]")
-@click.option("--hazard", "hazards", multiple=True, metavar="H01", help="Only this hazard's scenarios; may be given several times.")
-@click.option("--cpus", type=click.IntRange(min=1), help="CPUs of the machine; those without work read.  [default: one an actor]")
-@click.option("--states", type=click.IntRange(min=1), default=2_000_000, show_default=True, help="States to look at in each job, at most.")
-@click.option("--seconds", type=click.FloatRange(min=0), default=600.0, show_default=True, help="Seconds for each job, at most.")
+@click.option(
+    "--arch",
+    help=(
+        "Machine: x86_64, riscv64, arm64[+bbm1|2|3][+noabort][+haf], +dead-flush-all.  [default:"
+        " the scenario's]"
+    ),
+)
+@click.option(
+    "--hazard",
+    "hazards",
+    multiple=True,
+    metavar="H01",
+    help="Only this hazard's scenarios; may be given several times.",
+)
+@click.option(
+    "--cpus",
+    type=click.IntRange(min=1),
+    help="CPUs of the machine; those without work read.  [default: one an actor]",
+)
+@click.option(
+    "--states",
+    type=click.IntRange(min=1),
+    default=2_000_000,
+    show_default=True,
+    help="States to look at in each job, at most.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    help="Seconds for each job, at most.",
+)
 @click.option("--plain", is_flag=True, help="Search without reductions.")
-@click.option("--scheduler", metavar="ADDRESS", help="Run the jobs on the Dask cluster with this scheduler.  [default: processes here]")
-@click.option("--html", type=TARGET, help="Write a page with the matrix, and every violation to step through, to this file.")
-@click.option("--replay", metavar="TOKEN", help="Run one found run again, also on bytes, and show it step by step.")
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Run the jobs on the Dask cluster with this scheduler.  [default: processes here]",
+)
+@click.option(
+    "--html",
+    type=TARGET,
+    help="Write a page with the matrix, and every violation to step through, to this file.",
+)
+@click.option(
+    "--replay",
+    metavar="TOKEN",
+    help="Run one found run again, also on bytes, and show it step by step.",
+)
 @click.option("--mermaid", is_flag=True, help="With --replay: as a Mermaid sequence diagram.")
-@click.option("--dump", is_flag=True, help="With --replay: the page tables in the end, as the kernel dumps them and entry by entry.")
-@click.option("--litmus", metavar="FILE", multiple=True, help="Read herd's AArch64 litmus tests (more may follow): flag and outcomes.")
+@click.option(
+    "--dump",
+    is_flag=True,
+    help="With --replay: the page tables in the end, as the kernel dumps them and entry by entry.",
+)
+@click.option(
+    "--litmus",
+    metavar="FILE",
+    multiple=True,
+    help="Read herd's AArch64 litmus tests (more may follow): flag and outcomes.",
+)
 @click.option("--arm64-proposals", is_flag=True, help="Compare the proposals for arm64.")
-@click.option("--mutants", is_flag=True, help="Leave things out of the protocols, and show whether that is noticed.")
+@click.option(
+    "--mutants",
+    is_flag=True,
+    help="Leave things out of the protocols, and show whether that is noticed.",
+)
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def command(
-    ctx: click.Context, protocols: tuple[str, ...], arch: str | None, hazards: tuple[str, ...], cpus: int | None, states: int,
-    seconds: float, plain: bool, scheduler: str | None, html: Path | None, replay: str | None, mermaid: bool, dump: bool,
-    litmus: tuple[str, ...], arm64_proposals: bool, mutants: bool, json: bool,
-) -> None:  # fmt: skip
-    """Search every interleaving of a protocol's steps with those of others, under the rules of the architecture.
+    ctx: click.Context,
+    protocols: tuple[str, ...],
+    arch: str | None,
+    hazards: tuple[str, ...],
+    cpus: int | None,
+    states: int,
+    seconds: float,
+    plain: bool,
+    scheduler: str | None,
+    html: Path | None,
+    replay: str | None,
+    mermaid: bool,
+    dump: bool,
+    litmus: tuple[str, ...],
+    arm64_proposals: bool,
+    mutants: bool,
+    json: bool,
+) -> None:
+    """Search every interleaving of a protocol's steps with those of others, under the rules of the
+    architecture.
 
-    PROTOCOL is a kernel era with fixes more (+NAME) or less (-NAME): 5.18, 7.1-publish-tail; or the path of a file with a protocol of your
-    own (docs/own-protocol.md). Without one, the benchmark of hazards that really happened is checked, in the variants that have them and in
-    those that do not. Exits 1 when anything asked about is unsafe.
+    PROTOCOL is a kernel era with fixes more (+NAME) or less (-NAME): 5.18, 7.1-publish-tail; or the
+    path of a file with a protocol of your own (docs/own-protocol.md). Without one, the benchmark of
+    hazards that really happened is checked, in the variants that have them and in those that do
+    not. Exits 1 when anything asked about is unsafe.
     """
     from hvo.check.explore import Options
 
@@ -62,23 +133,39 @@ def command(
         ctx.exit(_mutants(protocols, options, scheduler, json))
     from hvo.check.questions import asked
 
-    ctx.exit(_check(asked(protocols, _machine(arch), hazards, cpus), options, scheduler, html, json))
+    ctx.exit(
+        _check(asked(protocols, _machine(arch), hazards, cpus), options, scheduler, html, json)
+    )
 
 
 _BY_THEMSELVES = {
-    "replay": ("mermaid", "dump"), "litmus": ("protocols",), "arm64_proposals": ("states", "seconds", "plain"),
+    "replay": ("mermaid", "dump"),
+    "litmus": ("protocols",),
+    "arm64_proposals": ("states", "seconds", "plain"),
     "mutants": ("protocols", "states", "seconds", "plain", "scheduler"),
-}  # fmt: skip
-"""Options that ask something else than whether protocols are safe, and what may be said beside them; --json always."""
+}
+"""Options that ask something else than whether protocols are safe, and what may be said beside
+them; --json always.
+"""
 
 
 def _refuse_what_is_not_looked_at(ctx: click.Context) -> None:
-    """An error for what would be passed over in silence, beside an option that asks something else."""
-    given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and ctx.params[name] != ()]
+    """An error for what would be passed over in silence, beside an option that asks something
+    else.
+    """
+    given = [
+        name
+        for name in ctx.params
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and ctx.params[name] != ()
+    ]
     for asked in given:
-        over = [name for name in given if name not in (asked, "json", *_BY_THEMSELVES.get(asked, given))]
+        over = [
+            name for name in given if name not in (asked, "json", *_BY_THEMSELVES.get(asked, given))
+        ]
         if over:
-            raise click.UsageError(f"{_spelled(asked)} does not look at {_spelled(over[0])}: ask for one of them")
+            raise click.UsageError(
+                f"{_spelled(asked)} does not look at {_spelled(over[0])}: ask for one of them"
+            )
 
 
 def _spelled(name: str) -> str:
@@ -96,7 +183,9 @@ def _machine(text: str | None) -> "Rules | None":
     return rules
 
 
-def _check(cases: "list[Case]", options: "Options", scheduler: str | None, html: Path | None, json: bool) -> int:
+def _check(
+    cases: "list[Case]", options: "Options", scheduler: str | None, html: Path | None, json: bool
+) -> int:
     from hvo.check.many import Interrupted
 
     results, interrupted = [], False
@@ -110,13 +199,18 @@ def _check(cases: "list[Case]", options: "Options", scheduler: str | None, html:
 
         write_page(html, check_page(results))
     if interrupted:
-        click.echo(f"interrupted: {len(cases) - len(results)} of {len(cases)} jobs were not looked at", err=True)
+        click.echo(
+            f"interrupted: {len(cases) - len(results)} of {len(cases)} jobs were not looked at",
+            err=True,
+        )
         raise click.Abort
     return 1 if any(result.verdict == "unsafe" for result in results) else 0
 
 
 def _results(cases: "list[Case]", options: "Options", scheduler: str | None) -> "list[Result]":
-    """One job is done here, where an interrupt still shows what it has found; several on the cluster or in processes of their own."""
+    """One job is done here, where an interrupt still shows what it has found; several on the
+    cluster or in processes of their own.
+    """
     from hvo.check.many import check_all, dask, processes
     from hvo.report.progress import progress
 
@@ -172,13 +266,18 @@ def _proposals(options: "Options", json: bool) -> int:
     return 0 if all(row.safe for row in rows) else 1
 
 
-def _mutants(protocols: tuple[str, ...], options: "Options", scheduler: str | None, json: bool) -> int:
+def _mutants(
+    protocols: tuple[str, ...], options: "Options", scheduler: str | None, json: bool
+) -> int:
     from hvo.check.many import dask, processes
     from hvo.check.mutants import compare_mutants
     from hvo.report.check import console, print_mutants
     from hvo.report.progress import progress
 
-    with progress() as announce, dask(scheduler) if scheduler is not None else processes() as executor:
+    with (
+        progress() as announce,
+        dask(scheduler) if scheduler is not None else processes() as executor,
+    ):
         announce("leaving out, and swapping")
         rows = compare_mutants(protocols, options, executor)
     if json:

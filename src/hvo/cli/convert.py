@@ -15,39 +15,77 @@ if TYPE_CHECKING:
 
 
 @click.command("convert")
-@click.option("--size", type=SIZE, help="Size of the pool's pages.  [default: the kernel's default HugeTLB size]")
+@click.option(
+    "--size",
+    type=SIZE,
+    help="Size of the pool's pages.  [default: the kernel's default HugeTLB size]",
+)
 @click.option("--node", type=click.IntRange(min=0), help="Only the pool of this NUMA node.")
-@click.option("--batch", type=click.IntRange(min=1), help="Pages out of the pool at a time.  [default: 1GiB of them]")
-@click.option("--gigantic", is_flag=True, help="Also sizes that may not come back: one page at a time.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    help="Pages out of the pool at a time.  [default: 1GiB of them]",
+)
+@click.option(
+    "--gigantic", is_flag=True, help="Also sizes that may not come back: one page at a time."
+)
 @click.option("--resume", is_flag=True, help="Finish a conversion that was killed.")
-@click.option("--undo", is_flag=True, help="Bring the pool of a conversion that was killed back to its size.")
-@click.option("--force", is_flag=True, help="Although memory is short, or the kernel is known to lose pages that are given back.")
+@click.option(
+    "--undo", is_flag=True, help="Bring the pool of a conversion that was killed back to its size."
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Although memory is short, or the kernel is known to lose pages that are given back.",
+)
 @changing_options
 @click.pass_context
 def command(
-    ctx: click.Context, size: int | None, node: int | None, batch: int | None, gigantic: bool, resume: bool, undo: bool, force: bool,
-    dry_run: bool, root: Path, json: bool,
-) -> None:  # fmt: skip
+    ctx: click.Context,
+    size: int | None,
+    node: int | None,
+    batch: int | None,
+    gigantic: bool,
+    resume: bool,
+    undo: bool,
+    force: bool,
+    dry_run: bool,
+    root: Path,
+    json: bool,
+) -> None:
     """Give the free pages of a pool back and take them again, so that they become optimised.
 
-    A batch at a time, never touching pages in use or reserved. A conversion that is killed loses no page: --resume or --undo.
+    A batch at a time, never touching pages in use or reserved. A conversion that is killed loses no
+    page: --resume or --undo.
     """
     if resume and undo:
         raise click.UsageError("--resume and --undo: give one of them", ctx)
     if (resume or undo) and (size or node is not None or batch or gigantic or force):
-        raise click.UsageError("--resume and --undo take up what was begun: leave its options out", ctx)
+        raise click.UsageError(
+            "--resume and --undo take up what was begun: leave its options out", ctx
+        )
     from hvo.host.tree import Tree
     from hvo.report.progress import progress_bar
 
     with progress_bar() as announce:
-        outcome = _convert(Tree(root), size, node, batch, gigantic, resume, undo, force, dry_run, announce)
+        outcome = _convert(
+            Tree(root), size, node, batch, gigantic, resume, undo, force, dry_run, announce
+        )
     finish(ctx, outcome, json)
 
 
 def _convert(
-    tree: "Tree", size: int | None, node: int | None, batch: int | None, gigantic: bool, resume: bool, undo: bool, force: bool,
-    dry_run: bool, announce: "Announce",
-) -> "Outcome":  # fmt: skip
+    tree: "Tree",
+    size: int | None,
+    node: int | None,
+    batch: int | None,
+    gigantic: bool,
+    resume: bool,
+    undo: bool,
+    force: bool,
+    dry_run: bool,
+    announce: "Announce",
+) -> "Outcome":
     from hvo.host import convert as conversion
     from hvo.host.pools import default_size
 
@@ -56,5 +94,12 @@ def _convert(
     if resume:
         return conversion.resume(tree, announce=announce, dry_run=dry_run)
     return conversion.convert(
-        tree, size or default_size(tree), node, gigantic=gigantic, force=force, batch=batch, dry_run=dry_run, announce=announce
+        tree,
+        size or default_size(tree),
+        node,
+        gigantic=gigantic,
+        force=force,
+        batch=batch,
+        dry_run=dry_run,
+        announce=announce,
     )

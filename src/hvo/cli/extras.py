@@ -9,7 +9,8 @@ import click
 
 @contextmanager
 def needs(command: str, library: str, extra: str | None = None) -> Generator[None]:
-    """Import what `command` needs of `library` in the block; without the library the command ends with 2 and one line.
+    """Import what `command` needs of `library` in the block; without the library the command ends
+    with 2 and one line.
 
     The extra of the package has the name of the command, unless it is given.
     """
@@ -22,5 +23,7 @@ def needs(command: str, library: str, extra: str | None = None) -> Generator[Non
 
 
 def _leave(command: str, library: str, extra: str) -> NoReturn:
-    click.echo(f"hvo {command} needs {library.replace('_', '-')}: pip install 'hvo[{extra}]'", err=True)
+    click.echo(
+        f"hvo {command} needs {library.replace('_', '-')}: pip install 'hvo[{extra}]'", err=True
+    )
     click.get_current_context().exit(2)

@@ -23,7 +23,9 @@ class Fleet(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Call `answer` where no command is named."""
         if not args:
-            raise click.UsageError("give an inventory, such as fleet.parquet, or a command: collect, generate", ctx)
+            raise click.UsageError(
+                "give an inventory, such as fleet.parquet, or a command: collect, generate", ctx
+            )
         known = {*self.commands, *ctx.help_option_names}
         return super().parse_args(ctx, args if args[0] in known else [_DEFAULT, *args])
 
@@ -34,23 +36,50 @@ class Fleet(click.Group):
 
 @click.group("fleet", cls=Fleet)
 def command() -> None:
-    """Say what struct pages cost a fleet of hosts, what is saved, what still could be, and which one action gains most.
+    """Say what struct pages cost a fleet of hosts, what is saved, what still could be, and which
+    one action gains most.
 
-    INVENTORY is Parquet (a file, a directory or a pattern), CSV, JSON lines, DuckDB, or the URL of a database, with one row for each host
-    or each of its pools; docs/inventory.md has the columns. `hvo fleet INVENTORY` is short for `hvo fleet answer INVENTORY`.
+    INVENTORY is Parquet (a file, a directory or a pattern), CSV, JSON lines, DuckDB, or the URL of
+    a database, with one row for each host or each of its pools; docs/inventory.md has the columns.
+    `hvo fleet INVENTORY` is short for `hvo fleet answer INVENTORY`.
     """
 
 
 @command.command(_DEFAULT)
 @click.argument("inventory")
-@click.option("--engine", default="duckdb", show_default=True, help="duckdb, spark (on this machine), or a master: spark://host:7077.")
+@click.option(
+    "--engine",
+    default="duckdb",
+    show_default=True,
+    help="duckdb, spark (on this machine), or a master: spark://host:7077.",
+)
 @click.option("--table", help="Table of a database that has several.")
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows of each list; others are summed up.")
-@click.option("--rejects", type=TARGET, metavar="FILE", help="Write rejected rows, with reason and line, to this .csv or .parquet file.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Rows of each list; others are summed up.",
+)
+@click.option(
+    "--rejects",
+    type=TARGET,
+    metavar="FILE",
+    help="Write rejected rows, with reason and line, to this .csv or .parquet file.",
+)
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
-def answer(ctx: click.Context, inventory: str, engine: str, table: str | None, top: int, rejects: Path | None, json: bool) -> None:
-    """Answer about the fleet in INVENTORY: paid, saved, still possible, impossible and why, and which one action gains most.
+def answer(
+    ctx: click.Context,
+    inventory: str,
+    engine: str,
+    table: str | None,
+    top: int,
+    rejects: Path | None,
+    json: bool,
+) -> None:
+    """Answer about the fleet in INVENTORY: paid, saved, still possible, impossible and why, and
+    which one action gains most.
 
     Rows that cannot be right are counted and left out, and make it exit 1.
     """
@@ -69,7 +98,9 @@ def answer(ctx: click.Context, inventory: str, engine: str, table: str | None, t
     ctx.exit(1 if found.rejected else 0)
 
 
-def _answer(inventory: str, name: str, table: str | None, most: int, rejected: Path | None) -> "Answer":
+def _answer(
+    inventory: str, name: str, table: str | None, most: int, rejected: Path | None
+) -> "Answer":
     with needs("fleet", "ibis"), needs("fleet", "duckdb"), needs("fleet", "prometheus_client"):
         from hvo.fleet.answer import answer
         from hvo.fleet.engine import engine
@@ -81,7 +112,13 @@ def _answer(inventory: str, name: str, table: str | None, most: int, rejected: P
         phase("starting the engine")
         with needs("fleet --engine spark", "pyspark", "spark"), engine(name) as opened:
             phase("reading the inventory")
-            found, tally = answer(opened, open_inventory(inventory, table, opened, Path(scratch)), inventory, most, phase)
+            found, tally = answer(
+                opened,
+                open_inventory(inventory, table, opened, Path(scratch)),
+                inventory,
+                most,
+                phase,
+            )
             if rejected is not None:
                 write_rejects(opened, tally, rejected)
             return found
@@ -89,16 +126,25 @@ def _answer(inventory: str, name: str, table: str | None, most: int, rejected: P
 
 @command.command("collect")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=TARGET, required=True, metavar="FILE", help="Inventory to write: .csv or .parquet.")
+@click.option(
+    "-o",
+    "--output",
+    type=TARGET,
+    required=True,
+    metavar="FILE",
+    help="Inventory to write: .csv or .parquet.",
+)
 @click.option("--group", help="Group of the hosts that do not say one.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
-def collect(ctx: click.Context, files: tuple[Path, ...], output: Path, group: str | None, json: bool) -> None:
+def collect(
+    ctx: click.Context, files: tuple[Path, ...], output: Path, group: str | None, json: bool
+) -> None:
     """Make an inventory of FILES.
 
-    They are what `hvo status --json` printed (.json), and what `hvo export` offered (.prom, .txt; the host is the label `instance`, or the
-    name of the file); a directory stands for all such files in it. One that cannot be used is told, and makes it exit 1; the others are
-    collected.
+    They are what `hvo status --json` printed (.json), and what `hvo export` offered (.prom, .txt;
+    the host is the label `instance`, or the name of the file); a directory stands for all such
+    files in it. One that cannot be used is told, and makes it exit 1; the others are collected.
     """
     with needs("fleet", "ibis"), needs("fleet", "prometheus_client"):
         from hvo.fleet.collect import collect_files, inventory, write_inventory
@@ -106,7 +152,14 @@ def collect(ctx: click.Context, files: tuple[Path, ...], output: Path, group: st
     rows, refused = collect_files(files)
     write_inventory(inventory(rows, group), output)
     if json:
-        print_json({"output": str(output), "files": len(files), "rows": len(rows), "refused": [each._asdict() for each in refused]})
+        print_json(
+            {
+                "output": str(output),
+                "files": len(files),
+                "rows": len(rows),
+                "refused": [each._asdict() for each in refused],
+            }
+        )
     else:
         click.echo(f"{len(rows)} rows of {len(files) - len(refused)} files written to {output}")
     for each in refused:
@@ -115,9 +168,19 @@ def collect(ctx: click.Context, files: tuple[Path, ...], output: Path, group: st
 
 
 @command.command("generate")
-@click.option("--hosts", type=click.IntRange(1, 99_999_999), required=True, help="Hosts of the fleet.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same fleet.")
-@click.option("-o", "--output", type=TARGET, required=True, metavar="FILE", help="Parquet file to write.")
+@click.option(
+    "--hosts", type=click.IntRange(1, 99_999_999), required=True, help="Hosts of the fleet."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The same seed gives the same fleet.",
+)
+@click.option(
+    "-o", "--output", type=TARGET, required=True, metavar="FILE", help="Parquet file to write."
+)
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 def generate(hosts: int, seed: int, output: Path, json: bool) -> None:
     """Write the inventory of a synthetic fleet."""

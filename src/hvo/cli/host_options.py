@@ -1,4 +1,6 @@
-"""What the commands that work on a host have in common: the root, the kind of output, and the exit status."""
+"""What the commands that work on a host have in common: the root, the kind of output, and the exit
+status.
+"""
 
 import json as json_format
 from collections.abc import Callable
@@ -16,18 +18,32 @@ _ROOT = click.Path(exists=True, file_okay=False, path_type=Path)
 
 def host_options(command: _Command) -> _Command:
     """Add `--root` and `--json` to a command."""
-    command = click.option("--json", is_flag=True, help="Print one JSON object instead of text.")(command)
-    return click.option("--root", type=_ROOT, default="/", show_default=True, help="Directory with the host's /proc and /sys.")(command)
+    command = click.option("--json", is_flag=True, help="Print one JSON object instead of text.")(
+        command
+    )
+    return click.option(
+        "--root",
+        type=_ROOT,
+        default="/",
+        show_default=True,
+        help="Directory with the host's /proc and /sys.",
+    )(command)
 
 
 def changing_options(command: _Command) -> _Command:
     """Add what every changing command takes: `--dry-run`, `--root` and `--json`."""
-    dry_run = click.option("--dry-run", is_flag=True, help="Print what would be written and how each counter would change.")
+    dry_run = click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Print what would be written and how each counter would change.",
+    )
     return dry_run(host_options(command))
 
 
 def finish(ctx: click.Context, outcome: "Outcome", json: bool) -> NoReturn:
-    """Print the outcome and exit: 0 when all came out as predicted, else 1 with one line on standard error."""
+    """Print the outcome and exit: 0 when all came out as predicted, else 1 with one line on
+    standard error.
+    """
     if json:
         click.echo(json_format.dumps(outcome.to_json()))
     else:

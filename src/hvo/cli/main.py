@@ -1,7 +1,7 @@
 """The command `hvo`: finds its subcommands late, and turns errors into one line and an exit status.
 
-0 is fine, 1 means that it looked and something is wrong, 2 that it could not look. Only what a command needs is imported, so that
-`hvo --version` and `hvo --help` answer at once.
+0 is fine, 1 means that it looked and something is wrong, 2 that it could not look. Only what a
+command needs is imported, so that `hvo --version` and `hvo --help` answer at once.
 """
 
 import sys
@@ -16,9 +16,16 @@ from hvo.cli.output import ARGUMENTS
 from hvo.errors import HvoError
 
 COMMANDS = {
-    "audit": "Which huge pages are optimised in a core or the running kernel, and is the vmemmap sound.",
-    "check": "Find the interleaving that breaks a protocol, or the bounds within which there is none.",
-    "plan": "Plan pools on a machine that need not exist: what struct pages cost, what is saved, what undoing takes.",
+    "audit": (
+        "Which huge pages are optimised in a core or the running kernel, and is the vmemmap sound."
+    ),
+    "check": (
+        "Find the interleaving that breaks a protocol, or the bounds within which there is none."
+    ),
+    "plan": (
+        "Plan pools on a machine that need not exist: what struct pages cost, what is saved, what"
+        " undoing takes."
+    ),
     "ptdump": "Print the kernel's own page-table dump of a core or the running kernel.",
     "report": "Make one page for a browser of what other commands found.",
     "run": "Build a machine, optimise a HugeTLB pool on it, and measure every promise.",
@@ -50,12 +57,20 @@ class Hvo(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command `cmd_name`, imported now."""
-        return import_module(f"hvo.cli.{cmd_name.replace('-', '_')}").command if cmd_name in COMMANDS else None
+        return (
+            import_module(f"hvo.cli.{cmd_name.replace('-', '_')}").command
+            if cmd_name in COMMANDS
+            else None
+        )
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that `args` names; a usage error that lists those there are."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"no command {args[0]!r}: there is {', '.join(self.list_commands(ctx))}", ctx)
+            raise click.UsageError(
+                f"no command {args[0]!r}: there is {', '.join(self.list_commands(ctx))}", ctx
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -70,17 +85,26 @@ class Hvo(click.Group):
         complete_var: str | None = None,
         standalone_mode: bool = True,
         windows_expand_args: bool = True,
-        **extra: Any,  # noqa: ANN401
+        **extra: Any,
     ) -> NoReturn:
         """Run the command line and exit with its status, whatever `standalone_mode` says."""
         run = cast("Callable[..., object]", super().main)  # its overloads know no pass-through
         try:
-            status = run(args, prog_name or "hvo", complete_var, False, windows_expand_args, **extra)
+            status = run(
+                args, prog_name or "hvo", complete_var, False, windows_expand_args, **extra
+            )
         except click.ClickException as error:
-            where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "hvo"
+            where = (
+                error.ctx.command_path
+                if isinstance(error, click.UsageError) and error.ctx
+                else "hvo"
+            )
             _leave(f"{where}: {error.format_message()}", 2)
         except (HvoError, MemoryError) as error:
-            _leave(f"hvo: {error or 'the machine asked for does not fit in the memory of this host'}", 2)
+            _leave(
+                f"hvo: {error or 'the machine asked for does not fit in the memory of this host'}",
+                2,
+            )
         except (click.Abort, KeyboardInterrupt):
             _leave("hvo: interrupted", _INTERRUPTED)
         except BrokenPipeError:
@@ -95,7 +119,9 @@ def _leave(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-@click.group(cls=Hvo, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Hvo, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="hvo", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:

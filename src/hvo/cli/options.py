@@ -1,4 +1,6 @@
-"""Kinds of options that several commands take: sizes, eras, and files that are going to be written."""
+"""Kinds of options that several commands take: sizes, eras, and files that are going to be
+written.
+"""
 
 import tempfile
 from pathlib import Path
@@ -16,7 +18,7 @@ class Size(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - gen
 
     name = "size"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Bytes, or a usage error that says what a size is."""
         if isinstance(value, int):
             return value
@@ -27,11 +29,13 @@ class Size(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - gen
 
 
 class EraName(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - generic since click 8.4
-    """A kernel era or a variant of its protocol: `7.1`, `6.2-reset-tails`; its value is an `Era`."""
+    """A kernel era or a variant of its protocol: `7.1`, `6.2-reset-tails`; its value is an
+    `Era`.
+    """
 
     name = "era"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The `Era`, or a usage error that says which there are."""
         from hvo.vmemmap.era import Era, parse_variant
 
@@ -48,16 +52,20 @@ EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path
 
 
 def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """For `shell_complete=` of a parameter that takes a file, and not only that: the shell offers its files."""
+    """For `shell_complete=` of a parameter that takes a file, and not only that: the shell offers
+    its files.
+    """
     return [CompletionItem(incomplete, type="file")]
 
 
 class Target(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - generic since click 8.4
-    """A file that is going to be written: it is found out before the work begins whether that can be done."""
+    """A file that is going to be written: it is found out before the work begins whether that can
+    be done.
+    """
 
     name = "file"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ANN401
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path, or a usage error that says why it cannot be written."""
         path = Path(value)
         try:
@@ -71,7 +79,9 @@ class Target(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - g
             self.fail(f"cannot write {value}: {error.strerror}", param, ctx)
         return path
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         """The shell's files."""
         return files(ctx, param, incomplete)
 

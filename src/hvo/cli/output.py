@@ -1,4 +1,6 @@
-"""What commands give back: one JSON object that says which command made it, and pages that are there whole or not at all."""
+"""What commands give back: one JSON object that says which command made it, and pages that are
+there whole or not at all.
+"""
 
 import json
 import shlex
@@ -35,7 +37,9 @@ def print_json(found: Mapping[str, object]) -> None:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write `text` to `path` as a whole, so that nobody reads half of it; raises HvoError when it cannot be."""
+    """Write `text` to `path` as a whole, so that nobody reads half of it; raises HvoError when it
+    cannot be.
+    """
     try:
         with whole_file(path) as part:
             part.write_text(text, encoding="utf-8")

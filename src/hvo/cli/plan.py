@@ -1,4 +1,6 @@
-"""`hvo plan`: what struct pages cost on a machine that need not exist, and what its pools would give back."""
+"""`hvo plan`: what struct pages cost on a machine that need not exist, and what its pools would
+give back.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,9 @@ class _Pool(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - ge
 
     name = "size=amount"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PoolRequest:  # noqa: ANN401
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> PoolRequest:
         """The request, or a usage error that says what one looks like."""
         try:
             return value if isinstance(value, PoolRequest) else parse_pool(value)
@@ -31,25 +35,69 @@ class _Pool(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - ge
 
 
 @click.command("plan")
-@click.option("--arch", default="x86_64", show_default=True, help="Architecture: x86_64, arm64, riscv64 or loongarch64.")
-@click.option("--page-size", type=SIZE, default="4KiB", show_default=True, help="Base page.")
-@click.option("--memory", type=SIZE, required=True, help="Memory of the machine, all nodes together.")
-@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="NUMA nodes to spread memory and pools over.")
 @click.option(
-    "--pool", "pools", type=_Pool(), metavar="SIZE=AMOUNT", multiple=True, required=True,
-    help="Pages (2MiB=1000), bytes (1GiB=600GiB), what is left (2MiB=all), or node by node (1GiB=0:4,1:2); may be given several times.",
-)  # fmt: skip
-@click.option("--era", type=click.Choice(list(ERA_LAYOUTS)), help="Kernels of this era only.  [default: all, side by side]")
-@click.option("--struct-page-size", type=SIZE, default="64", show_default=True, help="Bytes of a struct page, which build options change.")
-@click.option("--compare", metavar="WHAT,...", help=f"Alternatives for as many bytes of pool: {', '.join(DIMENSIONS)}.")
+    "--arch",
+    default="x86_64",
+    show_default=True,
+    help="Architecture: x86_64, arm64, riscv64 or loongarch64.",
+)
+@click.option("--page-size", type=SIZE, default="4KiB", show_default=True, help="Base page.")
+@click.option(
+    "--memory", type=SIZE, required=True, help="Memory of the machine, all nodes together."
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="NUMA nodes to spread memory and pools over.",
+)
+@click.option(
+    "--pool",
+    "pools",
+    type=_Pool(),
+    metavar="SIZE=AMOUNT",
+    multiple=True,
+    required=True,
+    help=(
+        "Pages (2MiB=1000), bytes (1GiB=600GiB), what is left (2MiB=all), or node by node"
+        " (1GiB=0:4,1:2); may be given several times."
+    ),
+)
+@click.option(
+    "--era",
+    type=click.Choice(list(ERA_LAYOUTS)),
+    help="Kernels of this era only.  [default: all, side by side]",
+)
+@click.option(
+    "--struct-page-size",
+    type=SIZE,
+    default="64",
+    show_default=True,
+    help="Bytes of a struct page, which build options change.",
+)
+@click.option(
+    "--compare",
+    metavar="WHAT,...",
+    help=f"Alternatives for as many bytes of pool: {', '.join(DIMENSIONS)}.",
+)
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 def command(
-    arch: str, page_size: int, memory: int, nodes: int, pools: tuple[PoolRequest, ...], era: str | None, struct_page_size: int,
-    compare: str | None, json: bool,
-) -> None:  # fmt: skip
-    """Plan a machine: what struct pages cost, what each pool gives back, and what must be free to undo it.
+    arch: str,
+    page_size: int,
+    memory: int,
+    nodes: int,
+    pools: tuple[PoolRequest, ...],
+    era: str | None,
+    struct_page_size: int,
+    compare: str | None,
+    json: bool,
+) -> None:
+    """Plan a machine: what struct pages cost, what each pool gives back, and what must be free to
+    undo it.
 
-    Nothing of it need exist. Figures are those that hvo run measures on a simulated machine of the same shape.
+    Nothing of it need exist. Figures are those that hvo run measures on a simulated machine of the
+    same shape.
     """
     from dataclasses import replace
 
@@ -64,11 +112,22 @@ def command(
         _plan(shape, memory, pools, era, nodes, json)
 
 
-def _plan(shape: "Geometry", memory: int, pools: tuple[PoolRequest, ...], era: str | None, nodes: int, json: bool) -> None:
+def _plan(
+    shape: "Geometry",
+    memory: int,
+    pools: tuple[PoolRequest, ...],
+    era: str | None,
+    nodes: int,
+    json: bool,
+) -> None:
     """One era, or all side by side: as JSON the newest, and the list of all."""
     from hvo.layout.plan import plan, plan_eras
 
-    plans = plan_eras(shape, memory, pools, nodes) if era is None else (plan(shape, memory, pools, era, nodes),)
+    plans = (
+        plan_eras(shape, memory, pools, nodes)
+        if era is None
+        else (plan(shape, memory, pools, era, nodes),)
+    )
     if json:
         eras = {"eras": [each.to_json() for each in plans]} if era is None else {}
         print_json(plans[-1].to_json() | eras)
@@ -79,8 +138,14 @@ def _plan(shape: "Geometry", memory: int, pools: tuple[PoolRequest, ...], era: s
 
 
 def _compare(
-    shape: "Geometry", memory: int, pools: tuple[PoolRequest, ...], era: str, nodes: int, dimensions: list[str], json: bool
-) -> None:  # fmt: skip
+    shape: "Geometry",
+    memory: int,
+    pools: tuple[PoolRequest, ...],
+    era: str,
+    nodes: int,
+    dimensions: list[str],
+    json: bool,
+) -> None:
     from hvo.layout.alternatives import compare
 
     rows = compare(shape, memory, pools, era, nodes, dimensions)

@@ -8,12 +8,24 @@ from hvo.cli.output import print_json
 
 @click.command("ptdump")
 @click.argument("target", shell_complete=files)
-@click.option("--region", type=click.Choice(["vmemmap"]), default="vmemmap", show_default=True, help="Part of the kernel's address space.")
-@click.option("--json", is_flag=True, help="Print one JSON object: the region, and the dump as a list of lines.")
+@click.option(
+    "--region",
+    type=click.Choice(["vmemmap"]),
+    default="vmemmap",
+    show_default=True,
+    help="Part of the kernel's address space.",
+)
+@click.option(
+    "--json",
+    is_flag=True,
+    help="Print one JSON object: the region, and the dump as a list of lines.",
+)
 def command(target: str, region: str, json: bool) -> None:
-    """Print the page tables as /sys/kernel/debug/kernel_page_tables does, byte for byte (arm64 and x86-64).
+    """Print the page tables as /sys/kernel/debug/kernel_page_tables does, byte for byte (arm64 and
+    x86-64).
 
-    TARGET is a core (ELF or kdump-compressed, also packed as .xz or .zst), a machine that `hvo run --save` wrote, or `live`.
+    TARGET is a core (ELF or kdump-compressed, also packed as .xz or .zst), a machine that `hvo run
+    --save` wrote, or `live`.
     """
 
     from hvo.actors.ptdump import vmemmap_region
@@ -31,6 +43,8 @@ def command(target: str, region: str, json: bool) -> None:
         part = vmemmap_region(image)
         text = dump_text(memory, image.format, image.root, part)
     if json:
-        print_json({"region": region, "start": part.start, "end": part.end, "lines": text.splitlines()})
+        print_json(
+            {"region": region, "start": part.start, "end": part.end, "lines": text.splitlines()}
+        )
     else:
         click.echo(text, nl=False)

@@ -20,19 +20,27 @@ _STDIN = "-"
 @click.command("report")
 @click.argument("results", metavar="RESULT.json...", nargs=-1, required=True)
 @click.option("-o", "--output", type=TARGET, help="The page to write.")
-@click.option("--json", is_flag=True, help="Print one JSON object with the results themselves, also those that a page holds.")
+@click.option(
+    "--json",
+    is_flag=True,
+    help="Print one JSON object with the results themselves, also those that a page holds.",
+)
 @click.pass_context
 def command(ctx: click.Context, results: tuple[str, ...], output: Path | None, json: bool) -> None:
-    """Make one self-contained HTML page of what hvo run, audit, check, plan or fleet printed with --json.
+    """Make one self-contained HTML page of what hvo run, audit, check, plan or fleet printed with
+    --json.
 
-    RESULT is a file, a page that hvo report made, or - for standard input; several make several sections. Exits 0 when the page is written,
-    whatever the results say, and 2 when one cannot be read.
+    RESULT is a file, a page that hvo report made, or - for standard input; several make several
+    sections. Exits 0 when the page is written, whatever the results say, and 2 when one cannot be
+    read.
     """
     if output is None and not json:
         raise click.UsageError("give the page to write with -o FILE, or --json", ctx)
     from hvo.report.results import read_results
 
-    found = [record for name in dict.fromkeys(results) for record in read_results(_text(name), name)]
+    found = [
+        record for name in dict.fromkeys(results) for record in read_results(_text(name), name)
+    ]
     if output is not None:
         write_page(output, _page(found))
     if json:
@@ -45,9 +53,14 @@ def _text(name: str) -> str:
         data = sys.stdin.buffer.read() if name == _STDIN else Path(name).read_bytes()
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise HvoError(f"cannot read {name}: {error.strerror}; give a file that a command's --json was written to") from error
+        raise HvoError(
+            f"cannot read {name}: {error.strerror}; give a file that a command's --json was"
+            " written to"
+        ) from error
     except ValueError as error:
-        raise HvoError(f"{name}: no text in UTF-8: expected what a command printed with --json") from error
+        raise HvoError(
+            f"{name}: no text in UTF-8: expected what a command printed with --json"
+        ) from error
 
 
 def _page(found: "list[Record]") -> str:

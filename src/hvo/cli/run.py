@@ -16,29 +16,92 @@ _SHAPE = ("arch", "page_size", "memory", "nodes")
 
 
 @click.command("run")
-@click.option("--arch", default="arm64", show_default=True, help="Architecture: arm64, x86_64 or riscv64.")
-@click.option("--page-size", type=SIZE, default="4KiB", show_default=True, help="Base page: 4KiB; on arm64 also 16KiB and 64KiB.")
-@click.option("--memory", type=SIZE, default="16GiB", show_default=True, help="Memory that may become HugeTLB pages, whole sections of it.")
-@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="NUMA nodes to spread the memory over.")
-@click.option("--hugepage-size", type=SIZE, help="Size of the pool's pages.  [default: what a PMD maps]")
+@click.option(
+    "--arch", default="arm64", show_default=True, help="Architecture: arm64, x86_64 or riscv64."
+)
+@click.option(
+    "--page-size",
+    type=SIZE,
+    default="4KiB",
+    show_default=True,
+    help="Base page: 4KiB; on arm64 also 16KiB and 64KiB.",
+)
+@click.option(
+    "--memory",
+    type=SIZE,
+    default="16GiB",
+    show_default=True,
+    help="Memory that may become HugeTLB pages, whole sections of it.",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="NUMA nodes to spread the memory over.",
+)
+@click.option(
+    "--hugepage-size", type=SIZE, help="Size of the pool's pages.  [default: what a PMD maps]"
+)
 @click.option("--pages", type=click.IntRange(min=0), help="Pages in the pool.")
-@click.option("--fill", is_flag=True, help="As many pages as memory holds, which is also the default.")
-@click.option("--era", type=ERA, help="Kernels to do as: 5.14, 5.18, 6.2 or 7.1, with fixes more (+NAME) or less (-NAME).  [default: 7.1]")
-@click.option("--like", metavar="CORE", type=EXISTING, help="Start from the memory of this kernel; with --scenario, as it was at its boot.")
-@click.option("--scenario", type=EXISTING, help="Shell file that works the pools: hvo, pool, pool_of, snap, $bb mount|fallocate|umount|rm.")
-@click.option("--cmdline", help="Boot parameters: hugetlb_free_vmemmap= default_hugepagesz= hugepagesz= hugepages=.")
-@click.option("--save", metavar="CORE", type=TARGET, help="Save the machine as an ELF core while its pages are optimised.")
+@click.option(
+    "--fill", is_flag=True, help="As many pages as memory holds, which is also the default."
+)
+@click.option(
+    "--era",
+    type=ERA,
+    help=(
+        "Kernels to do as: 5.14, 5.18, 6.2 or 7.1, with fixes more (+NAME) or less (-NAME). "
+        " [default: 7.1]"
+    ),
+)
+@click.option(
+    "--like",
+    metavar="CORE",
+    type=EXISTING,
+    help="Start from the memory of this kernel; with --scenario, as it was at its boot.",
+)
+@click.option(
+    "--scenario",
+    type=EXISTING,
+    help=(
+        "Shell file that works the pools: hvo, pool, pool_of, snap, $bb mount|fallocate|umount|rm."
+    ),
+)
+@click.option(
+    "--cmdline",
+    help="Boot parameters: hugetlb_free_vmemmap= default_hugepagesz= hugepagesz= hugepages=.",
+)
+@click.option(
+    "--save",
+    metavar="CORE",
+    type=TARGET,
+    help="Save the machine as an ELF core while its pages are optimised.",
+)
 @click.option("--html", type=TARGET, help="Write what is shown as a page for a browser.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def command(
-    ctx: click.Context, arch: str, page_size: int, memory: int, nodes: int, hugepage_size: int | None, pages: int | None, fill: bool,
-    era: "Era | None", like: Path | None, scenario: Path | None, cmdline: str | None, save: Path | None, html: Path | None, json: bool,
-) -> None:  # fmt: skip
+    ctx: click.Context,
+    arch: str,
+    page_size: int,
+    memory: int,
+    nodes: int,
+    hugepage_size: int | None,
+    pages: int | None,
+    fill: bool,
+    era: "Era | None",
+    like: Path | None,
+    scenario: Path | None,
+    cmdline: str | None,
+    save: Path | None,
+    html: Path | None,
+    json: bool,
+) -> None:
     """Build a machine, optimise a HugeTLB pool on it, and measure every promise.
 
-    The pool is filled with the gate off, optimised, counted, restored and counted again. Exits 1 when a promise does not hold, 2 when the
-    machine cannot be built.
+    The pool is filled with the gate off, optimised, counted, restored and counted again. Exits 1
+    when a promise does not hold, 2 when the machine cannot be built.
     """
     _check_together(ctx, pages, fill, like, scenario)
     from hvo.machine.cmdline import parse_cmdline
@@ -46,22 +109,34 @@ def command(
     from hvo.report.progress import progress
 
     boot = None if cmdline is None else parse_cmdline(cmdline)
-    request = Request(arch, page_size, memory, nodes, era, hugepage_size, pages, fill, boot, like, scenario, save)
+    request = Request(
+        arch, page_size, memory, nodes, era, hugepage_size, pages, fill, boot, like, scenario, save
+    )
     with progress() as announce:
         result = run(request, announce)
     _show(result, html, json)
     ctx.exit(0 if result.kept else 1)
 
 
-def _check_together(ctx: click.Context, pages: int | None, fill: bool, like: Path | None, scenario: Path | None) -> None:
+def _check_together(
+    ctx: click.Context, pages: int | None, fill: bool, like: Path | None, scenario: Path | None
+) -> None:
     """Refuse options that contradict each other."""
     if pages is not None and fill:
         raise click.UsageError("--pages and --fill: give one of them", ctx)
     if scenario and (pages is not None or fill):
-        raise click.UsageError("--scenario sizes the pools itself: give neither --pages nor --fill", ctx)
-    given = [name for name in _SHAPE if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+        raise click.UsageError(
+            "--scenario sizes the pools itself: give neither --pages nor --fill", ctx
+        )
+    given = [
+        name
+        for name in _SHAPE
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
     if like and given:
-        raise click.UsageError(f"--{given[0].replace('_', '-')}: a machine --like a core has that core's", ctx)
+        raise click.UsageError(
+            f"--{given[0].replace('_', '-')}: a machine --like a core has that core's", ctx
+        )
 
 
 def _show(result: "RunResult", html: Path | None, json: bool) -> None:

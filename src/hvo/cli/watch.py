@@ -14,14 +14,26 @@ _HOST = Path("/")
 
 
 @click.command("watch")
-@click.option("--interval", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, metavar="SECONDS", help="Time between looks.")
-@click.option("--audit", metavar="TARGET", help="Memory whose vmemmap is shown: `live` (the default on this host) or a core.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between looks.",
+)
+@click.option(
+    "--audit",
+    metavar="TARGET",
+    help="Memory whose vmemmap is shown: `live` (the default on this host) or a core.",
+)
 @host_options
 def command(interval: float, audit: str | None, root: Path, json: bool) -> None:
-    """Watch the HugeTLB pools of this host, the kernel's counters, what is saved over time, and the map of the vmemmap.
+    """Watch the HugeTLB pools of this host, the kernel's counters, what is saved over time, and the
+    map of the vmemmap.
 
-    Reads only; the map takes root and /proc/kcore. q or Ctrl-C ends it, r looks at once. NO_COLOR leaves colours out. With --json it prints
-    what it would show now, and ends.
+    Reads only; the map takes root and /proc/kcore. q or Ctrl-C ends it, r looks at once. NO_COLOR
+    leaves colours out. With --json it prints what it would show now, and ends.
     """
     from hvo.host.tree import Tree
     from hvo.host.watching import Watcher, read_map
@@ -32,7 +44,10 @@ def command(interval: float, audit: str | None, root: Path, json: bool) -> None:
         print_json({"status": watcher.look().to_json(), "vmemmap": read_map(target).to_json()})
         return
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        raise HvoError("watch: expected a terminal; hvo status prints the same once, hvo watch --json as an object")
+        raise HvoError(
+            "watch: expected a terminal; hvo status prints the same once, hvo watch --json as an"
+            " object"
+        )
     with needs("watch", "textual"):
         from hvo.report.watch import WatchApp
     watcher.look()  # a host that cannot be read is an error before the screen is taken

@@ -1,4 +1,6 @@
-"""The answer about a fleet: what is paid, saved, still possible, impossible and why, and which one action gains most."""
+"""The answer about a fleet: what is paid, saved, still possible, impossible and why, and which one
+action gains most.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,11 +22,29 @@ from hvo.layout.units import format_size
 _POOL = ("pool_bytes", "cost", "saved", "possible", "unknown", "impossible")
 _HOST = ("memory", "memmap", "paid", *_POOL)
 _WHAT = {
-    "switch_on": ("switch the optimisation on, then rebuild the pools or boot again", "hvo enable --persist; hvo convert"),
-    "convert": ("rebuild pools that were filled before the optimisation was on, once their pages are free", "hvo convert"),
-    "find_out": ("the switch, or how many pages are optimised, is not known", "hvo status --json; hvo audit live"),
-    "upgrade": ("install a kernel that has the optimisation, gives one page more back, or is without a known defect", None),
-    "change_size": ("use the largest HugeTLB pages instead: beyond what the pages of now could give back", None),
+    "switch_on": (
+        "switch the optimisation on, then rebuild the pools or boot again",
+        "hvo enable --persist; hvo convert",
+    ),
+    "convert": (
+        "rebuild pools that were filled before the optimisation was on, once their pages are free",
+        "hvo convert",
+    ),
+    "find_out": (
+        "the switch, or how many pages are optimised, is not known",
+        "hvo status --json; hvo audit live",
+    ),
+    "upgrade": (
+        (
+            "install a kernel that has the optimisation, gives one page more back, or is without a"
+            " known defect"
+        ),
+        None,
+    ),
+    "change_size": (
+        "use the largest HugeTLB pages instead: beyond what the pages of now could give back",
+        None,
+    ),
 }
 """What each action is, and the commands that do it."""
 _SOME = 5
@@ -43,7 +63,9 @@ class Action:
 
 @dataclass(frozen=True)
 class DefectHosts:
-    """Hosts whose kernel has a known defect, and what their optimised pools save, all of which is at risk when pages are given back."""
+    """Hosts whose kernel has a known defect, and what their optimised pools save, all of which is
+    at risk when pages are given back.
+    """
 
     id: str
     summary: str
@@ -78,35 +100,63 @@ class Answer:
     def to_json(self) -> dict[str, Any]:
         """The contract of `hvo fleet --json`; sizes in bytes."""
         return {
-            "rows": self.rows, "rejected": self.rejected, "rejects": [asdict(each) for each in self.rejects],
-            "first_rejects": list(self.first_rejects), "hosts": self.whole["hosts"], **_amounts(self.whole, _HOST),
-            "table_cost": self.whole["table_cost"], "actions": [asdict(action) for action in self.actions],
+            "rows": self.rows,
+            "rejected": self.rejected,
+            "rejects": [asdict(each) for each in self.rejects],
+            "first_rejects": list(self.first_rejects),
+            "hosts": self.whole["hosts"],
+            **_amounts(self.whole, _HOST),
+            "table_cost": self.whole["table_cost"],
+            "actions": [asdict(action) for action in self.actions],
             "by": {key: [_row(key, each) for each in sums] for key, sums in self.by.items()},
             "impossible_because": [
-                {"reason": each.name, "merged": each.merged, "hosts": each["hosts"], "impossible": each["impossible"]}
+                {
+                    "reason": each.name,
+                    "merged": each.merged,
+                    "hosts": each["hosts"],
+                    "impossible": each["impossible"],
+                }
                 for each in self.impossible
             ],
-            "defects": [asdict(defect) for defect in self.defects], "top": list(self.top),
-        }  # fmt: skip
+            "defects": [asdict(defect) for defect in self.defects],
+            "top": list(self.top),
+        }
 
 
 def _amounts(sums: Sum, names: tuple[str, ...]) -> dict[str, int]:
-    """Amounts by name, and what must be free before all optimised pages can be given back: now, and when all that is possible is saved."""
+    """Amounts by name, and what must be free before all optimised pages can be given back: now, and
+    when all that is possible is saved.
+    """
     now = sums["saved"] + sums["unknown"]
     known = {name: sums.paid if name == "paid" else sums[name] for name in names}
-    return {**known, "kept": sums.kept, "restore_headroom": now, "restore_headroom_after": now + sums["possible"]}
+    return {
+        **known,
+        "kept": sums.kept,
+        "restore_headroom": now,
+        "restore_headroom_after": now + sums["possible"],
+    }
 
 
 def _row(key: str, sums: Sum) -> dict[str, Any]:
     size = {"size": sums.name} if key == "size" else {}
     name = format_size(sums.name) if key == "size" and sums.name is not None else sums.name
-    return {"name": name, **size, "merged": sums.merged, "hosts": sums["hosts"], **_amounts(sums, _POOL if key == "size" else _HOST)}
+    return {
+        "name": name,
+        **size,
+        "merged": sums.merged,
+        "hosts": sums["hosts"],
+        **_amounts(sums, _POOL if key == "size" else _HOST),
+    }
 
 
-def answer(engine: Engine, raw: ibis.Table, where: str, most: int, phase: Callable[[str], None]) -> tuple[Answer, Tally]:
-    """The answer about the inventory `raw`, read from `where`, with at most so many rows in each list -> it, and what it is made of.
+def answer(
+    engine: Engine, raw: ibis.Table, where: str, most: int, phase: Callable[[str], None]
+) -> tuple[Answer, Tally]:
+    """The answer about the inventory `raw`, read from `where`, with at most so many rows in each
+    list -> it, and what it is made of.
 
-    Raises `HvoError` where a column is missing that must be there, and where the engine fails. `phase` is told what is being done.
+    Raises `HvoError` where a column is missing that must be there, and where the engine fails.
+    `phase` is told what is being done.
     """
     require_columns(raw.columns, where)
     found = tally(engine, raw, phase)
@@ -116,16 +166,36 @@ def answer(engine: Engine, raw: ibis.Table, where: str, most: int, phase: Callab
     by["size"] = largest(engine, by_pool(found, "hugepage_size"), "hugepage_size", most)
     impossible = largest(engine, by_pool(found, "why").filter(_.why != ""), "why", most)
     total, rejected = whole(engine, hosts), rejects(engine, found)
-    first = tuple(engine.rows(rejected_rows(found).select("file", "line", "host", "reason").limit(_SOME))) if rejected else ()
-    return Answer(
-        engine.number(raw.count()), rejected, total, by, impossible, _actions(total), _defects(engine, hosts),
-        tuple(map(_top, top_hosts(engine, found, most))), first,
-    ), found  # fmt: skip
+    first = (
+        tuple(
+            engine.rows(rejected_rows(found).select("file", "line", "host", "reason").limit(_SOME))
+        )
+        if rejected
+        else ()
+    )
+    return (
+        Answer(
+            engine.number(raw.count()),
+            rejected,
+            total,
+            by,
+            impossible,
+            _actions(total),
+            _defects(engine, hosts),
+            tuple(map(_top, top_hosts(engine, found, most))),
+            first,
+        ),
+        found,
+    )
 
 
 def _actions(total: Sum) -> tuple[Action, ...]:
     """What gains something, the most first; finding out gains nothing yet."""
-    found = (Action(name, *_WHAT[name], total[f"{name}_hosts"], total[name]) for name in ACTIONS if total[name])
+    found = (
+        Action(name, *_WHAT[name], total[f"{name}_hosts"], total[name])
+        for name in ACTIONS
+        if total[name]
+    )
     return tuple(sorted(found, key=lambda action: (action.action == "find_out", -action.gain)))
 
 
@@ -134,10 +204,20 @@ def _top(row: dict[str, Any]) -> dict[str, Any]:
     action = next((name for name in ACTIONS if name != "change_size" and row[name]), None)
     shown = {name: row[name] for name in ("host", "group", "kernel")}
     amounts = {name: row[name] for name in ("saved", "possible", "unknown", "impossible")}
-    return {**shown, "arch": row["name"], "memory": row["memory"], "paid": row["memmap"] - row["saved"], **amounts, "action": action}
+    return {
+        **shown,
+        "arch": row["name"],
+        "memory": row["memory"],
+        "paid": row["memmap"] - row["saved"],
+        **amounts,
+        "action": action,
+    }
 
 
 def _defects(engine: Engine, hosts: ibis.Table) -> tuple[DefectHosts, ...]:
     summaries = {each.defect.id: each.defect.summary for each in defect_ranges()}
     found = largest(engine, hosts.filter(_.defect != ""), "defect", len(summaries))
-    return tuple(DefectHosts(each.name, summaries[each.name], each["hosts"], each["saved"] + each["unknown"]) for each in found)
+    return tuple(
+        DefectHosts(each.name, summaries[each.name], each["hosts"], each["saved"] + each["unknown"])
+        for each in found
+    )

@@ -16,7 +16,9 @@ from hvo.fleet.tally import Tally
 _KIB = {"memory_kib": "memory", "pool_kib": "pool_bytes"}
 _GAINED = tuple(f"{action}_hosts" for action in ACTIONS)
 _SUMS = ("hosts", *AMOUNTS, *_GAINED)
-_LARGEST_FIRST = tuple(ibis.desc(name) for name in ("possible", "unknown", "saved", "cost", "hosts"))
+_LARGEST_FIRST = tuple(
+    ibis.desc(name) for name in ("possible", "unknown", "saved", "cost", "hosts")
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Sum:
     merged: int
     """How many names are summed up here: 1 but for the others."""
     sums: dict[str, int]
-    """`hosts`, amounts in bytes (of `AMOUNTS`, `memory` and `pool_bytes` for what is in KiB), and the hosts where each action gains."""
+    """`hosts`, amounts in bytes (of `AMOUNTS`, `memory` and `pool_bytes` for what is in KiB), and
+    the hosts where each action gains.
+    """
 
     def __getitem__(self, name: str) -> int:
         return self.sums[name]
@@ -36,7 +40,9 @@ class Sum:
     @property
     def kept(self) -> int:
         """Struct pages of pools that the mechanism keeps in any case."""
-        return self["cost"] - sum(self[name] for name in ("saved", "possible", "unknown", "impossible"))
+        return self["cost"] - sum(
+            self[name] for name in ("saved", "possible", "unknown", "impossible")
+        )
 
     @property
     def paid(self) -> int:
@@ -49,36 +55,58 @@ def by_host(engine: Engine, tally: Tally) -> ibis.Table:
     keys = ("group", "kernel", "name", "defect")
     hosts = tally.alike.filter(_.problem == 0).select(*keys, HOSTS, *AMOUNTS)
     if tally.several is not None:
-        hosts = hosts.union(tally.several.hosts.mutate(**{HOSTS: one()}).select(*keys, HOSTS, *AMOUNTS))
-    gained = {name: given(_[action] > 0, _[HOSTS]) for name, action in zip(_GAINED, ACTIONS, strict=True)}
-    return engine.keep(grouped(hosts, *keys, **_totals(hosts=_[HOSTS], **_amounts(), **gained)).rename(arch="name"))
+        hosts = hosts.union(
+            tally.several.hosts.mutate(**{HOSTS: one()}).select(*keys, HOSTS, *AMOUNTS)
+        )
+    gained = {
+        name: given(_[action] > 0, _[HOSTS]) for name, action in zip(_GAINED, ACTIONS, strict=True)
+    }
+    return engine.keep(
+        grouped(hosts, *keys, **_totals(hosts=_[HOSTS], **_amounts(), **gained)).rename(arch="name")
+    )
 
 
 def by_pool(tally: Tally, *keys: str) -> ibis.Table:
-    """Sums of pools by `keys`, each of their hosts counted once; actions and what is of a host and not of a pool are not in it."""
-    pools = grouped(tally.alike.filter((_.problem == 0) & (_.hugepage_size > 0)), *keys, **_totals(hosts=_[HOSTS], **_amounts()))
+    """Sums of pools by `keys`, each of their hosts counted once; actions and what is of a host and
+    not of a pool are not in it.
+    """
+    pools = grouped(
+        tally.alike.filter((_.problem == 0) & (_.hugepage_size > 0)),
+        *keys,
+        **_totals(hosts=_[HOSTS], **_amounts()),
+    )
     if tally.several is None:
         return pools
-    more = tally.several.pools.filter((_.problem == 0) & (_.hugepage_size > 0)).anti_join(tally.several.conflicts, "host")
-    more = grouped(more, *keys, hosts=_.host.nunique(), **_totals(**{name: _[name] for name in AMOUNTS}))
-    return grouped(pools.union(more), *keys, **_totals(**{name: _[name] for name in ("hosts", *AMOUNTS)}))
+    more = tally.several.pools.filter((_.problem == 0) & (_.hugepage_size > 0)).anti_join(
+        tally.several.conflicts, "host"
+    )
+    more = grouped(
+        more, *keys, hosts=_.host.nunique(), **_totals(**{name: _[name] for name in AMOUNTS})
+    )
+    return grouped(
+        pools.union(more), *keys, **_totals(**{name: _[name] for name in ("hosts", *AMOUNTS)})
+    )
 
 
 def _amounts() -> dict[str, Any]:
     return {name: _[name] * _[HOSTS] for name in AMOUNTS}
 
 
-def _totals(**amounts: Any) -> dict[str, Any]:  # noqa: ANN401
+def _totals(**amounts: Any) -> dict[str, Any]:
     return {name: total(amount) for name, amount in amounts.items()}
 
 
 def whole(engine: Engine, hosts: ibis.Table) -> Sum:
     """The sum of all; `hosts` are from `by_host`."""
-    return _sum(None, engine.rows(grouped(hosts, **_totals(**{name: _[name] for name in _SUMS})))[0])
+    return _sum(
+        None, engine.rows(grouped(hosts, **_totals(**{name: _[name] for name in _SUMS})))[0]
+    )
 
 
 def largest(engine: Engine, sums: ibis.Table, key: str, most: int) -> list[Sum]:
-    """The sums by `key`, those with most that is possible first; more than `most` are summed up in one behind them."""
+    """The sums by `key`, those with most that is possible first; more than `most` are summed up in
+    one behind them.
+    """
     there = [name for name in _SUMS if name in sums.columns]
     found = grouped(sums, key, **_totals(**{name: _[name] for name in there}))
     rows = engine.rows(found.order_by(*_LARGEST_FIRST, key))

@@ -1,4 +1,6 @@
-"""Rows of an inventory from what hosts said themselves: `hvo status --json`, or the metrics of `hvo export`."""
+"""Rows of an inventory from what hosts said themselves: `hvo status --json`, or the metrics of `hvo
+export`.
+"""
 
 import json
 import re
@@ -28,7 +30,9 @@ class Refused(NamedTuple):
 
 
 def collect_files(paths: Iterable[Path]) -> tuple[list[Row], list[Refused]]:
-    """The rows of all files, also of those in directories, and the files that cannot be used: each is one line to say."""
+    """The rows of all files, also of those in directories, and the files that cannot be used: each
+    is one line to say.
+    """
     rows, refused, seen = list[Row](), list[Refused](), dict[str, Path]()
     for path in (file for given in paths for file in _files(given)):
         try:
@@ -47,13 +51,19 @@ def collect_files(paths: Iterable[Path]) -> tuple[list[Row], list[Refused]]:
 
 def _files(path: Path) -> list[Path]:
     """The file, or those of a directory."""
-    return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES) if path.is_dir() else [path]
+    return (
+        sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+        if path.is_dir()
+        else [path]
+    )
 
 
 def rows_of(path: Path) -> list[Row]:
-    """The rows that a file of a host makes: JSON of `hvo status` (`.json`), or metrics (`.prom`, `.txt`).
+    """The rows that a file of a host makes: JSON of `hvo status` (`.json`), or metrics (`.prom`,
+    `.txt`).
 
-    The host is what the file says, or the name of the file without its suffix. Raises `HvoError` that says what is wrong.
+    The host is what the file says, or the name of the file without its suffix. Raises `HvoError`
+    that says what is wrong.
     """
     if path.suffix not in _SUFFIXES:
         raise HvoError(f"expected a file of {', '.join(_SUFFIXES)}")
@@ -61,7 +71,9 @@ def rows_of(path: Path) -> list[Row]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise HvoError(f"it cannot be read ({error})") from error
-    return list(_of_status(text, path.stem) if path.suffix == ".json" else _of_metrics(text, path.stem))
+    return list(
+        _of_status(text, path.stem) if path.suffix == ".json" else _of_metrics(text, path.stem)
+    )
 
 
 def _of_status(text: str, name: str) -> Iterator[Row]:
@@ -70,17 +82,29 @@ def _of_status(text: str, name: str) -> Iterator[Row]:
         status = json.loads(text)
         kernel, pools = status["kernel"], [pool for pool in status["pools"] if pool["node"] is None]
         host = {
-            "host": status.get("host") or name, "arch": kernel["arch"], "kernel": kernel["release"], "page_size": kernel["page_size"],
-            "memory": status["memory"], "supported": kernel["supports"], "gate": kernel["enabled"] if kernel["supports"] else None,
-        }  # fmt: skip
-        found = [_pool(pool["size"], pool["pages"], pool["optimized_low"], pool["optimized_high"]) for pool in pools]
+            "host": status.get("host") or name,
+            "arch": kernel["arch"],
+            "kernel": kernel["release"],
+            "page_size": kernel["page_size"],
+            "memory": status["memory"],
+            "supported": kernel["supports"],
+            "gate": kernel["enabled"] if kernel["supports"] else None,
+        }
+        found = [
+            _pool(pool["size"], pool["pages"], pool["optimized_low"], pool["optimized_high"])
+            for pool in pools
+        ]
     except (ValueError, KeyError, TypeError) as error:
-        raise HvoError(f"expected what `hvo status --json` printed ({type(error).__name__}: {error})") from error
+        raise HvoError(
+            f"expected what `hvo status --json` printed ({type(error).__name__}: {error})"
+        ) from error
     yield from _with_pages(host, found)
 
 
 def _pool(size: int, pages: int, low: int, high: int) -> Row:
-    """The columns of a pool; how many of its pages are optimised may be known within bounds only."""
+    """The columns of a pool; how many of its pages are optimised may be known within bounds
+    only.
+    """
     known = {"optimized": low} if low == high else {"optimized_min": low, "optimized_max": high}
     return {"hugepage_size": size, "pages": pages, **known}
 
@@ -95,37 +119,64 @@ Metrics = dict[str, list[tuple[Mapping[str, str], int]]]
 
 
 def _of_metrics(text: str, name: str) -> Iterator[Row]:
-    """The rows of a host, or of several where samples have the label `instance`, as those that a Prometheus server gives away have."""
+    """The rows of a host, or of several where samples have the label `instance`, as those that a
+    Prometheus server gives away have.
+    """
     hosts: dict[str, Metrics] = {}
     try:
-        for sample in (sample for family in text_string_to_metric_families(text) for sample in family.samples):
-            metrics = hosts.setdefault(re.sub(r":\d+$", "", sample.labels.get("instance", name)), {})
+        for sample in (
+            sample for family in text_string_to_metric_families(text) for sample in family.samples
+        ):
+            metrics = hosts.setdefault(
+                re.sub(r":\d+$", "", sample.labels.get("instance", name)), {}
+            )
             metrics.setdefault(sample.name, []).append((sample.labels, int(sample.value)))
     except ValueError as error:
         raise HvoError(f"expected metrics as `hvo export` prints them ({error})") from error
-    ours = {host: metrics for host, metrics in hosts.items() if any(each.startswith("hvo_") for each in metrics)}
+    ours = {
+        host: metrics
+        for host, metrics in hosts.items()
+        if any(each.startswith("hvo_") for each in metrics)
+    }
     if not ours:
         raise HvoError("expected metrics of `hvo export`: there is none that begins with hvo_")
     try:
         yield from (row for host, metrics in ours.items() for row in _of_host(host, metrics))
     except KeyError as error:
-        raise HvoError(f"expected metrics as `hvo export` prints them (no label {error})") from error
+        raise HvoError(
+            f"expected metrics as `hvo export` prints them (no label {error})"
+        ) from error
 
 
 def _of_host(name: str, metrics: Metrics) -> list[Row]:
     if _one(metrics, "hvo_scrape_success", 1) == 0:
-        raise HvoError(f"{name}: hvo_scrape_success is 0: the host could not be read when this was exported")
-    kernel, supported = _samples(metrics, "hvo_kernel_info")[0][0], bool(_one(metrics, "hvo_optimization_supported"))
+        raise HvoError(
+            f"{name}: hvo_scrape_success is 0: the host could not be read when this was exported"
+        )
+    kernel, supported = (
+        _samples(metrics, "hvo_kernel_info")[0][0],
+        bool(_one(metrics, "hvo_optimization_supported")),
+    )
     host = {
-        "host": name, "arch": kernel["arch"], "kernel": kernel["release"], "page_size": _one(metrics, "hvo_base_page_size_bytes"),
-        "memory": _one(metrics, "hvo_memory_present_bytes"), "supported": supported,
+        "host": name,
+        "arch": kernel["arch"],
+        "kernel": kernel["release"],
+        "page_size": _one(metrics, "hvo_base_page_size_bytes"),
+        "memory": _one(metrics, "hvo_memory_present_bytes"),
+        "supported": supported,
         "gate": bool(_one(metrics, "hvo_optimization_enabled")) if supported else None,
-    }  # fmt: skip
-    sizes = {labels["size"]: size for labels, size in metrics.get("hvo_hugetlb_page_size_bytes", [])}
+    }
+    sizes = {
+        labels["size"]: size for labels, size in metrics.get("hvo_hugetlb_page_size_bytes", [])
+    }
     pools = [
-        _pool(size, _of_size(metrics, "pages", label), *(_of_size(metrics, f"optimized_pages_{bound}", label) for bound in ("min", "max")))
+        _pool(
+            size,
+            _of_size(metrics, "pages", label),
+            *(_of_size(metrics, f"optimized_pages_{bound}", label) for bound in ("min", "max")),
+        )
         for label, size in sizes.items()
-    ]  # fmt: skip
+    ]
     return _with_pages(host, pools)
 
 
@@ -137,31 +188,46 @@ def _samples(metrics: Metrics, name: str) -> list[tuple[Mapping[str, str], int]]
 
 def _one(metrics: Metrics, name: str, otherwise: int | None = None) -> int:
     """The value of a metric without labels of its own."""
-    return otherwise if otherwise is not None and name not in metrics else _samples(metrics, name)[0][1]
+    return (
+        otherwise
+        if otherwise is not None and name not in metrics
+        else _samples(metrics, name)[0][1]
+    )
 
 
 def _of_size(metrics: Metrics, name: str, size: str) -> int:
     """A figure of one HugeTLB size, all nodes and states together."""
-    return sum(value for labels, value in _samples(metrics, f"hvo_hugetlb_{name}") if labels["size"] == size)
+    return sum(
+        value
+        for labels, value in _samples(metrics, f"hvo_hugetlb_{name}")
+        if labels["size"] == size
+    )
 
 
 def inventory(rows: Sequence[Row], group: str | None) -> pa.Table:
-    """The rows as a table with all columns of an inventory, in their order; `group` is theirs where they do not say one.
+    """The rows as a table with all columns of an inventory, in their order; `group` is theirs where
+    they do not say one.
 
     Raises `HvoError` where a value is none of its column's kind.
     """
     types = {"text": pa.string(), "size": pa.int64(), "count": pa.int64(), "switch": pa.bool_()}
     said = [row if group is None or row.get("group") else {**row, "group": group} for row in rows]
     try:
-        return pa.Table.from_pylist(said, schema=pa.schema([(column.name, types[column.kind]) for column in COLUMNS]))
+        return pa.Table.from_pylist(
+            said, schema=pa.schema([(column.name, types[column.kind]) for column in COLUMNS])
+        )
     except (pa.ArrowException, OverflowError) as error:
         raise HvoError(f"a value is none of its kind ({error})") from error
 
 
 def write_inventory(table: pa.Table, path: Path) -> None:
-    """Write an inventory as CSV, or as Parquet where the name ends so, as a whole; raises `HvoError` where that cannot be."""
+    """Write an inventory as CSV, or as Parquet where the name ends so, as a whole; raises
+    `HvoError` where that cannot be.
+    """
     try:
         with whole_file(path) as part:
             (pq.write_table if path.suffix == ".parquet" else csv.write_csv)(table, part)
     except OSError as error:
-        raise HvoError(f"cannot write {path}: {error.strerror or error}; name another file") from error
+        raise HvoError(
+            f"cannot write {path}: {error.strerror or error}; name another file"
+        ) from error

@@ -1,6 +1,7 @@
 """The columns of an inventory: one row is a host without HugeTLB pages, or one pool of a host.
 
-What is said of a host (architecture, kernel, memory, switch, group) stands in each of its rows, and is counted once.
+What is said of a host (architecture, kernel, memory, switch, group) stands in each of its rows, and
+is counted once.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,9 @@ from hvo.errors import HvoError
 
 
 class Column(NamedTuple):
-    """One column: `kind` of its values, whether it must be there, and what its values and their absence mean."""
+    """One column: `kind` of its values, whether it must be there, and what its values and their
+    absence mean.
+    """
 
     name: str
     kind: Literal["text", "size", "count", "switch"]
@@ -21,26 +24,70 @@ class Column(NamedTuple):
 
 COLUMNS = (
     Column("host", "text", True, "Name of the host.", "the row is rejected"),
-    Column("group", "text", False, "What figures are broken down by: a site, a role, an owner.", "the group without a name"),
-    Column("arch", "text", True, "Architecture: `x86_64`, `arm64`, `riscv64`, `loongarch64` or another.", "the row is rejected"),
-    Column("kernel", "text", True, "Release of the kernel, as `uname -r` prints it.", "the row is rejected"),
+    Column(
+        "group",
+        "text",
+        False,
+        "What figures are broken down by: a site, a role, an owner.",
+        "the group without a name",
+    ),
+    Column(
+        "arch",
+        "text",
+        True,
+        "Architecture: `x86_64`, `arm64`, `riscv64`, `loongarch64` or another.",
+        "the row is rejected",
+    ),
+    Column(
+        "kernel",
+        "text",
+        True,
+        "Release of the kernel, as `uname -r` prints it.",
+        "the row is rejected",
+    ),
     Column("page_size", "size", True, "Base page.", "the row is rejected"),
     Column("struct_page_size", "size", False, "`sizeof(struct page)`.", "64"),
     Column("memory", "size", True, "Memory of the whole host.", "the row is rejected"),
     Column("hugepage_size", "size", False, "Size of the pool's pages.", "a host without a pool"),
-    Column("pages", "count", False, "Pages of the pool, on `node` or on all nodes.", "0 without a pool, else the row is rejected"),
+    Column(
+        "pages",
+        "count",
+        False,
+        "Pages of the pool, on `node` or on all nodes.",
+        "0 without a pool, else the row is rejected",
+    ),
     Column("node", "count", False, "NUMA node of the pool.", "all nodes together"),
-    Column("supported", "switch", False, "Whether the kernel can optimise, where the host says so itself.", "looked up by kernel and arch"),
+    Column(
+        "supported",
+        "switch",
+        False,
+        "Whether the kernel can optimise, where the host says so itself.",
+        "looked up by kernel and arch",
+    ),
     Column("gate", "switch", False, "Whether `vm.hugetlb_optimize_vmemmap` is on.", "not known"),
-    Column("optimized", "count", False, "Pages of the pool that are optimised, where that is known exactly.", "between the two below"),
+    Column(
+        "optimized",
+        "count",
+        False,
+        "Pages of the pool that are optimised, where that is known exactly.",
+        "between the two below",
+    ),
     Column("optimized_min", "count", False, "Pages that are optimised, at least.", "0"),
-    Column("optimized_max", "count", False, "Pages that are optimised, at most.", "all pages of the pool"),
-)  # fmt: skip
+    Column(
+        "optimized_max",
+        "count",
+        False,
+        "Pages that are optimised, at most.",
+        "all pages of the pool",
+    ),
+)
 """Every column, in the order in which inventories are written."""
 NAMES = tuple(column.name for column in COLUMNS)
 """The names alone."""
 LINE, FILE, MALFORMED, HOSTS = "hvo_line", "hvo_file", "hvo_malformed", "hvo_hosts"
-"""What is added to a row: its line, from 1, and its file, why it is no row at all, and of how many hosts it is."""
+"""What is added to a row: its line, from 1, and its file, why it is no row at all, and of how many
+hosts it is.
+"""
 ADDED = "hvo_"
 """How the names of such columns begin."""
 KINDS = {
@@ -58,4 +105,7 @@ def require_columns(found: Iterable[str], where: str) -> None:
     missing = [column.name for column in COLUMNS if column.required and column.name not in there]
     if missing:
         has = ", ".join(name for name in there if not name.startswith(ADDED)) or "none"
-        raise HvoError(f"{where}: no column {', '.join(missing)} (it has {has}); docs/inventory.md says what an inventory is")
+        raise HvoError(
+            f"{where}: no column {', '.join(missing)} (it has {has}); docs/inventory.md says what"
+            " an inventory is"
+        )

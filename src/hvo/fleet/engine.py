@@ -1,6 +1,8 @@
-"""The engines that answer: DuckDB in this process, or Spark; both through Ibis, and both are asked the same.
+"""The engines that answer: DuckDB in this process, or Spark; both through Ibis, and both are asked
+the same.
 
-An engine reads Parquet files, keeps a table that is asked several times, and gives small answers as Python's own values.
+An engine reads Parquet files, keeps a table that is asked several times, and gives small answers as
+Python's own values.
 """
 
 import tempfile
@@ -19,7 +21,9 @@ from hvo.errors import HvoError
 from hvo.fleet.columns import FILE, LINE
 
 _MEMORY = "3GiB"
-"""What DuckDB may take before it goes to disk: with what Python and readers need, a fleet of any size stays below 4 GiB."""
+"""What DuckDB may take before it goes to disk: with what Python and readers need, a fleet of any
+size stays below 4 GiB.
+"""
 
 
 class Engine:
@@ -28,12 +32,14 @@ class Engine:
     name = ""
     _failures: tuple[type[Exception], ...] = ()
 
-    def __init__(self, backend: Any) -> None:  # noqa: ANN401
+    def __init__(self, backend: Any) -> None:
         self.backend = backend
         self._numbers = count()
 
     def parquet(self, files: Sequence[Path]) -> ibis.Table:
-        """The rows of Parquet files with `LINE`, the row's number in its file, and `FILE`, where they do not say these themselves."""
+        """The rows of Parquet files with `LINE`, the row's number in its file, and `FILE`, where
+        they do not say these themselves.
+        """
         raise NotImplementedError
 
     def keep(self, expression: ibis.Table) -> ibis.Table:
@@ -44,7 +50,7 @@ class Engine:
         """A small table of ours."""
         raise NotImplementedError
 
-    def number(self, expression: Any) -> int:  # noqa: ANN401
+    def number(self, expression: Any) -> int:
         """A whole number; 0 where there is none."""
         with self.failures():
             return self.backend.to_pyarrow(expression).as_py() or 0
@@ -81,15 +87,28 @@ class DuckDB(Engine):
     def __init__(self) -> None:
         self._spill = tempfile.TemporaryDirectory(prefix="hvo-fleet-")
         # No answer depends on the order of rows but those that say which.
-        super().__init__(ibis.duckdb.connect(memory_limit=_MEMORY, temp_directory=self._spill.name, preserve_insertion_order=False))
+        super().__init__(
+            ibis.duckdb.connect(
+                memory_limit=_MEMORY,
+                temp_directory=self._spill.name,
+                preserve_insertion_order=False,
+            )
+        )
 
     def parquet(self, files: Sequence[Path]) -> ibis.Table:
         """See `Engine`."""
         with self.failures():
-            found = self.backend.read_parquet([str(file) for file in files], file_row_number=True, filename=True, union_by_name=True)
+            found = self.backend.read_parquet(
+                [str(file) for file in files],
+                file_row_number=True,
+                filename=True,
+                union_by_name=True,
+            )
         if LINE in found.columns:
             return found.drop("file_row_number", "filename")
-        return found.mutate(**{LINE: _.file_row_number + 1, FILE: _.filename}).drop("file_row_number", "filename")
+        return found.mutate(**{LINE: _.file_row_number + 1, FILE: _.filename}).drop(
+            "file_row_number", "filename"
+        )
 
     def keep(self, expression: ibis.Table) -> ibis.Table:
         """See `Engine`."""
@@ -106,9 +125,11 @@ class DuckDB(Engine):
         """See `Engine`; Ibis itself would import pandas for it."""
         with self.failures():
             found = self.backend.con.sql(self.backend.compile(expression)).to_arrow_table()
-            return found.cast(expression.schema().to_pyarrow())  # sums are wider, until something does not fit
+            return found.cast(
+                expression.schema().to_pyarrow()
+            )  # sums are wider, until something does not fit
 
-    def number(self, expression: Any) -> int:  # noqa: ANN401
+    def number(self, expression: Any) -> int:
         """See `Engine`."""
         with self.failures():
             return int(self.backend.con.sql(self.backend.compile(expression)).fetchone()[0] or 0)
@@ -121,7 +142,9 @@ class DuckDB(Engine):
 
 @contextmanager
 def engine(name: str) -> Generator[Engine]:
-    """The engine `duckdb`, `spark` (on this machine), or the Spark that a master names (`spark://host:7077`, `local[2]`)."""
+    """The engine `duckdb`, `spark` (on this machine), or the Spark that a master names
+    (`spark://host:7077`, `local[2]`).
+    """
     if name == DuckDB.name:
         found: Engine = DuckDB()
     elif name == "spark" or name.startswith(("spark://", "local")):
@@ -129,7 +152,9 @@ def engine(name: str) -> Generator[Engine]:
 
         found = Spark(LOCAL if name == Spark.name else name)
     else:
-        raise HvoError(f"engine {name}: expected duckdb, spark, or a Spark master such as spark://host:7077")
+        raise HvoError(
+            f"engine {name}: expected duckdb, spark, or a Spark master such as spark://host:7077"
+        )
     try:
         yield found
     finally:

@@ -1,4 +1,6 @@
-"""`docs/inventory.md`, made of the columns and rules: `python -m hvo.fleet.inventory_page > docs/inventory.md`."""
+"""`docs/inventory.md`, made of the columns and rules: `python -m hvo.fleet.inventory_page >
+docs/inventory.md`.
+"""
 
 from hvo.fleet.columns import COLUMNS, KINDS
 from hvo.fleet.rules import SENTENCES
@@ -41,9 +43,13 @@ missing or too many, no JSON object) is rejected as well; an empty line is none.
 def inventory_page() -> str:
     """The page, in Markdown."""
     rows = (
-        f"| `{each.name}` | {'yes' if each.required else ''} | {KINDS[each.kind]} | {each.meaning} | {each.absent} |\n" for each in COLUMNS
+        f"| `{each.name}` | {'yes' if each.required else ''} | {KINDS[each.kind]} | {each.meaning}"
+        f" | {each.absent} |\n"
+        for each in COLUMNS
     )
-    sentences = (f"* {sentence}\n" for number, sentence in SENTENCES.items() if number > len(COLUMNS))
+    sentences = (
+        f"* {sentence}\n" for number, sentence in SENTENCES.items() if number > len(COLUMNS)
+    )
     return _HEAD + "".join(rows) + _RULES + "".join(dict.fromkeys(sentences))
 
 

@@ -1,4 +1,6 @@
-"""Spark as an engine: the one that a master such as `spark://host:7077` names, or one on this machine."""
+"""Spark as an engine: the one that a master such as `spark://host:7077` names, or one on this
+machine.
+"""
 
 import logging
 import os
@@ -20,26 +22,39 @@ from hvo.fleet.engine import Engine
 
 LOCAL = "local[*]"
 _SETTINGS = {
-    "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.sql.session.timeZone": "UTC",
-    "spark.sql.parquet.mergeSchema": "true", "spark.sql.ansi.enabled": "true",
-}  # fmt: skip
-_LOCALLY = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "8"}
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.parquet.mergeSchema": "true",
+    "spark.sql.ansi.enabled": "true",
+}
+_LOCALLY = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.sql.shuffle.partitions": "8",
+}
 
 
 def _started(builder: SparkSession.Builder, master: str) -> SparkSession:
     """A session; raises `HvoError` where Spark cannot be started or reached."""
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
-        raise HvoError("Spark needs Java: install a runtime (Debian: default-jre-headless), or set JAVA_HOME")
+        raise HvoError(
+            "Spark needs Java: install a runtime (Debian: default-jre-headless), or set JAVA_HOME"
+        )
     try:
         with _silence():
             return builder.getOrCreate()
     except (PySparkException, Py4JError) as error:
-        raise HvoError(f"Spark at {master} does not answer: {str(error).partition(chr(10))[0][:200]}") from error
+        raise HvoError(
+            f"Spark at {master} does not answer: {str(error).partition(chr(10))[0][:200]}"
+        ) from error
 
 
 @contextmanager
 def _silence() -> Generator[None]:
-    """Give the process that Spark runs in no standard error: it greets there, and goes on to chat."""
+    """Give the process that Spark runs in no standard error: it greets there, and goes on to
+    chat.
+    """
     mine = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -57,7 +72,10 @@ class Spark(Engine):
     _failures = (PySparkException, Py4JError)
 
     def __init__(self, master: str = LOCAL) -> None:
-        for said in ("PySpark does not yet fully support pandas", "The copy keyword is deprecated"):  # PySpark's own, with pandas 3
+        for said in (
+            "PySpark does not yet fully support pandas",
+            "The copy keyword is deprecated",
+        ):  # PySpark's own, with pandas 3
             warnings.filterwarnings("ignore", message=said)
         logging.getLogger("py4j").setLevel(logging.ERROR)
         builder = SparkSession.builder.master(master).appName("hvo fleet")
@@ -72,7 +90,9 @@ class Spark(Engine):
         with self.failures():
             frame = self._session.read.parquet(*(str(file) for file in files))
             if LINE not in frame.columns:
-                frame = frame.selectExpr("*", f"_metadata.row_index + 1 AS {LINE}", f"_metadata.file_path AS {FILE}")
+                frame = frame.selectExpr(
+                    "*", f"_metadata.row_index + 1 AS {LINE}", f"_metadata.file_path AS {FILE}"
+                )
             return self._named(frame)
 
     def keep(self, expression: ibis.Table) -> ibis.Table:

@@ -1,4 +1,6 @@
-"""Inventories of text, CSV and JSON lines, as tables of texts with the line of every row: nothing is converted here, no line is lost."""
+"""Inventories of text, CSV and JSON lines, as tables of texts with the line of every row: nothing
+is converted here, no line is lost.
+"""
 
 import csv as python_csv
 from collections.abc import Iterator
@@ -16,7 +18,10 @@ from pyarrow import csv
 from hvo.errors import HvoError
 from hvo.fleet.columns import FILE, LINE, MALFORMED, NAMES, require_columns
 
-SCHEMA = pa.schema([(name, pa.string()) for name in NAMES] + [(LINE, pa.int64()), (FILE, pa.string()), (MALFORMED, pa.string())])
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in NAMES]
+    + [(LINE, pa.int64()), (FILE, pa.string()), (MALFORMED, pa.string())]
+)
 """What readers of text yield."""
 _BLOCK = 8 << 20
 _SHOWN = 60
@@ -24,7 +29,8 @@ _SHOWN = 60
 
 
 def read_csv(path: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a CSV file with a header, whose fields are apart by a comma, a semicolon or a tab.
+    """The rows of a CSV file with a header, whose fields are apart by a comma, a semicolon or a
+    tab.
 
     Raises `HvoError` where it is no such file.
     """
@@ -39,8 +45,14 @@ def read_csv(path: Path) -> Iterator[pa.RecordBatch]:
             found = _batch({name: batch.column(name) for name in batch.schema.names}, lines, path)
             yield found.filter(_any(found))
     except (pa.ArrowInvalid, OSError) as error:
-        raise HvoError(f"{path}: no CSV file in UTF-8 ({str(error)[:120]}): expected a header and one line a host or pool") from error
-    said = [f"expected {row.expected_columns} fields, found {row.actual_columns}: {row.text[:_SHOWN]}" for row in odd]
+        raise HvoError(
+            f"{path}: no CSV file in UTF-8 ({str(error)[:120]}): expected a header and one line a"
+            " host or pool"
+        ) from error
+    said = [
+        f"expected {row.expected_columns} fields, found {row.actual_columns}: {row.text[:_SHOWN]}"
+        for row in odd
+    ]
     yield _batch({MALFORMED: pa.array(said, pa.string())}, [row.number for row in odd], path)
 
 
@@ -55,9 +67,13 @@ def _header(path: Path) -> tuple[list[str], str]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
     except (OSError, ValueError) as error:
-        raise HvoError(f"{path}: no CSV file in UTF-8 ({error}): expected a header and one line a host or pool") from error
+        raise HvoError(
+            f"{path}: no CSV file in UTF-8 ({error}): expected a header and one line a host or pool"
+        ) from error
     delimiter = max(",;\t", key=first.count)
-    names = [name.strip() for name in next(python_csv.reader([first], delimiter=delimiter), list[str]())]
+    names = [
+        name.strip() for name in next(python_csv.reader([first], delimiter=delimiter), list[str]())
+    ]
     require_columns(names, str(path))
     twice = sorted({name for name in names if names.count(name) > 1 and name in NAMES})
     if twice:
@@ -65,7 +81,9 @@ def _header(path: Path) -> tuple[list[str], str]:
     return names, delimiter
 
 
-def _parsed(path: Path, names: list[str], delimiter: str, odd: list[csv.InvalidRow]) -> csv.CSVStreamingReader:
+def _parsed(
+    path: Path, names: list[str], delimiter: str, odd: list[csv.InvalidRow]
+) -> csv.CSVStreamingReader:
     """The rows, block by block; lines that are none are put in `odd`."""
 
     def skip(row: csv.InvalidRow) -> str:
@@ -75,14 +93,23 @@ def _parsed(path: Path, names: list[str], delimiter: str, odd: list[csv.InvalidR
     known = [name for name in names if name in NAMES]
     unique = [name if name in NAMES else f"column {number}" for number, name in enumerate(names)]
     return csv.open_csv(
-        path, read_options=csv.ReadOptions(column_names=unique, skip_rows=1, block_size=_BLOCK, use_threads=False),
-        parse_options=csv.ParseOptions(delimiter=delimiter, ignore_empty_lines=False, invalid_row_handler=skip),
-        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(known, pa.string()), include_columns=known),
-    )  # fmt: skip
+        path,
+        read_options=csv.ReadOptions(
+            column_names=unique, skip_rows=1, block_size=_BLOCK, use_threads=False
+        ),
+        parse_options=csv.ParseOptions(
+            delimiter=delimiter, ignore_empty_lines=False, invalid_row_handler=skip
+        ),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(known, pa.string()), include_columns=known
+        ),
+    )
 
 
 def _lines(first: int, count: int, odd: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The lines of so many rows from `first` on, which is counted from 0 and without the lines `odd`; the header is line 1."""
+    """The lines of so many rows from `first` on, which is counted from 0 and without the lines
+    `odd`; the header is line 1.
+    """
     rows = np.arange(first, first + count)
     return rows + 2 + np.searchsorted(odd - 2 - np.arange(odd.size), rows, side="right")
 
@@ -90,15 +117,25 @@ def _lines(first: int, count: int, odd: NDArray[np.int64]) -> NDArray[np.int64]:
 def read_json_lines(path: Path) -> Iterator[pa.RecordBatch]:
     """The rows of a file with one JSON object a line. Raises `HvoError` where it cannot be read."""
     fields = {name: f"object ->> '$.{name}'" for name in NAMES}
-    fields[MALFORMED] = f"CASE WHEN json_type(object) = 'OBJECT' THEN NULL ELSE 'no JSON object: ' || left(text, {_SHOWN}) END"
+    fields[MALFORMED] = (
+        "CASE WHEN json_type(object) = 'OBJECT' THEN NULL ELSE 'no JSON object: ' || left(text,"
+        f" {_SHOWN}) END"
+    )
     said = ", ".join(f'{expression} AS "{name}"' for name, expression in fields.items())
-    query = f"SELECT line, {said} FROM (SELECT line, text, try_cast(text AS JSON) AS object FROM lines) ORDER BY line"
+    query = (
+        f"SELECT line, {said} FROM (SELECT line, text, try_cast(text AS JSON) AS object FROM lines)"
+        " ORDER BY line"
+    )
     connection: Any = duckdb.connect()
     with connection:
         for lines in _blocks(path):
             connection.register("lines", lines)
             found = connection.sql(query).to_arrow_table()
-            yield _batch({name: found.column(name).combine_chunks() for name in fields}, found.column("line"), path)
+            yield _batch(
+                {name: found.column(name).combine_chunks() for name in fields},
+                found.column("line"),
+                path,
+            )
 
 
 def _blocks(path: Path) -> Iterator[pa.Table]:
@@ -108,17 +145,28 @@ def _blocks(path: Path) -> Iterator[pa.Table]:
             number = 1
             while lines := file.readlines(_BLOCK):
                 numbers = pa.array(np.arange(number, number + len(lines)))
-                table = pa.table({"line": numbers, "text": pc.utf8_trim_whitespace(pa.array(lines, pa.string()))})
+                table = pa.table(
+                    {"line": numbers, "text": pc.utf8_trim_whitespace(pa.array(lines, pa.string()))}
+                )
                 yield table.filter(pc.not_equal(table["text"], ""))
                 number += len(lines)
     except OSError as error:
-        raise HvoError(f"{path}: it cannot be read ({error.strerror}): expected one JSON object a line") from error
+        raise HvoError(
+            f"{path}: it cannot be read ({error.strerror}): expected one JSON object a line"
+        ) from error
 
 
 def _batch(columns: dict[str, pa.Array], lines: object, path: Path) -> pa.RecordBatch:
     """What readers yield: texts without the white space around them, null where nothing is left."""
     size = len(next(iter(columns.values())))
     trimmed = {name: pc.utf8_trim_whitespace(column) for name, column in columns.items()}
-    texts = {name: pc.if_else(pc.equal(column, ""), None, column) for name, column in trimmed.items()}
-    given = texts | {LINE: pa.array(lines, pa.int64()), FILE: pa.array([str(path)] * size, pa.string())}
-    return pa.record_batch([given.get(field.name, pa.nulls(size, field.type)) for field in SCHEMA], schema=SCHEMA)
+    texts = {
+        name: pc.if_else(pc.equal(column, ""), None, column) for name, column in trimmed.items()
+    }
+    given = texts | {
+        LINE: pa.array(lines, pa.int64()),
+        FILE: pa.array([str(path)] * size, pa.string()),
+    }
+    return pa.record_batch(
+        [given.get(field.name, pa.nulls(size, field.type)) for field in SCHEMA], schema=SCHEMA
+    )

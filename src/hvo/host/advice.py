@@ -10,7 +10,9 @@ from hvo.host.optimized import Estimate
 from hvo.host.pools import Pool
 from hvo.layout.units import format_size
 
-_BUDDY_MAX = 1 << 10  # base pages of the largest block of the page allocator: larger HugeTLB pages are gigantic
+_BUDDY_MAX = (
+    1 << 10
+)  # base pages of the largest block of the page allocator: larger HugeTLB pages are gigantic
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,12 @@ class Row(NamedTuple):
 
 
 def is_gigantic(kernel: Kernel, size: int) -> bool:
-    """Whether pages of `size` bytes are larger than the page allocator's blocks, so that they may not come back once given back."""
-    pmd = kernel.page_size // 8 * kernel.page_size  # what a table of 8-byte entries covers: one PMD leaf
+    """Whether pages of `size` bytes are larger than the page allocator's blocks, so that they may
+    not come back once given back.
+    """
+    pmd = (
+        kernel.page_size // 8 * kernel.page_size
+    )  # what a table of 8-byte entries covers: one PMD leaf
     return size > max(pmd, _BUDDY_MAX * kernel.page_size)
 
 
@@ -59,7 +65,11 @@ def advise(kernel: Kernel, rows: list[Row]) -> tuple[Advice, ...]:
     if not kernel.supports:
         return (Advice(f"this kernel cannot optimise: {kernel.reason}", None, 0),)
     warnings = list(_defects(kernel))
-    todo = [] if kernel.defects else [*_gate(kernel, rows), *(advice for row in rows for advice in _pool(kernel, row))]
+    todo = (
+        []
+        if kernel.defects
+        else [*_gate(kernel, rows), *(advice for row in rows for advice in _pool(kernel, row))]
+    )
     todo += [advice for row in rows for advice in _surplus(kernel, row)]
     return (*warnings, *sorted(todo, key=lambda advice: -advice.gain))
 
@@ -67,9 +77,14 @@ def advise(kernel: Kernel, rows: list[Row]) -> tuple[Advice, ...]:
 def _defects(kernel: Kernel) -> Iterator[Advice]:
     for defect in kernel.defects[:1]:
         known = f"known defect {defect.id} of this kernel: {defect.summary}"
-        yield Advice(f"{known}; give no HugeTLB pages back, and install a kernel without it", None, 0)
+        yield Advice(
+            f"{known}; give no HugeTLB pages back, and install a kernel without it", None, 0
+        )
         if kernel.enabled and kernel.switchable:
-            more = "pages allocated while the optimisation is on will be lost as well: switch it off until another kernel runs"
+            more = (
+                "pages allocated while the optimisation is on will be lost as well: switch it off"
+                " until another kernel runs"
+            )
             yield Advice(more, "hvo disable --persist", 0)
 
 
@@ -78,10 +93,19 @@ def _gate(kernel: Kernel, rows: list[Row]) -> Iterator[Advice]:
     if not kernel.enabled:
         command = "hvo enable --persist" if kernel.switchable else None
         text = "switch the optimisation on" if command else f"boot with {BOOT_PARAMETER}=on"
-        yield Advice(f"{text}: HugeTLB pages allocated from then on are optimised, those there now once converted", command, gain)
+        yield Advice(
+            f"{text}: HugeTLB pages allocated from then on are optimised, those there now once"
+            " converted",
+            command,
+            gain,
+        )
     gigantic = sum(row.missing[1] * row.saved for row in rows if is_gigantic(kernel, row.pool.size))
     if gigantic and kernel.reserves_at_boot and kernel.switchable and not kernel.on_at_boot:
-        yield Advice("pages reserved at boot are optimised when the boot command line says so", "hvo enable --boot", gigantic)
+        yield Advice(
+            "pages reserved at boot are optimised when the boot command line says so",
+            "hvo enable --boot",
+            gigantic,
+        )
 
 
 def _pool(kernel: Kernel, row: Row) -> Iterator[Advice]:
@@ -92,17 +116,30 @@ def _pool(kernel: Kernel, row: Row) -> Iterator[Advice]:
     if row.converted and row.converted.still_says(row.pool, row.known):
         pages = f"{_number((row.missing[0], missing))} pages of {size} are not optimised"
         since = "in use or reserved when hvo convert rebuilt the others, and no fewer are now"
-        yield Advice(f"{pages}: {since}; convert again once their users have ended", None, missing * row.saved)
+        yield Advice(
+            f"{pages}: {since}; convert again once their users have ended",
+            None,
+            missing * row.saved,
+        )
         return
     if available and kernel.switchable and not row.pool.surplus:
         gigantic = is_gigantic(kernel, row.pool.size)
         risk = "; they may not come back if memory is fragmented" if gigantic else ""
         command = f"hvo convert --size {size}{' --gigantic' if gigantic else ''}"
-        yield Advice(f"rebuild {_number(row.rebuildable)} free pages of {size}{risk}", command, available * row.saved)
+        yield Advice(
+            f"rebuild {_number(row.rebuildable)} free pages of {size}{risk}",
+            command,
+            available * row.saved,
+        )
     busy = missing - available
     if busy:
         pages = _number((max(0, row.missing[0] - (row.pool.pages - row.pool.busy)), busy))
-        yield Advice(f"{pages} pages of {size} are in use or reserved: convert them once their users have ended", None, busy * row.saved)
+        yield Advice(
+            f"{pages} pages of {size} are in use or reserved: convert them once their users have"
+            " ended",
+            None,
+            busy * row.saved,
+        )
 
 
 def _number(bounds: tuple[int, int]) -> str:
@@ -114,8 +151,18 @@ def _surplus(kernel: Kernel, row: Row) -> Iterator[Advice]:
     pool, size = row.pool, format_size(row.pool.size)
     if row.stuck:
         command = None if kernel.defects else f"hvo resize {size}={pool.persistent}"
-        text = f"{row.stuck} surplus pages of {size} are used by nobody: memory for their struct pages was short when they were to go"
-        yield Advice(f"{text}; free memory, then set the pool again", command, row.stuck * pool.size)
+        text = (
+            f"{row.stuck} surplus pages of {size} are used by nobody: memory for their struct pages"
+            " was short when they were to go"
+        )
+        yield Advice(
+            f"{text}; free memory, then set the pool again", command, row.stuck * pool.size
+        )
     elif pool.surplus > (pool.overcommit or 0):
-        over = f"{pool.surplus} pages of {size} are surplus and in use, more than may be taken beyond the pool"
-        yield Advice(f"{over}: they go when their users end, or stay when the pool is set to them", None, 0)
+        over = (
+            f"{pool.surplus} pages of {size} are surplus and in use, more than may be taken beyond"
+            " the pool"
+        )
+        yield Advice(
+            f"{over}: they go when their users end, or stay when the pool is set to them", None, 0
+        )

@@ -1,4 +1,5 @@
-"""How many pages are optimised, read off the page tables: exact where the counters are not, and slower.
+"""How many pages are optimised, read off the page tables: exact where the counters are not, and
+slower.
 
 Imported only when it is asked for, because an audit needs numpy, and drgn for `/proc/kcore`.
 """
@@ -11,7 +12,8 @@ from hvo.memory.target import open_target
 
 
 def audited(target: str, pools: list[Pool]) -> dict[Place, Estimate]:
-    """What the memory `target` (`live`, or a core of the host) shows of the pools that have as many pages in it as in sysfs.
+    """What the memory `target` (`live`, or a core of the host) shows of the pools that have as many
+    pages in it as in sysfs.
 
     Raises `HvoError` when the memory cannot be read.
     """
@@ -23,5 +25,7 @@ def audited(target: str, pools: list[Pool]) -> dict[Place, Estimate]:
         count = counts.get((pool.size, pool.node))
         if count is not None and count.pages == pool.pages:
             partly = f", {count.partial} more partly" if count.partial else ""
-            known[pool.size, pool.node] = Estimate(count.optimized, count.optimized, "audit", f"page tables of {target}{partly}")
+            known[pool.size, pool.node] = Estimate(
+                count.optimized, count.optimized, "audit", f"page tables of {target}{partly}"
+            )
     return known

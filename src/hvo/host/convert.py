@@ -1,7 +1,9 @@
-"""Making an existing pool optimised: its free pages are given back and taken again while the switch is on, a batch at a time.
+"""Making an existing pool optimised: its free pages are given back and taken again while the switch
+is on, a batch at a time.
 
-No page in use or reserved is touched, and at no moment more than one batch is out of the pool. What was promised stands in the journal
-(`hvo.host.journal`) before the first page leaves, so that a conversion that is killed can be finished or taken back.
+No page in use or reserved is touched, and at no moment more than one batch is out of the pool. What
+was promised stands in the journal (`hvo.host.journal`) before the first page leaves, so that a
+conversion that is killed can be finished or taken back.
 """
 
 from collections.abc import Iterator
@@ -27,9 +29,12 @@ from hvo.layout.units import format_size
 
 _BATCH_BYTES = 1 << 30
 
+
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion starts from: the pools it works on, and how many of each one's pages it may rebuild."""
+    """What a conversion starts from: the pools it works on, and how many of each one's pages it may
+    rebuild.
+    """
 
     kernel: Kernel
     total: Pool
@@ -43,32 +48,61 @@ class Conversion:
         return sum(pages for _, pages in self.parts)
 
     def optimised_by(self, rebuilt: int) -> tuple[int, int]:
-        """How many pages become optimised when `rebuilt` free pages are rebuilt, at least and at most."""
+        """How many pages become optimised when `rebuilt` free pages are rebuilt, at least and at
+        most.
+        """
         rest = self.total.pages - self.known.high, self.total.pages - self.known.low
         return max(0, rest[0] - (self.total.pages - rebuilt)), min(rest[1], rebuilt)
 
 
 def convert(
-    tree: Tree, size: int, node: int | None = None, *, gigantic: bool = False, force: bool = False, batch: int | None = None,
-    dry_run: bool = False, hold: Hold | None = None, announce: Announce = silent,
-) -> Outcome:  # fmt: skip
-    """Rebuild the free pages of the pool of `size` bytes, on one node or on all, so that they become optimised.
+    tree: Tree,
+    size: int,
+    node: int | None = None,
+    *,
+    gigantic: bool = False,
+    force: bool = False,
+    batch: int | None = None,
+    dry_run: bool = False,
+    hold: Hold | None = None,
+    announce: Announce = silent,
+) -> Outcome:
+    """Rebuild the free pages of the pool of `size` bytes, on one node or on all, so that they
+    become optimised.
 
-    `batch` pages at a time (1 GiB of them by default, one when gigantic). `hold` keeps converted pages out of the way, by default by
-    mapping them. Raises `HvoError`, leaving the pool as it was, when it must not begin or a write is refused.
+    `batch` pages at a time (1 GiB of them by default, one when gigantic). `hold` keeps converted
+    pages out of the way, by default by mapping them. Raises `HvoError`, leaving the pool as it was,
+    when it must not begin or a write is refused.
     """
     journals.refuse_interrupted(tree)
     plan = plan_convert(tree, size, node, gigantic=gigantic, force=force, batch=batch)
     before = read_counters(tree, plan.kernel)
     if dry_run or not plan.pages:
-        change = memmap_change(plan.kernel, before, size, plan.optimised_by(plan.pages), None if dry_run else before)
-        return Outcome("convert", dry_run, _dry_writes(plan), (change,), notes=_notes(plan), details=_figures(plan, 0, None))
+        change = memmap_change(
+            plan.kernel, before, size, plan.optimised_by(plan.pages), None if dry_run else before
+        )
+        return Outcome(
+            "convert",
+            dry_run,
+            _dry_writes(plan),
+            (change,),
+            notes=_notes(plan),
+            details=_figures(plan, 0, None),
+        )
     with tree.lock(LOCK):
-        return _run(tree, plan, Journal(size, _promises(plan), gigantic, force, plan.batch), hold or MappedPages(), announce)
+        return _run(
+            tree,
+            plan,
+            Journal(size, _promises(plan), gigantic, force, plan.batch),
+            hold or MappedPages(),
+            announce,
+        )
 
 
 def undo(tree: Tree, *, dry_run: bool = False) -> Outcome:
-    """Bring what an interrupted conversion or measurement changed back to what it was; nothing to do is fine too."""
+    """Bring what an interrupted conversion or measurement changed back to what it was; nothing to
+    do is fine too.
+    """
     journal = journals.load(tree)
     if journal is None:
         return Outcome("convert --undo", dry_run, (), (), notes=("nothing was interrupted",))
@@ -82,20 +116,37 @@ def undo(tree: Tree, *, dry_run: bool = False) -> Outcome:
     return Outcome("convert --undo", False, tuple(tree.written[done:]), (), problem)
 
 
-def resume(tree: Tree, *, hold: Hold | None = None, announce: Announce = silent, dry_run: bool = False) -> Outcome:
-    """Bring the pools of an interrupted conversion back, then convert what is left; a measurement is only taken back."""
+def resume(
+    tree: Tree, *, hold: Hold | None = None, announce: Announce = silent, dry_run: bool = False
+) -> Outcome:
+    """Bring the pools of an interrupted conversion back, then convert what is left; a measurement
+    is only taken back.
+    """
     journal = journals.load(tree)
     outcome = undo(tree, dry_run=dry_run)
     if journal is None or journal.command != "convert" or not outcome.ok or dry_run:
         return outcome
     only = journal.promises[0].node if len(journal.promises) == 1 else None
     return convert(
-        tree, journal.size, only, gigantic=journal.gigantic, force=journal.force, batch=journal.batch, hold=hold, announce=announce
+        tree,
+        journal.size,
+        only,
+        gigantic=journal.gigantic,
+        force=journal.force,
+        batch=journal.batch,
+        hold=hold,
+        announce=announce,
     )
 
 
 def plan_convert(
-    tree: Tree, size: int, node: int | None = None, *, gigantic: bool = False, force: bool = False, batch: int | None = None
+    tree: Tree,
+    size: int,
+    node: int | None = None,
+    *,
+    gigantic: bool = False,
+    force: bool = False,
+    batch: int | None = None,
 ) -> Conversion:
     """What a conversion would work on; raises `HvoError` when it must not be done."""
     kernel, total = read_kernel(tree), read_pool(tree, size)
@@ -118,26 +169,46 @@ def plan_convert(
 def _refuse(kernel: Kernel, total: Pool, gigantic: bool, force: bool) -> None:
     what = f"convert {format_size(total.size)}"
     if not kernel.enabled:
-        raise HvoError(f"{what}: the optimisation is off, pages would come back as they are; hvo enable first")
+        raise HvoError(
+            f"{what}: the optimisation is off, pages would come back as they are; hvo enable first"
+        )
     if not kernel.freed_pages(total.size):
         raise HvoError(f"{what}: pages of this size cannot be optimised")
     refuse_defect(kernel, what, force)
     if is_gigantic(kernel, total.size) and not gigantic:
-        raise HvoError(f"{what}: a gigantic page may not come back once it is given back (fragmentation); --gigantic does it one at a time")
+        raise HvoError(
+            f"{what}: a gigantic page may not come back once it is given back (fragmentation);"
+            " --gigantic does it one at a time"
+        )
     if total.surplus:
-        raise HvoError(f"{what}: {total.surplus} pages are surplus and would become part of the pool; wait until they are given back")
+        raise HvoError(
+            f"{what}: {total.surplus} pages are surplus and would become part of the pool; wait"
+            " until they are given back"
+        )
 
 
 def _refuse_short(tree: Tree, plan: Conversion) -> None:
     """Pages of a batch that are optimised already need frames to be given back."""
     for pool, pages in plan.parts:
-        for need in restore_headroom(tree, plan.kernel, plan.total, plan.known, {pool.node or 0: pool}, min(plan.batch, pages)):
+        for need in restore_headroom(
+            tree,
+            plan.kernel,
+            plan.total,
+            plan.known,
+            {pool.node or 0: pool},
+            min(plan.batch, pages),
+        ):
             if not need.enough:
-                raise HvoError(f"convert {format_size(pool.size)}: {need.sentence}; free memory, use a smaller --batch, or --force")
+                raise HvoError(
+                    f"convert {format_size(pool.size)}: {need.sentence}; free memory, use a smaller"
+                    " --batch, or --force"
+                )
 
 
 def _run(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: Announce) -> Outcome:
-    """Convert every part; whatever happens, the pools have their sizes afterwards or the journal says what they lack."""
+    """Convert every part; whatever happens, the pools have their sizes afterwards or the journal
+    says what they lack.
+    """
     before, done, rebuilt = read_counters(tree, plan.kernel), len(tree.written), 0
     problem: str | None = None
     unfinished: str | None = None
@@ -159,7 +230,9 @@ def _run(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: A
             unfinished = restore(tree, journals.load(tree) or journal)
         if unfinished and interrupts.pending:
             problem = interrupts.taken()
-    if not problem or problem == INTERRUPTED or tree.exists(JOURNAL):  # else it says what `unfinished` does
+    if (
+        not problem or problem == INTERRUPTED or tree.exists(JOURNAL)
+    ):  # else it says what `unfinished` does
         problem = "; ".join(filter(None, (problem, unfinished))) or None
     if failed:
         raise HvoError("; ".join(filter(None, (str(failed), problem)))) from failed
@@ -168,8 +241,12 @@ def _run(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: A
     return _outcome(tree, plan, before, done, rebuilt, problem)
 
 
-def _rebuild(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: Announce) -> Iterator[int]:
-    """Rebuild batch after batch -> the pages of each; who goes on has the last ones out of the way."""
+def _rebuild(
+    tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: Announce
+) -> Iterator[int]:
+    """Rebuild batch after batch -> the pages of each; who goes on has the last ones out of the
+    way.
+    """
     rebuilt, what = 0, f"converting {format_size(plan.total.size)}"
     for pool, count in _steps(plan):
         announce(what, rebuilt, plan.pages)
@@ -181,7 +258,9 @@ def _rebuild(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announc
 
 
 def _note(tree: Tree, plan: Conversion) -> None:
-    """Note for `hvo status` that only busy pages are left, unless some of them have become free meanwhile, or nodes were left out."""
+    """Note for `hvo status` that only busy pages are left, unless some of them have become free
+    meanwhile, or nodes were left out.
+    """
     total = read_pool(tree, plan.total.size)
     if (total.busy, total.pages) == (plan.total.busy, sum(pool.pages for pool, _ in plan.parts)):
         note(tree, total, _known(tree, plan.kernel, total.size))
@@ -204,22 +283,42 @@ def _batches(pages: int, batch: int) -> list[int]:
 def _nothing_left(tree: Tree, plan: Conversion, before: Counters) -> bool:
     """Whether the counters say for certain that every page is optimised by now."""
     newly = _newly(plan, before, read_counters(tree, plan.kernel))
-    return newly is not None and plan.known.exact is not None and plan.known.exact + newly >= plan.total.pages
+    return (
+        newly is not None
+        and plan.known.exact is not None
+        and plan.known.exact + newly >= plan.total.pages
+    )
 
 
 def _newly(plan: Conversion, before: Counters, after: Counters) -> int | None:
     """How many pages became optimised, by the kernel's counters."""
     if before.memmap is None or after.memmap is None:
         return None
-    return (before.memmap - after.memmap) // plan.kernel.page_size // plan.kernel.freed_pages(plan.total.size)
+    return (
+        (before.memmap - after.memmap)
+        // plan.kernel.page_size
+        // plan.kernel.freed_pages(plan.total.size)
+    )
 
 
-def _outcome(tree: Tree, plan: Conversion, before: Counters, done: int, rebuilt: int, problem: str | None) -> Outcome:
+def _outcome(
+    tree: Tree, plan: Conversion, before: Counters, done: int, rebuilt: int, problem: str | None
+) -> Outcome:
     after = read_counters(tree, plan.kernel)
     low, high = plan.optimised_by(plan.pages)
-    change = memmap_change(plan.kernel, before, plan.total.size, (0 if problem else low, high), after)
+    change = memmap_change(
+        plan.kernel, before, plan.total.size, (0 if problem else low, high), after
+    )
     writes = journals.writes_since(tree, done)
-    return Outcome("convert", False, writes, (change,), problem, _notes(plan), _figures(plan, rebuilt, _newly(plan, before, after)))
+    return Outcome(
+        "convert",
+        False,
+        writes,
+        (change,),
+        problem,
+        _notes(plan),
+        _figures(plan, rebuilt, _newly(plan, before, after)),
+    )
 
 
 def _promises(plan: Conversion) -> tuple[Promise, ...]:
@@ -239,14 +338,26 @@ def _notes(plan: Conversion) -> tuple[str, ...]:
     notes = list(defect_notes(plan.kernel, plan.total.size, min(plan.pages, plan.known.high)))
     busy = plan.total.busy
     if plan.known.exact == plan.total.pages:
-        notes.append("every page of this size is optimised already" if plan.total.pages else "the pool is empty")
+        notes.append(
+            "every page of this size is optimised already"
+            if plan.total.pages
+            else "the pool is empty"
+        )
     elif busy:
-        notes.append(f"{busy} pages are in use or reserved and are left as they are: convert them once their users have ended")
+        notes.append(
+            f"{busy} pages are in use or reserved and are left as they are: convert them once their"
+            " users have ended"
+        )
     return tuple(notes)
 
 
 def _figures(plan: Conversion, rebuilt: int, newly: int | None) -> dict[str, int | None]:
     return {
-        "size": plan.total.size, "pages": plan.total.pages, "convertible": plan.pages, "rebuilt": rebuilt, "optimized": newly,
-        "left": plan.total.busy, "batch": plan.batch,
-    }  # fmt: skip
+        "size": plan.total.size,
+        "pages": plan.total.pages,
+        "convertible": plan.pages,
+        "rebuilt": rebuilt,
+        "optimized": newly,
+        "left": plan.total.busy,
+        "batch": plan.batch,
+    }

@@ -1,7 +1,8 @@
 """The note that a conversion leaves behind: which pages it could not rebuild.
 
-The counters say how many pages are not optimised, never which. After a conversion they are those that were in use or reserved; without the
-note `hvo status` would go on advising to rebuild the free ones. It is a hint, and holds only while the pool has not changed since.
+The counters say how many pages are not optimised, never which. After a conversion they are those
+that were in use or reserved; without the note `hvo status` would go on advising to rebuild the free
+ones. It is a hint, and holds only while the pool has not changed since.
 """
 
 import json
@@ -25,7 +26,9 @@ class Converted:
     """Pages that were not optimised, at most."""
 
     def still_says(self, pool: Pool, known: Estimate) -> bool:
-        """Whether nothing speaks against the pages that are not optimised being in use still: no fewer are in use, no more are missing."""
+        """Whether nothing speaks against the pages that are not optimised being in use still: no
+        fewer are in use, no more are missing.
+        """
         fits = known.exact is None or pool.pages - known.exact <= self.missing
         return fits and (pool.pages, pool.surplus) == (self.pages, 0) and pool.busy >= self.busy
 
@@ -37,7 +40,9 @@ def note(tree: Tree, pool: Pool, known: Estimate) -> None:
 
 
 def carry_over(tree: Tree, size: int, found: Converted, pages: int) -> None:
-    """Note the same of the pool with so many pages: only free or optimised pages have come and gone."""
+    """Note the same of the pool with so many pages: only free or optimised pages have come and
+    gone.
+    """
     _save(tree, size, replace(found, pages=pages))
 
 

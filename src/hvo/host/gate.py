@@ -1,4 +1,5 @@
-"""Switching the optimisation on and off: now, at every boot, and for the pages that are reserved while booting.
+"""Switching the optimisation on and off: now, at every boot, and for the pages that are reserved
+while booting.
 
 Source: Documentation/admin-guide/sysctl/vm.rst `hugetlb_optimize_vmemmap`; sysctl.d(5).
 """
@@ -11,13 +12,18 @@ from hvo.host.pools import read_pools
 from hvo.host.tree import Tree, Write
 
 PERSISTENT = "/etc/sysctl.d/00-hvo.conf"
-"""The file that sets the switch at every boot: before all others, for they may set `vm.nr_hugepages`, and it is for later pages only."""
+"""The file that sets the switch at every boot: before all others, for they may set
+`vm.nr_hugepages`, and it is for later pages only.
+"""
 
 
-def switch(tree: Tree, on: bool, *, persist: bool = False, boot: bool = False, dry_run: bool = False) -> Outcome:
+def switch(
+    tree: Tree, on: bool, *, persist: bool = False, boot: bool = False, dry_run: bool = False
+) -> Outcome:
     """Set the switch, and on request what sets it at boot; doing it twice is the same as once.
 
-    Raises `HvoError`, and leaves everything as it was, when the kernel has no switch or a file cannot be written.
+    Raises `HvoError`, and leaves everything as it was, when the kernel has no switch or a file
+    cannot be written.
     """
     kernel = read_kernel(tree)
     require_gate(kernel)
@@ -31,9 +37,15 @@ def switch(tree: Tree, on: bool, *, persist: bool = False, boot: bool = False, d
     change = memmap_change(kernel, before, 0, (0, 0), after)
     loader_writes = loader.writes(tree, on) if loader else []
     writes = (*planned, *loader_writes) if dry_run else tuple(tree.written[done:])
-    problem = None if dry_run or (tree.number(GATE) != 0) == on else f"{GATE} was written but does not read back as {int(on)}"
+    problem = (
+        None
+        if dry_run or (tree.number(GATE) != 0) == on
+        else f"{GATE} was written but does not read back as {int(on)}"
+    )
     command = "enable" if on else "disable"
-    return Outcome(command, dry_run, writes, (change,), problem, tuple(_notes(tree, kernel, on, boot)))
+    return Outcome(
+        command, dry_run, writes, (change,), problem, tuple(_notes(tree, kernel, on, boot))
+    )
 
 
 def _planned(tree: Tree, kernel: Kernel, on: bool, persist: bool) -> list[Write]:
@@ -52,7 +64,11 @@ def _act(tree: Tree, planned: list[Write], loader: BootLoader | None, on: bool) 
     was = tree.number(GATE)
     try:
         for write in planned:
-            tree.replace(write.path, f"{write.value}\n") if write.path == PERSISTENT else tree.write(*write)
+            (
+                tree.replace(write.path, f"{write.value}\n")
+                if write.path == PERSISTENT
+                else tree.write(*write)
+            )
         if loader:
             loader.set_parameter(tree, on)
     except HvoError:
@@ -65,14 +81,26 @@ def _act(tree: Tree, planned: list[Write], loader: BootLoader | None, on: bool) 
 
 def _notes(tree: Tree, kernel: Kernel, on: bool, boot: bool) -> list[str]:
     notes: list[str] = []
-    pools = [pool for pool in read_pools(tree) if pool.node is None and pool.pages and kernel.freed_pages(pool.size)]
+    pools = [
+        pool
+        for pool in read_pools(tree)
+        if pool.node is None and pool.pages and kernel.freed_pages(pool.size)
+    ]
     if kernel.defects:
-        notes.append(f"known defect {kernel.defects[0].id} of kernel {kernel.release}: {kernel.defects[0].summary}")
+        notes.append(
+            f"known defect {kernel.defects[0].id} of kernel {kernel.release}:"
+            f" {kernel.defects[0].summary}"
+        )
     if pools and on:
-        notes.append("pages that are in the pools already stay as they are: see hvo status, and hvo convert")
+        notes.append(
+            "pages that are in the pools already stay as they are: see hvo status, and hvo convert"
+        )
     if pools and not on and not kernel.defects:
         notes.append("optimised pages stay optimised until they are given back")
     if not boot and on != kernel.on_at_boot:
         value = "on" if on else "off"
-        notes.append(f"for pages reserved at boot add {BOOT_PARAMETER}={value} to the boot command line (--boot does it)")
+        notes.append(
+            f"for pages reserved at boot add {BOOT_PARAMETER}={value} to the boot command line"
+            " (--boot does it)"
+        )
     return notes

@@ -1,7 +1,8 @@
 """The restore headroom: what free memory giving optimised pages back needs first.
 
-Before the kernel can give an optimised HugeTLB page back, it allocates the frames of its vmemmap again: on the page's node, from memory
-that kernel pages may use. When it cannot, the page stays in the pool as surplus (mm/hugetlb_vmemmap.c `hugetlb_vmemmap_restore_folio()`).
+Before the kernel can give an optimised HugeTLB page back, it allocates the frames of its vmemmap
+again: on the page's node, from memory that kernel pages may use. When it cannot, the page stays in
+the pool as surplus (mm/hugetlb_vmemmap.c `hugetlb_vmemmap_restore_folio()`).
 """
 
 from dataclasses import dataclass
@@ -36,12 +37,19 @@ class Headroom:
     def sentence(self) -> str:
         """What is short, for people."""
         need, have = format_size(self.needed), format_size(self.available)
-        need_sentence = f"node {self.node}: giving {self.pages} pages back may need {need} for their struct pages"
+        need_sentence = (
+            f"node {self.node}: giving {self.pages} pages back may need {need} for their struct"
+            " pages"
+        )
         return f"{need_sentence}, and {have} are free outside movable zones"
 
 
-def restore_headroom(tree: Tree, kernel: Kernel, total: Pool, known: Estimate, leaving: dict[int, Pool], pages: int) -> list[Headroom]:
-    """The need of each node when `pages` free pages are given back from the pools `leaving`, the kernel taking one from each in turn."""
+def restore_headroom(
+    tree: Tree, kernel: Kernel, total: Pool, known: Estimate, leaving: dict[int, Pool], pages: int
+) -> list[Headroom]:
+    """The need of each node when `pages` free pages are given back from the pools `leaving`, the
+    kernel taking one from each in turn.
+    """
     available = available_per_node(tree, kernel)
     found: list[Headroom] = []
     for node, count in deal({number: pool.free for number, pool in leaving.items()}, pages).items():
@@ -56,5 +64,7 @@ def available_per_node(tree: Tree, kernel: Kernel) -> dict[int, int]:
     free: dict[int, int] = {}
     for zone in procfs.zones(tree):
         if zone.holds_kernel_pages:
-            free[zone.node] = free.get(zone.node, 0) + max(0, zone.free - zone.low) * kernel.page_size
+            free[zone.node] = (
+                free.get(zone.node, 0) + max(0, zone.free - zone.low) * kernel.page_size
+            )
     return free

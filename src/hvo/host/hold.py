@@ -1,8 +1,10 @@
 """Keeping converted pages out of the way, by using them.
 
-A pool's free list is a stack: the page that came last leaves first. A second batch would therefore be the first batch again, unless the
-pages of the first one are in use meanwhile. They are mapped here, and fall back into the pool when the mapping goes, also when the process
-is killed: nothing that a crash could leave behind. Sources: mm/hugetlb.c `enqueue_hugetlb_folio()`, mmap(2), madvise(2), set_mempolicy(2).
+A pool's free list is a stack: the page that came last leaves first. A second batch would therefore
+be the first batch again, unless the pages of the first one are in use meanwhile. They are mapped
+here, and fall back into the pool when the mapping goes, also when the process is killed: nothing
+that a crash could leave behind. Sources: mm/hugetlb.c `enqueue_hugetlb_folio()`, mmap(2),
+madvise(2), set_mempolicy(2).
 """
 
 import ctypes
@@ -25,7 +27,9 @@ class Hold(Protocol):
     """Something that takes free pages out of a pool for a while."""
 
     def take(self, size: int, pages: int, node: int | None) -> None:
-        """Use `pages` free pages of `size` bytes of `node`, the ones on top of its free list; raises `HvoError` when it cannot."""
+        """Use `pages` free pages of `size` bytes of `node`, the ones on top of its free list;
+        raises `HvoError` when it cannot.
+        """
         ...
 
     def release(self) -> None:
@@ -41,7 +45,12 @@ class MappedPages:
 
     def take(self, size: int, pages: int, node: int | None) -> None:
         """See `Hold.take`."""
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_HUGETLB | (size.bit_length() - 1) << _MAP_HUGE_SHIFT
+        flags = (
+            mmap.MAP_PRIVATE
+            | mmap.MAP_ANONYMOUS
+            | _MAP_HUGETLB
+            | (size.bit_length() - 1) << _MAP_HUGE_SHIFT
+        )
         try:
             with _Bound(node):
                 held = mmap.mmap(-1, size * pages, flags=flags)
@@ -59,7 +68,9 @@ class MappedPages:
 
 
 class _Bound:
-    """While it is entered, the memory of this thread comes from one node (from any when `node` is `None`)."""
+    """While it is entered, the memory of this thread comes from one node (from any when `node` is
+    `None`).
+    """
 
     def __init__(self, node: int | None) -> None:
         self._node = node
@@ -78,5 +89,7 @@ def _set_mempolicy(mode: int, nodes: int) -> None:
     words = [nodes >> shift & ((1 << word) - 1) for shift in range(0, _MAX_NODES, word)]
     mask = (ctypes.c_ulong * len(words))(*words)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(ctypes.c_long(_SET_MEMPOLICY), ctypes.c_int(mode), mask, ctypes.c_ulong(_MAX_NODES)):
+    if libc.syscall(
+        ctypes.c_long(_SET_MEMPOLICY), ctypes.c_int(mode), mask, ctypes.c_ulong(_MAX_NODES)
+    ):
         raise OSError(ctypes.get_errno(), "set_mempolicy")

@@ -1,17 +1,25 @@
-"""Letting work that must not stop anywhere stop where it can: an interrupt is kept until the work asks for it."""
+"""Letting work that must not stop anywhere stop where it can: an interrupt is kept until the work
+asks for it.
+"""
 
 import signal
 import threading
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when the terminal goes, such as a broken ssh session
+_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+)  # the last when the terminal goes, such as a broken ssh session
 
 INTERRUPTED = "interrupted"
 """The problem of work that has more to say than that."""
 
 
 class Interrupts:
-    """Within the block these signals are noted only, ignored ones (nohup) apart; at its end they become a `KeyboardInterrupt`."""
+    """Within the block these signals are noted only, ignored ones (nohup) apart; at its end they
+    become a `KeyboardInterrupt`.
+    """
 
     def __init__(self) -> None:
         self.pending = False
@@ -31,7 +39,9 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def taken(self) -> str:
-        """Take the interrupt over: the caller ends with this problem, and what else there is to say, instead of a `KeyboardInterrupt`."""
+        """Take the interrupt over: the caller ends with this problem, and what else there is to
+        say, instead of a `KeyboardInterrupt`.
+        """
         self.pending = False
         return INTERRUPTED
 

@@ -1,7 +1,9 @@
-"""The note that a conversion or a measurement leaves in `/run`, so that one that is killed can be finished or taken back.
+"""The note that a conversion or a measurement leaves in `/run`, so that one that is killed can be
+finished or taken back.
 
-It is written before the first page leaves a pool, says what each pool had and how many of its pages may be out at most, and is removed
-when the pools are as they were. A reboot removes it, and the pools with it.
+It is written before the first page leaves a pool, says what each pool had and how many of its pages
+may be out at most, and is removed when the pools are as they were. A reboot removes it, and the
+pools with it.
 """
 
 import json
@@ -35,7 +37,9 @@ class Promise:
 
 @dataclass(frozen=True)
 class Journal:
-    """A conversion, or another `command`, that has begun; `gate` is what the switch must be in the end, `None` when it is not touched."""
+    """A conversion, or another `command`, that has begun; `gate` is what the switch must be in the
+    end, `None` when it is not touched.
+    """
 
     size: int
     promises: tuple[Promise, ...]
@@ -51,7 +55,10 @@ class Journal:
 
     def with_out(self, node: int | None, out: int) -> "Journal":
         """The same with `out` pages out of the pool of `node`."""
-        return replace(self, promises=tuple(replace(p, out=out) if p.node == node else p for p in self.promises))
+        return replace(
+            self,
+            promises=tuple(replace(p, out=out) if p.node == node else p for p in self.promises),
+        )
 
     def save(self, tree: Tree) -> None:
         """Write it, whole; raises `HvoError` when that is refused."""
@@ -60,7 +67,9 @@ class Journal:
 
 
 def load(tree: Tree) -> Journal | None:
-    """The journal of what did not end in this boot, `None` when there is none; raises `HvoError` when it is damaged."""
+    """The journal of what did not end in this boot, `None` when there is none; raises `HvoError`
+    when it is damaged.
+    """
     text = _text(tree)
     if text is None:
         return None
@@ -70,7 +79,10 @@ def load(tree: Tree) -> Journal | None:
         promises = tuple(Promise(**promise) for promise in data.pop("promises"))
         journal = Journal(promises=promises, **data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HvoError(f"{tree.path(JOURNAL)}: expected the journal of hvo convert ({error}); look at the pools, then remove it") from error
+        raise HvoError(
+            f"{tree.path(JOURNAL)}: expected the journal of hvo convert ({error}); look at the"
+            " pools, then remove it"
+        ) from error
     return journal if boot == boot_id(tree) else None
 
 
@@ -84,10 +96,14 @@ def _text(tree: Tree) -> str | None:
 
 
 def refuse_interrupted(tree: Tree) -> None:
-    """Raise `HvoError` when something was interrupted and its pool may not be as it was, or is going on."""
+    """Raise `HvoError` when something was interrupted and its pool may not be as it was, or is
+    going on.
+    """
     journal = load(tree)
     if journal and tree.locked(LOCK):
-        raise HvoError(f"{tree.path(LOCK)}: hvo {journal.command} is running; wait until it has finished")
+        raise HvoError(
+            f"{tree.path(LOCK)}: hvo {journal.command} is running; wait until it has finished"
+        )
     if journal:
         raise HvoError(f"an earlier hvo {journal.command} was interrupted: {remedy(journal)}")
 
@@ -100,7 +116,9 @@ def remedy(journal: Journal) -> str:
 
 
 def writes_since(tree: Tree, done: int) -> tuple[Write, ...]:
-    """What was written to the host after the first `done` writes, but for what hvo notes for itself."""
+    """What was written to the host after the first `done` writes, but for what hvo notes for
+    itself.
+    """
     return tuple(write for write in tree.written[done:] if not write.path.startswith(f"{OWN}/"))
 
 

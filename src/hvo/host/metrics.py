@@ -1,4 +1,5 @@
-"""The state of a host as samples of metrics: what `hvo status` says, in numbers that a monitoring system keeps.
+"""The state of a host as samples of metrics: what `hvo status` says, in numbers that a monitoring
+system keeps.
 
 Nothing here knows a monitoring system; `hvo.host.metrics_table` says what each metric means.
 """
@@ -19,7 +20,9 @@ from hvo.host.tree import Tree
 from hvo.layout.units import format_size
 
 FRESH_SECONDS = 0.5
-"""A reading serves all scrapes for so long: it costs milliseconds, and nobody may make the host read itself a thousand times a second."""
+"""A reading serves all scrapes for so long: it costs milliseconds, and nobody may make the host
+read itself a thousand times a second.
+"""
 
 
 class Sample(NamedTuple):
@@ -32,14 +35,18 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """What one look at a host gave; without samples of the host, and with the reason, when it could not be read."""
+    """What one look at a host gave; without samples of the host, and with the reason, when it could
+    not be read.
+    """
 
     samples: tuple[Sample, ...]
     error: str | None
 
 
 class Reader:
-    """Reads the host in `tree`, at most every `FRESH_SECONDS`; may be asked by several threads at once."""
+    """Reads the host in `tree`, at most every `FRESH_SECONDS`; may be asked by several threads at
+    once.
+    """
 
     def __init__(self, tree: Tree, clock: Callable[[], float] = time.monotonic) -> None:
         self._tree, self._clock = tree, clock
@@ -48,7 +55,9 @@ class Reader:
         self._errors = 0
 
     def read(self) -> Reading:
-        """The state now, or the one read a moment ago; never raises `HvoError`, a failure is part of the reading."""
+        """The state now, or the one read a moment ago; never raises `HvoError`, a failure is part
+        of the reading.
+        """
         with self._lock:
             if self._last is None or self._clock() - self._last[0] >= FRESH_SECONDS:
                 self._last = self._clock(), self._read()
@@ -59,8 +68,15 @@ class Reader:
         samples, error = _host_samples(self._tree)
         self._errors += error is not None
         seconds = time.perf_counter() - begun
-        about = (("success", error is None), ("duration_seconds", seconds), ("errors_total", self._errors))
-        return Reading((*samples, *(Sample(f"hvo_scrape_{name}", (), float(value)) for name, value in about)), error)
+        about = (
+            ("success", error is None),
+            ("duration_seconds", seconds),
+            ("errors_total", self._errors),
+        )
+        return Reading(
+            (*samples, *(Sample(f"hvo_scrape_{name}", (), float(value)) for name, value in about)),
+            error,
+        )
 
 
 def _host_samples(tree: Tree) -> tuple[tuple[Sample, ...], str | None]:
@@ -76,7 +92,9 @@ def _host_samples(tree: Tree) -> tuple[tuple[Sample, ...], str | None]:
 
 
 def samples(status: Status, only_node: int = 0) -> Iterator[Sample]:
-    """Every sample of a host that could be read; pools that are not told apart by node are those of `only_node`."""
+    """Every sample of a host that could be read; pools that are not told apart by node are those of
+    `only_node`.
+    """
     yield from _kernel(status)
     yield from _memory(status)
     several = {row.pool.size for row in status.pools if row.pool.node is not None}
@@ -92,12 +110,19 @@ def _kernel(status: Status) -> Iterator[Sample]:
     yield Sample("hvo_build_info", (__version__,), 1)
     yield Sample("hvo_kernel_info", (kernel.release, kernel.arch), 1)
     yield Sample("hvo_base_page_size_bytes", (), kernel.page_size)
-    switches = (("supported", kernel.supports), ("enabled", kernel.enabled), ("enabled_at_boot", kernel.on_at_boot))
+    switches = (
+        ("supported", kernel.supports),
+        ("enabled", kernel.enabled),
+        ("enabled_at_boot", kernel.on_at_boot),
+    )
     for name, value in (*switches, ("switchable", kernel.switchable)):
         yield Sample(f"hvo_optimization_{name}", (), int(value))
     yield Sample("hvo_optimization_reason_info", (kernel.reason,), 1)
     yield Sample("hvo_kernel_known_defects", (), len(kernel.defects))
-    yield from (Sample("hvo_kernel_known_defect_info", (defect.id, defect.summary), 1) for defect in kernel.defects)
+    yield from (
+        Sample("hvo_kernel_known_defect_info", (defect.id, defect.summary), 1)
+        for defect in kernel.defects
+    )
 
 
 def _memory(status: Status) -> Iterator[Sample]:
@@ -120,7 +145,9 @@ def _size(row: PoolStatus) -> Iterator[Sample]:
     yield Sample("hvo_hugetlb_overcommit_limit_pages", size, pool.overcommit or 0)
     yield Sample("hvo_hugetlb_page_size_bytes", size, pool.size)
     yield Sample("hvo_hugetlb_page_saving_bytes", size, row.saved_per_page)
-    yield Sample("hvo_hugetlb_optimized_source_info", (*size, row.optimized.source, row.optimized.reason), 1)
+    yield Sample(
+        "hvo_hugetlb_optimized_source_info", (*size, row.optimized.source, row.optimized.reason), 1
+    )
     yield from _bounded("hvo_hugetlb", size, row)
 
 
@@ -136,10 +163,15 @@ def _node(row: PoolStatus, node: int) -> Iterator[Sample]:
 
 def _bounded(prefix: str, labels: tuple[str, ...], row: PoolStatus) -> Iterator[Sample]:
     quantities = {
-        "optimized_pages": (row.optimized.low, row.optimized.high), "saved_bytes": row.saved, "possible_bytes": row.possible,
+        "optimized_pages": (row.optimized.low, row.optimized.high),
+        "saved_bytes": row.saved,
+        "possible_bytes": row.possible,
         "paid_bytes": row.paid,
-    }  # fmt: skip
+    }
     for name, (low, high) in quantities.items():
         if low == high:
             yield Sample(f"{prefix}_{name}", labels, low)
-        yield from (Sample(f"{prefix}_{name}{ending}", labels, bound) for ending, bound in zip(BOUNDS, (low, high), strict=True))
+        yield from (
+            Sample(f"{prefix}_{name}{ending}", labels, bound)
+            for ending, bound in zip(BOUNDS, (low, high), strict=True)
+        )

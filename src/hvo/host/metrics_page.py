@@ -1,4 +1,6 @@
-"""`docs/metrics.md`, made of the metrics' definitions: `python -m hvo.host.metrics_page > docs/metrics.md`."""
+"""`docs/metrics.md`, made of the metrics' definitions: `python -m hvo.host.metrics_page >
+docs/metrics.md`.
+"""
 
 from hvo.host.metrics import FRESH_SECONDS
 from hvo.host.metrics_table import METRICS
@@ -26,7 +28,10 @@ dashboard, a scrape configuration and systemd units.
 
 def metrics_page() -> str:
     """The page, in Markdown."""
-    rows = (f"| `{each.name}` | {each.kind} | {each.unit} | {_labels(each.labels)} | {each.help} |\n" for each in METRICS.values())
+    rows = (
+        f"| `{each.name}` | {each.kind} | {each.unit} | {_labels(each.labels)} | {each.help} |\n"
+        for each in METRICS.values()
+    )
     return _HEAD + "".join(rows)
 
 

@@ -1,8 +1,9 @@
 """Every metric that `hvo export` offers: its name, type, unit, labels and meaning.
 
-Names follow Prometheus' conventions: base units at the end of the name, `_total` on counters only, `_info` on metrics that are always 1
-and say something in their labels. What is not known exactly is never one number: such a quantity has a metric for its least (`_min`) and
-its most (`_max`), which are always there, and one without either, which is there only while the two are equal.
+Names follow Prometheus' conventions: base units at the end of the name, `_total` on counters only,
+`_info` on metrics that are always 1 and say something in their labels. What is not known exactly is
+never one number: such a quantity has a metric for its least (`_min`) and its most (`_max`), which
+are always there, and one without either, which is there only while the two are equal.
 """
 
 from collections.abc import Iterator
@@ -26,79 +27,209 @@ _SIZE, _NODE = ("size",), ("size", "node")
 
 def _kernel() -> Iterator[Metric]:
     yield Metric("hvo_build_info", "gauge", "always 1", ("version",), "The version of hvo.")
-    yield Metric("hvo_kernel_info", "gauge", "always 1", ("release", "arch"), "The kernel of the host.")
-    yield Metric("hvo_base_page_size_bytes", "gauge", "bytes", (), "Size of a base page of the kernel.")
-    yield Metric("hvo_optimization_supported", "gauge", "0 or 1", (), "Whether the kernel can optimise the vmemmap of HugeTLB pages.")
-    yield Metric("hvo_optimization_enabled", "gauge", "0 or 1", (), "Whether HugeTLB pages that are allocated from now on are optimised.")
-    yield Metric("hvo_optimization_enabled_at_boot", "gauge", "0 or 1", (), "Whether HugeTLB pages reserved at boot were optimised.")
-    yield Metric("hvo_optimization_switchable", "gauge", "0 or 1", (), "Whether the optimisation can be switched at run time.")
-    yield Metric("hvo_optimization_reason_info", "gauge", "always 1", ("reason",), "Why the optimisation is on, off or not possible.")
-    yield Metric("hvo_kernel_known_defects", "gauge", "defects", (), "Known defects of the optimisation in kernels of this version.")
-    yield Metric("hvo_kernel_known_defect_info", "gauge", "always 1", ("id", "summary"), "One known defect of this kernel.")
+    yield Metric(
+        "hvo_kernel_info", "gauge", "always 1", ("release", "arch"), "The kernel of the host."
+    )
+    yield Metric(
+        "hvo_base_page_size_bytes", "gauge", "bytes", (), "Size of a base page of the kernel."
+    )
+    yield Metric(
+        "hvo_optimization_supported",
+        "gauge",
+        "0 or 1",
+        (),
+        "Whether the kernel can optimise the vmemmap of HugeTLB pages.",
+    )
+    yield Metric(
+        "hvo_optimization_enabled",
+        "gauge",
+        "0 or 1",
+        (),
+        "Whether HugeTLB pages that are allocated from now on are optimised.",
+    )
+    yield Metric(
+        "hvo_optimization_enabled_at_boot",
+        "gauge",
+        "0 or 1",
+        (),
+        "Whether HugeTLB pages reserved at boot were optimised.",
+    )
+    yield Metric(
+        "hvo_optimization_switchable",
+        "gauge",
+        "0 or 1",
+        (),
+        "Whether the optimisation can be switched at run time.",
+    )
+    yield Metric(
+        "hvo_optimization_reason_info",
+        "gauge",
+        "always 1",
+        ("reason",),
+        "Why the optimisation is on, off or not possible.",
+    )
+    yield Metric(
+        "hvo_kernel_known_defects",
+        "gauge",
+        "defects",
+        (),
+        "Known defects of the optimisation in kernels of this version.",
+    )
+    yield Metric(
+        "hvo_kernel_known_defect_info",
+        "gauge",
+        "always 1",
+        ("id", "summary"),
+        "One known defect of this kernel.",
+    )
 
 
 def _memory() -> Iterator[Metric]:
     yield Metric(
-        "hvo_memory_present_bytes", "gauge", "bytes", (),
-        "Memory that is present, what the kernel keeps for itself too, without memory of devices; absent where it cannot be read.",
-    )  # fmt: skip
-    yield Metric("hvo_memory_total_bytes", "gauge", "bytes", (), "MemTotal: memory that the page allocator was given.")
+        "hvo_memory_present_bytes",
+        "gauge",
+        "bytes",
+        (),
+        "Memory that is present, what the kernel keeps for itself too, without memory of devices;"
+        " absent where it cannot be read.",
+    )
     yield Metric(
-        "hvo_memmap_bytes", "gauge", "bytes", ("origin",),
-        "Struct pages of the host by where they came from, boot or runtime (nr_memmap_boot_pages, nr_memmap_pages; Linux 6.11 and later).",
-    )  # fmt: skip
+        "hvo_memory_total_bytes",
+        "gauge",
+        "bytes",
+        (),
+        "MemTotal: memory that the page allocator was given.",
+    )
     yield Metric(
-        "hvo_memmap_contradicts_pools", "gauge", "0 or 1", (),
-        "Whether no number of optimised pages explains the memory map counters (where the kernel has them).",
-    )  # fmt: skip
+        "hvo_memmap_bytes",
+        "gauge",
+        "bytes",
+        ("origin",),
+        "Struct pages of the host by where they came from, boot or runtime (nr_memmap_boot_pages,"
+        " nr_memmap_pages; Linux 6.11 and later).",
+    )
+    yield Metric(
+        "hvo_memmap_contradicts_pools",
+        "gauge",
+        "0 or 1",
+        (),
+        "Whether no number of optimised pages explains the memory map counters (where the kernel"
+        " has them).",
+    )
 
 
 def _pools() -> Iterator[Metric]:
     yield Metric(
-        "hvo_hugetlb_pages", "gauge", "pages", ("size", "node", "state"), "HugeTLB pages that are free or in_use; their sum is the pool."
-    )
-    yield Metric("hvo_hugetlb_surplus_pages", "gauge", "pages", _NODE, "HugeTLB pages beyond what the pool was set to, free or in use.")
-    yield Metric(
-        "hvo_hugetlb_reserved_pages", "gauge", "pages", _SIZE,
-        "Free HugeTLB pages promised to mappings that have not touched them; counted for all nodes together only.",
-    )  # fmt: skip
-    yield Metric("hvo_hugetlb_overcommit_limit_pages", "gauge", "pages", _SIZE, "Surplus pages that may be taken beyond the pool.")
-    yield Metric("hvo_hugetlb_page_size_bytes", "gauge", "bytes", _SIZE, "Size of one HugeTLB page.")
-    yield Metric(
-        "hvo_hugetlb_page_saving_bytes", "gauge", "bytes", _SIZE, "What optimising one page of the size gives back; 0 where it cannot be."
+        "hvo_hugetlb_pages",
+        "gauge",
+        "pages",
+        ("size", "node", "state"),
+        "HugeTLB pages that are free or in_use; their sum is the pool.",
     )
     yield Metric(
-        "hvo_hugetlb_struct_page_bytes", "gauge", "bytes", _NODE, "Struct pages of the pool's pages when none of them is optimised."
+        "hvo_hugetlb_surplus_pages",
+        "gauge",
+        "pages",
+        _NODE,
+        "HugeTLB pages beyond what the pool was set to, free or in use.",
     )
     yield Metric(
-        "hvo_hugetlb_optimized_source_info", "gauge", "always 1", ("size", "source", "reason"),
-        "How the number of optimised pages is known (kernel, counters or none), and why only bounds are where only bounds are.",
-    )  # fmt: skip
+        "hvo_hugetlb_reserved_pages",
+        "gauge",
+        "pages",
+        _SIZE,
+        "Free HugeTLB pages promised to mappings that have not touched them; counted for all nodes"
+        " together only.",
+    )
+    yield Metric(
+        "hvo_hugetlb_overcommit_limit_pages",
+        "gauge",
+        "pages",
+        _SIZE,
+        "Surplus pages that may be taken beyond the pool.",
+    )
+    yield Metric(
+        "hvo_hugetlb_page_size_bytes", "gauge", "bytes", _SIZE, "Size of one HugeTLB page."
+    )
+    yield Metric(
+        "hvo_hugetlb_page_saving_bytes",
+        "gauge",
+        "bytes",
+        _SIZE,
+        "What optimising one page of the size gives back; 0 where it cannot be.",
+    )
+    yield Metric(
+        "hvo_hugetlb_struct_page_bytes",
+        "gauge",
+        "bytes",
+        _NODE,
+        "Struct pages of the pool's pages when none of them is optimised.",
+    )
+    yield Metric(
+        "hvo_hugetlb_optimized_source_info",
+        "gauge",
+        "always 1",
+        ("size", "source", "reason"),
+        "How the number of optimised pages is known (kernel, counters or none), and why only bounds"
+        " are where only bounds are.",
+    )
 
 
 def _bounded() -> Iterator[Metric]:
-    """The quantities that may be known within bounds only: three metrics each for all nodes, and three for each node."""
+    """The quantities that may be known within bounds only: three metrics each for all nodes, and
+    three for each node.
+    """
     for node, where, labels in (("", "", _SIZE), ("node_", " of one node", _NODE)):
         for name, unit, meaning in _QUANTITIES:
             whole = f"hvo_hugetlb_{node}{name}"
-            yield Metric(whole, "gauge", unit, labels, f"{meaning}{where}; absent while only its bounds are known.")
+            yield Metric(
+                whole,
+                "gauge",
+                unit,
+                labels,
+                f"{meaning}{where}; absent while only its bounds are known.",
+            )
             for ending, word in zip(BOUNDS, ("least", "most"), strict=True):
-                yield Metric(f"{whole}{ending}", "gauge", unit, labels, f"{meaning}{where}, at {word}.")
+                yield Metric(
+                    f"{whole}{ending}", "gauge", unit, labels, f"{meaning}{where}, at {word}."
+                )
 
 
 _QUANTITIES = (
     ("optimized_pages", "pages", "Optimised HugeTLB pages"),
     ("saved_bytes", "bytes", "Struct pages given back"),
-    ("possible_bytes", "bytes", "Struct pages that optimising the rest of the pool would give back"),
+    (
+        "possible_bytes",
+        "bytes",
+        "Struct pages that optimising the rest of the pool would give back",
+    ),
     ("paid_bytes", "bytes", "Memory that struct pages of the pool take now"),
 )
 
 
 def _scrape() -> Iterator[Metric]:
-    yield Metric("hvo_scrape_success", "gauge", "0 or 1", (), "Whether the host could be read; 0 leaves all but hvo_scrape_* out.")
-    yield Metric("hvo_scrape_duration_seconds", "gauge", "seconds", (), "How long reading the host took.")
-    yield Metric("hvo_scrape_errors_total", "counter", "errors", (), "Readings that failed since the exporter started; HTTP only.")
+    yield Metric(
+        "hvo_scrape_success",
+        "gauge",
+        "0 or 1",
+        (),
+        "Whether the host could be read; 0 leaves all but hvo_scrape_* out.",
+    )
+    yield Metric(
+        "hvo_scrape_duration_seconds", "gauge", "seconds", (), "How long reading the host took."
+    )
+    yield Metric(
+        "hvo_scrape_errors_total",
+        "counter",
+        "errors",
+        (),
+        "Readings that failed since the exporter started; HTTP only.",
+    )
 
 
-METRICS = {metric.name: metric for part in (_kernel, _memory, _pools, _bounded, _scrape) for metric in part()}
+METRICS = {
+    metric.name: metric
+    for part in (_kernel, _memory, _pools, _bounded, _scrape)
+    for metric in part()
+}
 """Every metric by its name, in the order in which they are exported."""

@@ -1,4 +1,6 @@
-"""What a changing command did, or would do: the writes, the change of each counter, and whether it came out as predicted."""
+"""What a changing command did, or would do: the writes, the change of each counter, and whether it
+came out as predicted.
+"""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,7 +26,9 @@ class Change:
     @property
     def holds(self) -> bool:
         """Whether the measured change is an expected one; true while nothing was measured."""
-        return self.measured is None or (self.low <= self.measured <= self.high and self.measured % self.step == 0)
+        return self.measured is None or (
+            self.low <= self.measured <= self.high and self.measured % self.step == 0
+        )
 
 
 @dataclass(frozen=True)
@@ -50,39 +54,61 @@ class Outcome:
     def complaint(self) -> str | None:
         """What is wrong, in one line, or `None`."""
         wrong = [change for change in self.changes if not change.holds]
-        lines = [f"{change.counter} changed by {change.measured}, expected {expected(change)}" for change in wrong]
+        lines = [
+            f"{change.counter} changed by {change.measured}, expected {expected(change)}"
+            for change in wrong
+        ]
         return "; ".join([self.problem, *lines] if self.problem else lines) or None
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints."""
         return {
-            "command": self.command, "dry_run": self.dry_run, "ok": self.ok, "problem": self.complaint,
+            "command": self.command,
+            "dry_run": self.dry_run,
+            "ok": self.ok,
+            "problem": self.complaint,
             "writes": [write._asdict() for write in self.writes],
             "changes": [asdict(change) | {"holds": change.holds} for change in self.changes],
-            "notes": list(self.notes), **self.details,
-        }  # fmt: skip
+            "notes": list(self.notes),
+            **self.details,
+        }
 
 
 def expected(change: Change) -> str:
     """The expected change for people."""
-    return f"{change.low:+d}" if change.low == change.high else f"{change.low:+d} to {change.high:+d} in steps of {change.step}"
+    return (
+        f"{change.low:+d}"
+        if change.low == change.high
+        else f"{change.low:+d} to {change.high:+d} in steps of {change.step}"
+    )
 
 
 MEMMAP = "nr_memmap_pages + nr_memmap_boot_pages"
 """The sum that every optimised page lowers; in pages."""
 
 
-def memmap_change(kernel: Kernel, before: Counters, size: int, pages: tuple[int, int], after: Counters | None = None) -> Change:
-    """The expected change when between `pages[0]` and `pages[1]` more pages of `size` bytes are optimised (negative: fewer).
+def memmap_change(
+    kernel: Kernel,
+    before: Counters,
+    size: int,
+    pages: tuple[int, int],
+    after: Counters | None = None,
+) -> Change:
+    """The expected change when between `pages[0]` and `pages[1]` more pages of `size` bytes are
+    optimised (negative: fewer).
 
-    On kernels that do not count the memory map the sign is `MemTotal`, in bytes: it rises by the frames freed that came from boot, at most
-    all of a page's, and never falls.
+    On kernels that do not count the memory map the sign is `MemTotal`, in bytes: it rises by the
+    frames freed that came from boot, at most all of a page's, and never falls.
     """
     weight, base = kernel.freed_pages(size), kernel.page_size
     if before.memmap is None:
         measured = None if after is None else after.mem_total - before.mem_total
-        return Change("MemTotal", 0, max(0, pages[1]) * kernel.replaced_frames(size) * base, base, measured)
-    measured = None if after is None or after.memmap is None else (after.memmap - before.memmap) // base
+        return Change(
+            "MemTotal", 0, max(0, pages[1]) * kernel.replaced_frames(size) * base, base, measured
+        )
+    measured = (
+        None if after is None or after.memmap is None else (after.memmap - before.memmap) // base
+    )
     return Change(MEMMAP, -pages[1] * weight, -pages[0] * weight, weight or 1, measured)
 
 

@@ -1,7 +1,7 @@
 """HugeTLB pools as sysfs shows them, per size and per node.
 
-Sources: Documentation/admin-guide/mm/hugetlbpage.rst; mm/hugetlb.c `set_max_huge_pages()`: what is read from `nr_hugepages` counts
-surplus pages too, what is written to it does not.
+Sources: Documentation/admin-guide/mm/hugetlbpage.rst; mm/hugetlb.c `set_max_huge_pages()`: what is
+read from `nr_hugepages` counts surplus pages too, what is written to it does not.
 """
 
 import re
@@ -32,7 +32,9 @@ class Pool:
     free: int
     surplus: int
     reserved: int | None
-    """Free pages promised to mappings that have not touched them; the kernel counts them for all nodes together only."""
+    """Free pages promised to mappings that have not touched them; the kernel counts them for all
+    nodes together only.
+    """
     overcommit: int | None
     """How many surplus pages may be taken beyond the pool; `None` for a node."""
 
@@ -76,21 +78,28 @@ def nodes(tree: Tree, size: int) -> list[int]:
 
 
 def read_pool(tree: Tree, size: int, node: int | None = None) -> Pool:
-    """One pool as it is now; raises `HvoError` that names what there is when the kernel has no such size or node."""
+    """One pool as it is now; raises `HvoError` that names what there is when the kernel has no such
+    size or node.
+    """
     place = directory(size, node)
     if not tree.exists(place):
         raise HvoError(_unknown(tree, size, node))
     values = [tree.number(f"{place}/{name}_hugepages") for name in ("nr", "free", "surplus")]
     if node is not None:
         return Pool(size, node, *values, reserved=None, overcommit=None)
-    reserved, overcommit = (tree.number(f"{place}/{name}_hugepages") for name in ("resv", "nr_overcommit"))
+    reserved, overcommit = (
+        tree.number(f"{place}/{name}_hugepages") for name in ("resv", "nr_overcommit")
+    )
     return Pool(size, node, *values, reserved=reserved, overcommit=overcommit)
 
 
 def _unknown(tree: Tree, size: int, node: int | None) -> str:
     known = sizes(tree)
     if size not in known:
-        return f"HugeTLB size {format_size(size)}: this kernel has {', '.join(map(format_size, known)) or 'none'}"
+        return (
+            f"HugeTLB size {format_size(size)}: this kernel has"
+            f" {', '.join(map(format_size, known)) or 'none'}"
+        )
     return f"node {node}: this host has {', '.join(map(str, nodes(tree, size))) or 'no nodes'}"
 
 
@@ -105,24 +114,34 @@ def read_pools(tree: Tree) -> list[Pool]:
 
 
 def settable(tree: Tree, size: int, node: int | None) -> list[Pool]:
-    """The pools that a change of `size` is done on: the node asked for, else every node, else the one of all where there are no nodes."""
+    """The pools that a change of `size` is done on: the node asked for, else every node, else the
+    one of all where there are no nodes.
+    """
     if node is not None:
         return [read_pool(tree, size, node)]
-    return [read_pool(tree, size, number) for number in nodes(tree, size)] or [read_pool(tree, size)]
+    return [read_pool(tree, size, number) for number in nodes(tree, size)] or [
+        read_pool(tree, size)
+    ]
 
 
 def stuck(pools: list[Pool], total: Pool) -> int:
-    """Surplus pages that nobody uses or was promised, of the `pools` that `settable` gives: the kernel could not give them back.
+    """Surplus pages that nobody uses or was promised, of the `pools` that `settable` gives: the
+    kernel could not give them back.
 
-    A surplus page goes when its last user does. It stays, free, only when its struct pages could not be allocated again; `total` says how
-    many free pages are promised.
+    A surplus page goes when its last user does. It stays, free, only when its struct pages could
+    not be allocated again; `total` says how many free pages are promised.
     """
-    return min(max(0, total.free - (total.reserved or 0)), sum(min(pool.surplus, pool.free) for pool in pools))
+    return min(
+        max(0, total.free - (total.reserved or 0)),
+        sum(min(pool.surplus, pool.free) for pool in pools),
+    )
 
 
 def default_size(tree: Tree) -> int:
     """Bytes of the kernel's default HugeTLB size; raises `HvoError` when it has none."""
     size = table(tree.read("/proc/meminfo")).get("Hugepagesize")
     if size is None:
-        raise HvoError(f"{tree.path('/proc/meminfo')}: expected Hugepagesize; this kernel has no HugeTLB pages")
+        raise HvoError(
+            f"{tree.path('/proc/meminfo')}: expected Hugepagesize; this kernel has no HugeTLB pages"
+        )
     return size

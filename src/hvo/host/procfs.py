@@ -1,6 +1,8 @@
-"""What procfs and sysfs of a host say, as values: counters, zones, boot parameters, build options, present memory.
+"""What procfs and sysfs of a host say, as values: counters, zones, boot parameters, build options,
+present memory.
 
-Sources: Documentation/filesystems/proc.rst, Documentation/admin-guide/mm/memory-hotplug.rst, mm/vmstat.c.
+Sources: Documentation/filesystems/proc.rst, Documentation/admin-guide/mm/memory-hotplug.rst,
+mm/vmstat.c.
 """
 
 import gzip
@@ -13,17 +15,27 @@ from hvo.host.tree import Tree
 
 _KB = 1024
 _ARCHES = {"aarch64": "arm64", "amd64": "x86_64"}
-# Lines of /proc/cpuinfo that only one architecture prints, for kernels before 6.1, which have no /proc/sys/kernel/arch.
-_CPUINFO = (("CPU implementer", "arm64"), ("vendor_id", "x86_64"), ("isa\t", "riscv64"), ("Loongson", "loongarch64"))
+# Lines of /proc/cpuinfo that only one architecture prints, for kernels before 6.1, which have no
+# /proc/sys/kernel/arch.
+_CPUINFO = (
+    ("CPU implementer", "arm64"),
+    ("vendor_id", "x86_64"),
+    ("isa\t", "riscv64"),
+    ("Loongson", "loongarch64"),
+)
 _ZONE = re.compile(r"Node (\d+), zone\s+(\w+)")
 
 
 class Counters(NamedTuple):
-    """The counters that optimising moves, in bytes: `MemTotal`, and the memory map's where the kernel counts it (6.11 and later)."""
+    """The counters that optimising moves, in bytes: `MemTotal`, and the memory map's where the
+    kernel counts it (6.11 and later).
+    """
 
     mem_total: int
     boot: int | None
-    """`nr_memmap_boot_pages`: what was allocated for the memory map before the page allocator was up."""
+    """`nr_memmap_boot_pages`: what was allocated for the memory map before the page allocator was
+    up.
+    """
     runtime: int | None
     """`nr_memmap_pages`: what the page allocator gave for it."""
 
@@ -51,7 +63,9 @@ class Zone(NamedTuple):
 
 
 def arch(tree: Tree) -> str:
-    """The architecture as `hvo.layout` calls it; raises `HvoError` when nothing in the tree tells."""
+    """The architecture as `hvo.layout` calls it; raises `HvoError` when nothing in the tree
+    tells.
+    """
     name = tree.read_or("/proc/sys/kernel/arch", "").strip()
     if name:
         return _ARCHES.get(name, name)
@@ -59,7 +73,9 @@ def arch(tree: Tree) -> str:
     for mark, known in _CPUINFO:
         if mark in cpuinfo:
             return known
-    raise HvoError(f"{tree.path('/proc/cpuinfo')}: expected a host of x86_64, arm64, riscv64 or loongarch64")
+    raise HvoError(
+        f"{tree.path('/proc/cpuinfo')}: expected a host of x86_64, arm64, riscv64 or loongarch64"
+    )
 
 
 def hostname(tree: Tree) -> str | None:
@@ -81,12 +97,16 @@ def table(text: str) -> dict[str, int]:
 def page_size(tree: Tree) -> int:
     """Bytes of a base page: page tables are counted in bytes in one file and in pages in the other.
 
-    The two are read one after the other and may differ a little, so the nearest power of two is taken.
+    The two are read one after the other and may differ a little, so the nearest power of two is
+    taken.
     """
     size = table(tree.read("/proc/meminfo")).get("PageTables", 0)
     pages = table(tree.read("/proc/vmstat")).get("nr_page_table_pages", 0)
     if not size or not pages:
-        raise HvoError(f"{tree.path('/proc/vmstat')}: expected nr_page_table_pages, and PageTables in meminfo, to tell the base page")
+        raise HvoError(
+            f"{tree.path('/proc/vmstat')}: expected nr_page_table_pages, and PageTables in meminfo,"
+            " to tell the base page"
+        )
     return min((4096, 16384, 65536), key=lambda known: abs(known - size / pages))
 
 
@@ -95,7 +115,11 @@ def counters(tree: Tree, base_page: int) -> Counters:
     vmstat = table(tree.read("/proc/vmstat"))
     boot, runtime = (vmstat.get(name) for name in ("nr_memmap_boot_pages", "nr_memmap_pages"))
     total = table(tree.read("/proc/meminfo"))["MemTotal"]
-    return Counters(total, None if boot is None else boot * base_page, None if runtime is None else runtime * base_page)
+    return Counters(
+        total,
+        None if boot is None else boot * base_page,
+        None if runtime is None else runtime * base_page,
+    )
 
 
 def zones(tree: Tree) -> list[Zone]:
@@ -109,9 +133,11 @@ def zones(tree: Tree) -> list[Zone]:
 
 
 def present_memory(tree: Tree, base_page: int) -> int | None:
-    """Bytes of memory that are there, without memory of devices; `None` where `/proc/zoneinfo` cannot be read.
+    """Bytes of memory that are there, without memory of devices; `None` where `/proc/zoneinfo`
+    cannot be read.
 
-    `MemTotal` is less: it leaves out what the kernel took while booting, the memory map above all, and grows when pages are optimised.
+    `MemTotal` is less: it leaves out what the kernel took while booting, the memory map above all,
+    and grows when pages are optimised.
     """
     try:
         return sum(zone.present for zone in zones(tree) if zone.name != "Device") * base_page
@@ -125,7 +151,9 @@ def _amount(body: str, word: str) -> int:
 
 
 def boot_parameter(tree: Tree, name: str) -> str | None:
-    """The last value of a boot parameter, the empty string when it has none, `None` when it was not given."""
+    """The last value of a boot parameter, the empty string when it has none, `None` when it was not
+    given.
+    """
     value = None
     for word in tree.read_or("/proc/cmdline", "").split(" -- ")[0].split():
         key, _, given = word.partition("=")
@@ -135,29 +163,44 @@ def boot_parameter(tree: Tree, name: str) -> str | None:
 
 
 def build_options(tree: Tree, release: str) -> dict[str, str] | None:
-    """The kernel's build options (`CONFIG_...` to `y`, `m` or a value; unset ones are missing), `None` when they cannot be read."""
+    """The kernel's build options (`CONFIG_...` to `y`, `m` or a value; unset ones are missing),
+    `None` when they cannot be read.
+    """
     if tree.exists("/proc/config.gz"):
         try:
             text = gzip.decompress(tree.data("/proc/config.gz")).decode()
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            raise HvoError(f"{tree.path('/proc/config.gz')}: expected a gzip file with build options ({error})") from error
+            raise HvoError(
+                f"{tree.path('/proc/config.gz')}: expected a gzip file with build options ({error})"
+            ) from error
     else:
         text = tree.read_or(f"/boot/config-{release}", "")
     pairs = (line.partition("=") for line in text.splitlines() if line.startswith("CONFIG_"))
     return {name: value for name, _, value in pairs} or None
 
 
-def memory_map_pages(tree: Tree, section_size: int, base_page: int, struct_page: int = 64) -> tuple[int, int]:
-    """The least and the most vmemmap pages that the present sections have when nothing is optimised.
+def memory_map_pages(
+    tree: Tree, section_size: int, base_page: int, struct_page: int = 64
+) -> tuple[int, int]:
+    """The least and the most vmemmap pages that the present sections have when nothing is
+    optimised.
 
-    A section is described whole. The memory blocks of sysfs count them exactly when a block is one section; else `/proc/iomem` does for
-    root; else the zones say how many there are at least and the blocks, or what the zones span, how many at most.
+    A section is described whole. The memory blocks of sysfs count them exactly when a block is one
+    section; else `/proc/iomem` does for root; else the zones say how many there are at least and
+    the blocks, or what the zones span, how many at most.
     """
     each = section_size // base_page * struct_page // base_page
     present = -(-sum(zone.present for zone in zones(tree)) * base_page // section_size)
-    blocks = [name for name in tree.names("/sys/devices/system/memory") if re.fullmatch(r"memory\d+", name)]
+    blocks = [
+        name
+        for name in tree.names("/sys/devices/system/memory")
+        if re.fullmatch(r"memory\d+", name)
+    ]
     if blocks:
-        per_block = int(tree.read("/sys/devices/system/memory/block_size_bytes").strip(), 16) // section_size
+        per_block = (
+            int(tree.read("/sys/devices/system/memory/block_size_bytes").strip(), 16)
+            // section_size
+        )
         if per_block == 1:
             return len(blocks) * each, len(blocks) * each
         most = len(blocks) * per_block
@@ -169,9 +212,13 @@ def memory_map_pages(tree: Tree, section_size: int, base_page: int, struct_page:
 
 
 def _sections_of_iomem(tree: Tree, section_size: int) -> int:
-    """Sections that `/proc/iomem` has memory in; 0 when it hides the addresses, as it does from all but root."""
+    """Sections that `/proc/iomem` has memory in; 0 when it hides the addresses, as it does from all
+    but root.
+    """
     found: set[int] = set()
-    for match in re.finditer(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM", tree.read_or("/proc/iomem", ""), re.MULTILINE):
+    for match in re.finditer(
+        r"^([0-9a-f]+)-([0-9a-f]+) : System RAM", tree.read_or("/proc/iomem", ""), re.MULTILINE
+    ):
         first, last = (int(address, 16) // section_size for address in match.groups())
         if int(match.group(2), 16):
             found.update(range(first, last + 1))

@@ -1,6 +1,7 @@
 """One batch out of a pool and back, and bringing a pool back to what was promised.
 
-The kernel hides no failure here: a page that cannot be given back is surplus afterwards, one that cannot be allocated is missing.
+The kernel hides no failure here: a page that cannot be given back is surplus afterwards, one that
+cannot be allocated is missing.
 """
 
 from hvo.host.journal import JOURNAL, Journal, Promise
@@ -18,9 +19,11 @@ class Stopped(Exception):
 
 
 def rebuild(tree: Tree, journal: Journal, pool: Pool, count: int) -> int:
-    """Give `count` free pages of `pool` back and take as many again; fewer when fewer are free by now. How many it were.
+    """Give `count` free pages of `pool` back and take as many again; fewer when fewer are free by
+    now. How many it were.
 
-    Raises `Stopped` when somebody else has set the pool, or when it cannot be filled again; `HvoError` when a write is refused.
+    Raises `Stopped` when somebody else has set the pool, or when it cannot be filled again;
+    `HvoError` when a write is refused.
     """
     path, pages = pool.path, pool.persistent
     now, total = read_pool(tree, pool.size, pool.node), read_pool(tree, pool.size)
@@ -34,7 +37,10 @@ def rebuild(tree: Tree, journal: Journal, pool: Pool, count: int) -> int:
     _expect(tree, smaller, pages - count)
     filled = fill(tree, pool.size, pool.node, pages)
     if smaller.surplus:
-        raise Stopped(f"{smaller.surplus} pages of {format_size(pool.size)} could not be given back: in use by now, or memory is short")
+        raise Stopped(
+            f"{smaller.surplus} pages of {format_size(pool.size)} could not be given back: in use"
+            " by now, or memory is short"
+        )
     if filled.persistent < pages:
         missing = f"{pages - filled.persistent} of {pages} pages of {format_size(pool.size)}"
         raise Stopped(f"the pool could not be filled again: {missing} are missing")
@@ -56,16 +62,21 @@ def fill(tree: Tree, size: int, node: int | None, pages: int) -> Pool:
 
 
 def restore(tree: Tree, journal: Journal) -> str | None:
-    """Bring every pool of the journal back to its size, then the switch, and remove the journal; else why that is not done, in one line.
+    """Bring every pool of the journal back to its size, then the switch, and remove the journal;
+    else why that is not done, in one line.
 
-    A pool that is outside what the interrupted command can have left was set by somebody else, and is left alone.
+    A pool that is outside what the interrupted command can have left was set by somebody else, and
+    is left alone.
     """
     short: list[str] = []
     foreign: list[str] = []
     for promise in journal.promises:
         pool = read_pool(tree, journal.size, promise.node)
         if not promise.pages - promise.out <= pool.persistent <= promise.pages + promise.extra:
-            foreign.append(f"{tree.path(pool.path)}: somebody else set it from {promise.pages} to {pool.persistent}; left as it is")
+            foreign.append(
+                f"{tree.path(pool.path)}: somebody else set it from {promise.pages} to"
+                f" {pool.persistent}; left as it is"
+            )
         elif pool.persistent < promise.pages:
             short += _fill_up(tree, journal.size, promise)
         elif pool.persistent > promise.pages:
@@ -80,10 +91,19 @@ def restore(tree: Tree, journal: Journal) -> str | None:
 def _fill_up(tree: Tree, size: int, promise: Promise) -> list[str]:
     pool = fill(tree, size, promise.node, promise.pages)
     missing = promise.pages - pool.persistent
-    return [f"{missing} of {promise.pages} pages of {format_size(size)} are missing: hvo convert --undo tries again"] if missing > 0 else []
+    return (
+        [
+            f"{missing} of {promise.pages} pages of {format_size(size)} are missing: hvo convert"
+            " --undo tries again"
+        ]
+        if missing > 0
+        else []
+    )
 
 
 def _expect(tree: Tree, now: Pool, pages: int) -> None:
     if now.persistent != pages:
-        raise Stopped(f"{tree.path(now.path)}: somebody else set it from {pages} to {now.persistent} pages; the conversion has stopped")
-
+        raise Stopped(
+            f"{tree.path(now.path)}: somebody else set it from {pages} to {now.persistent} pages;"
+            " the conversion has stopped"
+        )

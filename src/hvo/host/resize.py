@@ -1,7 +1,7 @@
 """Setting the size of a pool: predicted, done, verified.
 
-A pool grows only as far as the kernel finds memory, and shrinks only as far as it can allocate the struct pages of optimised pages again.
-Both are predicted first, and both are measured afterwards.
+A pool grows only as far as the kernel finds memory, and shrinks only as far as it can allocate the
+struct pages of optimised pages again. Both are predicted first, and both are measured afterwards.
 """
 
 from dataclasses import dataclass
@@ -39,12 +39,25 @@ class Resize:
     @property
     def given_back(self) -> int:
         """Pages that leave the pool."""
-        return max(0, min(self.pool.free, self.pool.pages - self.count) if self.stuck else self.pool.persistent - self.count)
+        return max(
+            0,
+            (
+                min(self.pool.free, self.pool.pages - self.count)
+                if self.stuck
+                else self.pool.persistent - self.count
+            ),
+        )
 
     @property
     def pages(self) -> int:
-        """Pages that the pool has in the end, surplus ones in use too; when it grows, those are the first that it takes."""
-        return self.pool.pages - self.given_back if self.given_back else max(self.pool.pages, self.count)
+        """Pages that the pool has in the end, surplus ones in use too; when it grows, those are the
+        first that it takes.
+        """
+        return (
+            self.pool.pages - self.given_back
+            if self.given_back
+            else max(self.pool.pages, self.count)
+        )
 
     @property
     def surplus(self) -> int:
@@ -53,20 +66,39 @@ class Resize:
 
 
 def resize(
-    tree: Tree, size: int, count: int, node: int | None = None, *, retries: int = 0, force: bool = False, dry_run: bool = False
+    tree: Tree,
+    size: int,
+    count: int,
+    node: int | None = None,
+    *,
+    retries: int = 0,
+    force: bool = False,
+    dry_run: bool = False,
 ) -> Outcome:
-    """Set the pool of `size` bytes, on one node or on all, to `count` pages, and compare the counters with what they must be.
+    """Set the pool of `size` bytes, on one node or on all, to `count` pages, and compare the
+    counters with what they must be.
 
-    `retries` more attempts are made after compacting memory while pages are missing. Raises `HvoError`, having changed nothing, when the
-    pool would go below what is in use, and unless `force` is given when memory is short or the kernel loses pages that it is given back.
+    `retries` more attempts are made after compacting memory while pages are missing. Raises
+    `HvoError`, having changed nothing, when the pool would go below what is in use, and unless
+    `force` is given when memory is short or the kernel loses pages that it is given back.
     """
     refuse_interrupted(tree)
     plan = plan_resize(tree, size, count, node, force)
     before = read_counters(tree, plan.kernel)
     if dry_run:
-        writes = tuple(Write(plan.pool.path, str(value)) for value in _values(plan.pool, plan.stuck, count))
+        writes = tuple(
+            Write(plan.pool.path, str(value)) for value in _values(plan.pool, plan.stuck, count)
+        )
         predicted = _change(plan, before, plan.pages)
-        return Outcome("resize", True, writes, (predicted,), None, _notes(tree, plan), _figures(plan, plan.pool))
+        return Outcome(
+            "resize",
+            True,
+            writes,
+            (predicted,),
+            None,
+            _notes(tree, plan),
+            _figures(plan, plan.pool),
+        )
     with tree.lock(LOCK), Interrupts() as interrupts:
         _unchanged(tree, plan.pool)
         done = len(tree.written)
@@ -78,7 +110,15 @@ def resize(
         stopped = interrupts.taken() if interrupts.pending else None
     change = _change(plan, before, pool.pages, after)
     problem = _shortfall(pool, plan, stopped)
-    return Outcome("resize", False, writes_since(tree, done), (change,), problem, _notes(tree, plan), _figures(plan, pool))
+    return Outcome(
+        "resize",
+        False,
+        writes_since(tree, done),
+        (change,),
+        problem,
+        _notes(tree, plan),
+        _figures(plan, pool),
+    )
 
 
 def plan_resize(tree: Tree, size: int, count: int, node: int | None, force: bool) -> Resize:
@@ -102,7 +142,10 @@ def _refuse_in_use(plan: Resize) -> None:
     least = max(0, pool.in_use + promised - plan.surplus)
     if plan.count < min(least, pool.persistent):
         what = f"resize {format_size(pool.size)}={plan.count}"
-        raise HvoError(f"{what}: {pool.in_use} pages are in use and {promised} reserved: expected at least {least}")
+        raise HvoError(
+            f"{what}: {pool.in_use} pages are in use and {promised} reserved: expected at least"
+            f" {least}"
+        )
 
 
 def _refuse_short(tree: Tree, plan: Resize) -> None:
@@ -111,23 +154,37 @@ def _refuse_short(tree: Tree, plan: Resize) -> None:
     grown = (plan.count - plan.pool.pages) * plan.pool.size
     available = procfs.table(tree.read("/proc/meminfo")).get("MemAvailable", 0)
     if grown > available:
-        raise HvoError(f"{what}: it takes {format_size(grown)} and {format_size(available)} are available; --force tries all the same")
+        raise HvoError(
+            f"{what}: it takes {format_size(grown)} and {format_size(available)} are available;"
+            " --force tries all the same"
+        )
     numbers = [plan.pool.node] if plan.pool.node is not None else nodes(tree, plan.pool.size)
-    leaving = {number: read_pool(tree, plan.pool.size, number) for number in numbers} or {0: plan.pool}
-    for need in restore_headroom(tree, plan.kernel, plan.total, plan.known, leaving, plan.given_back):
+    leaving = {number: read_pool(tree, plan.pool.size, number) for number in numbers} or {
+        0: plan.pool
+    }
+    for need in restore_headroom(
+        tree, plan.kernel, plan.total, plan.known, leaving, plan.given_back
+    ):
         if not need.enough:
-            raise HvoError(f"{what}: {need.sentence}; free memory, shrink in smaller steps, or use --force")
+            raise HvoError(
+                f"{what}: {need.sentence}; free memory, shrink in smaller steps, or use --force"
+            )
 
 
 def _unchanged(tree: Tree, pool: Pool) -> None:
     """Raise `HvoError` when somebody set the pool after it was looked at."""
     now = read_pool(tree, pool.size, pool.node)
     if now.persistent != pool.persistent:
-        raise HvoError(f"{tree.path(pool.path)}: somebody else set it from {pool.persistent} to {now.persistent}; nothing was changed")
+        raise HvoError(
+            f"{tree.path(pool.path)}: somebody else set it from {pool.persistent} to"
+            f" {now.persistent}; nothing was changed"
+        )
 
 
 def _forgotten(tree: Tree, plan: Resize) -> Converted | None:
-    """Remove the note of the last conversion; it, where it holds and goes on to, because no page comes that is not optimised."""
+    """Remove the note of the last conversion; it, where it holds and goes on to, because no page
+    comes that is not optimised.
+    """
     found = noted(tree, plan.pool.size)
     forget(tree, plan.pool.size)
     holds = found is not None and found.still_says(plan.total, plan.known)
@@ -141,8 +198,9 @@ def _stuck(tree: Tree, pool: Pool) -> int:
 def _values(pool: Pool, stuck_pages: int, count: int) -> tuple[int, ...]:
     """What has to be written to get a pool to `count` pages.
 
-    Stuck surplus pages are not tried again when the pool is set to what it has, nor do free pages leave while surplus ones make up for
-    them (`min_count` of `set_max_huge_pages()`): all of them become part of the pool first, and what is too much leaves then.
+    Stuck surplus pages are not tried again when the pool is set to what it has, nor do free pages
+    leave while surplus ones make up for them (`min_count` of `set_max_huge_pages()`): all of them
+    become part of the pool first, and what is too much leaves then.
     """
     if stuck_pages and count < pool.pages:
         return pool.pages, count
@@ -150,7 +208,9 @@ def _values(pool: Pool, stuck_pages: int, count: int) -> tuple[int, ...]:
 
 
 def _set(tree: Tree, plan: Resize, retries: int, interrupts: Interrupts) -> Pool:
-    """Set the pool, again while it falls short and nobody interrupts it: the kernel itself stops at a signal, with what it has."""
+    """Set the pool, again while it falls short and nobody interrupts it: the kernel itself stops at
+    a signal, with what it has.
+    """
     pool = plan.pool
     for attempt in range(1 + retries):
         values = _values(pool, _stuck(tree, pool), plan.count)
@@ -177,34 +237,61 @@ def _change(plan: Resize, before: Counters, pages: int, after: Counters | None =
 def _shortfall(pool: Pool, plan: Resize, stopped: str | None) -> str | None:
     size = format_size(pool.size)
     if stopped and pool.persistent != plan.count:
-        return f"{stopped} at {pool.persistent} of {plan.count} pages of {size}; it had {plan.pool.persistent}"
+        return (
+            f"{stopped} at {pool.persistent} of {plan.count} pages of {size}; it had"
+            f" {plan.pool.persistent}"
+        )
     if pool.surplus > plan.surplus:
         stayed = f"{pool.surplus - plan.surplus} pages of {size} stayed as surplus"
         return f"{stayed}: in use by now, or memory was short for their struct pages"
     if pool.persistent < plan.count:
-        return f"{pool.persistent} of {plan.count} pages of {size}: the kernel found no memory for {plan.count - pool.persistent}"
+        return (
+            f"{pool.persistent} of {plan.count} pages of {size}: the kernel found no memory for"
+            f" {plan.count - pool.persistent}"
+        )
     if pool.persistent > plan.count:
-        return f"{pool.persistent} pages of {size} instead of {plan.count}: somebody else set the pool, or its pages cannot be given back"
+        return (
+            f"{pool.persistent} pages of {size} instead of {plan.count}: somebody else set the"
+            " pool, or its pages cannot be given back"
+        )
     return None
 
 
 def _notes(tree: Tree, plan: Resize) -> tuple[str, ...]:
     notes = list(defect_notes(plan.kernel, plan.pool.size, min(plan.given_back, plan.known.high)))
     absorbed = min(plan.pool.surplus, plan.count - plan.pool.persistent)
-    if plan.count > plan.pool.pages and plan.kernel.supports and not plan.kernel.enabled and plan.kernel.freed_pages(plan.pool.size):
+    if (
+        plan.count > plan.pool.pages
+        and plan.kernel.supports
+        and not plan.kernel.enabled
+        and plan.kernel.freed_pages(plan.pool.size)
+    ):
         notes.append("the optimisation is off: new pages are not optimised (hvo enable first)")
     if plan.stuck and plan.given_back:
-        notes.append(f"{plan.stuck} surplus pages that nobody uses become part of the pool first: only from there they can be given back")
+        notes.append(
+            f"{plan.stuck} surplus pages that nobody uses become part of the pool first: only from"
+            " there they can be given back"
+        )
     elif absorbed > 0:
-        notes.append(f"{absorbed} surplus pages become part of the pool before the kernel allocates any")
+        notes.append(
+            f"{absorbed} surplus pages become part of the pool before the kernel allocates any"
+        )
     if plan.given_back and plan.known.high:
         frames = min(plan.known.high, plan.given_back) * plan.kernel.freed_pages(plan.pool.size)
-        notes.append(f"restore headroom: up to {frames} frames ({format_size(frames * plan.kernel.page_size)}) are allocated again")
+        notes.append(
+            f"restore headroom: up to {frames} frames"
+            f" ({format_size(frames * plan.kernel.page_size)}) are allocated again"
+        )
     return tuple(notes)
 
 
 def _figures(plan: Resize, pool: Pool) -> dict[str, int | None]:
     return {
-        "size": pool.size, "node": pool.node, "asked": plan.count, "pages_before": plan.pool.pages, "pages": pool.pages,
-        "free": pool.free, "surplus": pool.surplus,
-    }  # fmt: skip
+        "size": pool.size,
+        "node": pool.node,
+        "asked": plan.count,
+        "pages_before": plan.pool.pages,
+        "pages": pool.pages,
+        "free": pool.free,
+        "surplus": pool.surplus,
+    }

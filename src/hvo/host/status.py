@@ -1,4 +1,6 @@
-"""What struct pages cost on a host, what the optimisation saves, what it still could, and what to do about it."""
+"""What struct pages cost on a host, what the optimisation saves, what it still could, and what to
+do about it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -49,13 +51,36 @@ class PoolStatus:
         return rest[0] * self.saved_per_page, rest[1] * self.saved_per_page
 
     def to_json(self) -> dict[str, Any]:
-        """Counts of pages and bytes; `optimized`, `paid`, `saved` and `possible` are `null` when only their bounds are known."""
+        """Counts of pages and bytes; `optimized`, `paid`, `saved` and `possible` are `null` when
+        only their bounds are known.
+        """
         pool = self.pool
-        row = {name: getattr(pool, name) for name in ("size", "node", "pages", "free", "in_use", "reserved", "surplus", "overcommit")}
+        row = {
+            name: getattr(pool, name)
+            for name in (
+                "size",
+                "node",
+                "pages",
+                "free",
+                "in_use",
+                "reserved",
+                "surplus",
+                "overcommit",
+            )
+        }
         row["cost"] = self.cost
         optimized = self.optimized.low, self.optimized.high
-        for name, bounds in (("optimized", optimized), ("paid", self.paid), ("saved", self.saved), ("possible", self.possible)):
-            row |= {name: bounds[0] if bounds[0] == bounds[1] else None, f"{name}_low": bounds[0], f"{name}_high": bounds[1]}
+        for name, bounds in (
+            ("optimized", optimized),
+            ("paid", self.paid),
+            ("saved", self.saved),
+            ("possible", self.possible),
+        ):
+            row |= {
+                name: bounds[0] if bounds[0] == bounds[1] else None,
+                f"{name}_low": bounds[0],
+                f"{name}_high": bounds[1],
+            }
         return row | {"source": self.optimized.source, "reason": self.optimized.reason}
 
 
@@ -74,15 +99,24 @@ class Status:
     advice: tuple[Advice, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The contract of `hvo status --json`; memory map sizes are `null` on kernels that do not count them."""
-        kernel = {name: getattr(self.kernel, name) for name in ("release", "arch", "page_size", "supports", "enabled", "reason")}
+        """The contract of `hvo status --json`; memory map sizes are `null` on kernels that do not
+        count them.
+        """
+        kernel = {
+            name: getattr(self.kernel, name)
+            for name in ("release", "arch", "page_size", "supports", "enabled", "reason")
+        }
         kernel["defects"] = [asdict(defect) for defect in self.kernel.defects]
         return {
             "host": self.host,
             "memory": self.memory,
             "kernel": kernel,
             "pools": [pool.to_json() for pool in self.pools],
-            "memmap": {"boot": self.memmap.boot, "runtime": self.memmap.runtime, "total": self.memmap.memmap},
+            "memmap": {
+                "boot": self.memmap.boot,
+                "runtime": self.memmap.runtime,
+                "total": self.memmap.memmap,
+            },
             "mem_total": self.memmap.mem_total,
             "advice": [asdict(advice) for advice in self.advice],
         }
@@ -91,8 +125,8 @@ class Status:
 def read_status(tree: Tree, memory: str | None = None) -> Status:
     """The state of the host in `tree`; reads only, and needs no privilege.
 
-    With `memory` (`live`, or a core of the host) page tables are looked at where the counters leave bounds; raises `HvoError` when they
-    cannot be read.
+    With `memory` (`live`, or a core of the host) page tables are looked at where the counters leave
+    bounds; raises `HvoError` when they cannot be read.
     """
     kernel, pools = read_kernel(tree), read_pools(tree)
     estimates = _estimates(tree, kernel, pools, memory)
@@ -101,9 +135,15 @@ def read_status(tree: Tree, memory: str | None = None) -> Status:
         known = estimates[pool.size, pool.node]
         cost = pool.size // kernel.page_size * 64
         rows.append(PoolStatus(pool, known, cost, kernel.freed_pages(pool.size) * kernel.page_size))
-    advice = (*_interrupted(tree), *advise(kernel, list(_totals(tree, rows))), *_unsure(tree, rows, memory))
+    advice = (
+        *_interrupted(tree),
+        *advise(kernel, list(_totals(tree, rows))),
+        *_unsure(tree, rows, memory),
+    )
     name, memory_present = procfs.hostname(tree), procfs.present_memory(tree, kernel.page_size)
-    return Status(name, memory_present, kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice)
+    return Status(
+        name, memory_present, kernel, tuple(rows), procfs.counters(tree, kernel.page_size), advice
+    )
 
 
 def _totals(tree: Tree, rows: list[PoolStatus]) -> Iterator[Row]:
@@ -111,12 +151,24 @@ def _totals(tree: Tree, rows: list[PoolStatus]) -> Iterator[Row]:
     for row in rows:
         size = row.pool.size
         if row.pool.node is None:
-            nodes = [other.pool for other in rows if other.pool.size == size and other.pool.node is not None] or [row.pool]
-            yield Row(row.pool, row.optimized, row.saved_per_page, stuck(nodes, row.pool), noted(tree, size))
+            nodes = [
+                other.pool
+                for other in rows
+                if other.pool.size == size and other.pool.node is not None
+            ] or [row.pool]
+            yield Row(
+                row.pool,
+                row.optimized,
+                row.saved_per_page,
+                stuck(nodes, row.pool),
+                noted(tree, size),
+            )
 
 
 def _interrupted(tree: Tree) -> Iterator[Advice]:
-    """What to do about a journal, which must not keep anybody from seeing the pools: it may be damaged."""
+    """What to do about a journal, which must not keep anybody from seeing the pools: it may be
+    damaged.
+    """
     try:
         journal = load(tree)
     except HvoError as error:
@@ -126,24 +178,44 @@ def _interrupted(tree: Tree) -> Iterator[Advice]:
         yield Advice(f"hvo {journal.command} is running: figures are those of a moment", None, 0)
     elif journal:
         again = "hvo convert --resume" if journal.command == "convert" else "hvo convert --undo"
-        yield Advice(f"hvo {journal.command} was interrupted: its pool may not be as it was", again, 0)
+        yield Advice(
+            f"hvo {journal.command} was interrupted: its pool may not be as it was", again, 0
+        )
 
 
 def _unsure(tree: Tree, rows: list[PoolStatus], memory: str | None) -> Iterator[Advice]:
     """How to find out what the counters leave open, for one who may."""
-    if memory is None and tree.readable("/proc/kcore") and any(row.pool.node is None and row.optimized.exact is None for row in rows):
-        yield Advice("how many pages are optimised is known within bounds only: page tables tell", "hvo status --audit live", 0)
+    if (
+        memory is None
+        and tree.readable("/proc/kcore")
+        and any(row.pool.node is None and row.optimized.exact is None for row in rows)
+    ):
+        yield Advice(
+            "how many pages are optimised is known within bounds only: page tables tell",
+            "hvo status --audit live",
+            0,
+        )
 
 
-def _estimates(tree: Tree, kernel: Kernel, pools: list[Pool], memory: str | None) -> dict[Place, Estimate]:
+def _estimates(
+    tree: Tree, kernel: Kernel, pools: list[Pool], memory: str | None
+) -> dict[Place, Estimate]:
     """The best that is known of each pool."""
     totals = {pool.size: pool for pool in pools if pool.node is None}
     by_size = estimate(tree, kernel, list(totals.values()))
-    found: dict[Place, Estimate] = {(pool.size, None): by_size[pool.size] for pool in totals.values()}
-    found |= {(pool.size, pool.node): of_node(by_size[pool.size], pool, totals[pool.size].pages) for pool in pools if pool.node is not None}
+    found: dict[Place, Estimate] = {
+        (pool.size, None): by_size[pool.size] for pool in totals.values()
+    }
+    found |= {
+        (pool.size, pool.node): of_node(by_size[pool.size], pool, totals[pool.size].pages)
+        for pool in pools
+        if pool.node is not None
+    }
     unsure = [pool for pool in pools if found[pool.size, pool.node].exact is None]
     if memory and unsure:
-        from hvo.host.audited import audited  # late: it takes as long to import as all else takes to run
+        from hvo.host.audited import (
+            audited,
+        )  # late: it takes as long to import as all else takes to run
 
         found |= audited(memory, unsure)
     return found

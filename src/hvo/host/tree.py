@@ -1,7 +1,8 @@
 """The files of a host below one directory: the running kernel's `/`, or a recorded tree.
 
-Everything that the room reads or writes goes through `Tree`, so that no command can touch a path outside the root it was given, and so
-that each refusal of the kernel becomes one line that says which file, what was written and what to do.
+Everything that the room reads or writes goes through `Tree`, so that no command can touch a path
+outside the root it was given, and so that each refusal of the kernel becomes one line that says
+which file, what was written and what to do.
 """
 
 import errno
@@ -47,8 +48,12 @@ class Tree:
         return self.root / name.lstrip("/")
 
     def exists(self, name: str) -> bool:
-        """Whether the host has a file or directory `name`; one in a directory that may not be entered is as good as missing."""
-        return os.path.exists(self.path(name))  # `Path.exists` raises PermissionError before Python 3.14
+        """Whether the host has a file or directory `name`; one in a directory that may not be
+        entered is as good as missing.
+        """
+        return os.path.exists(
+            self.path(name)
+        )  # `Path.exists` raises PermissionError before Python 3.14
 
     def readable(self, name: str) -> bool:
         """Whether the file is there and this user may read it."""
@@ -87,7 +92,9 @@ class Tree:
         return int(text)
 
     def write(self, name: str, value: str) -> None:
-        """Write `value` to an existing file of the kernel, in one write call; raises `HvoError` when it is refused."""
+        """Write `value` to an existing file of the kernel, in one write call; raises `HvoError`
+        when it is refused.
+        """
         try:
             self._put(self.path(name), value)
         except OSError as error:
@@ -95,7 +102,9 @@ class Tree:
         self.written.append(Write(name, value))
 
     def replace(self, name: str, text: str, *, durable: bool = True) -> None:
-        """Write a whole file: a reader sees the old one or the new one, when `durable` also after a power cut; makes its directory."""
+        """Write a whole file: a reader sees the old one or the new one, when `durable` also after a
+        power cut; makes its directory.
+        """
         path = self.path(name)
         fresh = path.with_name(f".{path.name}.new")
         try:
@@ -119,7 +128,9 @@ class Tree:
 
     @contextmanager
     def lock(self, name: str) -> Generator[None]:
-        """Hold the lock file `name` for the block; it goes away with the process. Raises `HvoError` when somebody has it."""
+        """Hold the lock file `name` for the block; it goes away with the process. Raises `HvoError`
+        when somebody has it.
+        """
         path = self.path(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,17 +141,25 @@ class Tree:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise HvoError(f"{path}: another hvo is changing the pools of this host; wait until it has finished") from error
+                raise HvoError(
+                    f"{path}: another hvo is changing the pools of this host; wait until it has"
+                    " finished"
+                ) from error
             yield
 
     def locked(self, name: str) -> bool:
-        """Whether somebody holds the lock file `name`, as far as `/proc/locks` shows it: trying would be in the way of others."""
+        """Whether somebody holds the lock file `name`, as far as `/proc/locks` shows it: trying
+        would be in the way of others.
+        """
         try:
             file = os.stat(self.path(name))
         except OSError:
             return False
         mark = f" {os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino} "
-        return any("FLOCK" in line and mark in line for line in self.read_or("/proc/locks", "").splitlines())
+        return any(
+            "FLOCK" in line and mark in line
+            for line in self.read_or("/proc/locks", "").splitlines()
+        )
 
     def _put(self, path: Path, value: str) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)

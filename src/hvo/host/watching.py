@@ -1,4 +1,6 @@
-"""What `hvo watch` looks at again and again: the status of a host, what is saved over time, and the map of its vmemmap."""
+"""What `hvo watch` looks at again and again: the status of a host, what is saved over time, and the
+map of its vmemmap.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Watcher:
         self._clock = clock
 
     def look(self) -> Status:
-        """The status now; raises `HvoError` when the host cannot be read, which adds nothing to the history."""
+        """The status now; raises `HvoError` when the host cannot be read, which adds nothing to the
+        history.
+        """
         try:
             status = read_status(self.tree)
         except OSError as error:  # a file that went away between two looks at it
@@ -49,7 +53,9 @@ class Watcher:
 
 def saved(status: Status) -> tuple[int, int]:
     """Bytes that all pools together save, at least and at most."""
-    low, high = zip((0, 0), *(row.saved for row in status.pools if row.pool.node is None), strict=True)
+    low, high = zip(
+        (0, 0), *(row.saved for row in status.pools if row.pool.node is None), strict=True
+    )
     return sum(low), sum(high)
 
 
@@ -68,9 +74,15 @@ class Mapped:
 
 
 def read_map(target: str | None) -> Mapped:
-    """Audit `target` (`live`, or a core of the host); without one, or when its memory cannot be read, the reason."""
+    """Audit `target` (`live`, or a core of the host); without one, or when its memory cannot be
+    read, the reason.
+    """
     if target is None:
-        return Mapped(None, "a recorded tree has no memory to look at: name a core of the host with --audit", 0)
+        return Mapped(
+            None,
+            "a recorded tree has no memory to look at: name a core of the host with --audit",
+            0,
+        )
     from hvo.audit.audit import audit  # late: it needs numpy, and drgn for cores
     from hvo.memory.target import open_target
 

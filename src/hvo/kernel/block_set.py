@@ -1,8 +1,9 @@
 """A set of blocks of one order that costs memory only where it has members.
 
-One bit a block, in words of 64 and groups of 64 words, with a count for each group. The bitmap is zero-filled memory of
-the operating system, committed when first written, so that the set of single frames of a 16 TiB machine (4 G of them)
-costs nothing until frames are put into it. Counts per group let a search skip what is empty.
+One bit a block, in words of 64 and groups of 64 words, with a count for each group. The bitmap is
+zero-filled memory of the operating system, committed when first written, so that the set of single
+frames of a 16 TiB machine (4 G of them) costs nothing until frames are put into it. Counts per
+group let a search skip what is empty.
 """
 
 from collections.abc import Iterator
@@ -24,10 +25,12 @@ _ADD = np.int32(1)  # of the counts' own type: `add.at` is 30 times slower when 
 
 
 class BlockSet:
-    """Set of blocks of `1 << order` frames between the frames `start` and `end`, each named by its first frame.
+    """Set of blocks of `1 << order` frames between the frames `start` and `end`, each named by its
+    first frame.
 
-    Arguments and results are int64 arrays of one dimension. The caller keeps two promises, because checking them is what
-    the allocator does anyway: what it adds is not a member (nor twice in the array), what it discards is one.
+    Arguments and results are int64 arrays of one dimension. The caller keeps two promises, because
+    checking them is what the allocator does anyway: what it adds is not a member (nor twice in the
+    array), what it discards is one.
     """
 
     def __init__(self, start: int, end: int, order: int = 0) -> None:
@@ -46,7 +49,8 @@ class BlockSet:
         """Put the blocks at `pfns` in; none may be a member."""
         for part in batches(pfns):
             numbers = self._numbers(part)
-            # Adding a bit that is clear sets it and carries nothing; `bitwise_or.at` has no fast loop.
+            # Adding a bit that is clear sets it and carries nothing; `bitwise_or.at` has no fast
+            # loop.
             np.add.at(self._words, numbers >> _WORD, _bits(numbers))
             np.add.at(self._counts, numbers >> _GROUP, _ADD)
             self._first = min(self._first, int(numbers.min()) >> _GROUP)
@@ -73,7 +77,9 @@ class BlockSet:
         return (shifted & _ONE).astype(np.bool_)
 
     def overlaps(self, pfns: Frames, order: int) -> NDArray[np.bool_]:
-        """Which of the aligned blocks of `order`, at least this set's own, at `pfns` have a member in them."""
+        """Which of the aligned blocks of `order`, at least this set's own, at `pfns` have a member
+        in them.
+        """
         found = np.zeros(len(pfns), np.bool_)
         if self._count:
             for part, result in zip(batches(pfns), batches(found), strict=True):
@@ -90,7 +96,9 @@ class BlockSet:
             shifted = self._words[near >> _WORD] >> (near & 63).view(np.uint64)
             found[found] = (shifted & np.uint64((1 << (1 << order)) - 1)) != 0
         else:
-            found[found] = np.bitwise_or.reduce(_rows(self._words, near >> _WORD, order - _WORD), axis=1) != 0
+            found[found] = (
+                np.bitwise_or.reduce(_rows(self._words, near >> _WORD, order - _WORD), axis=1) != 0
+            )
         return found
 
     def lowest(self, count: int) -> Frames:
@@ -116,9 +124,15 @@ class BlockSet:
     def _unpack(self, groups: Frames) -> Frames:
         words = self._words.reshape(-1, _WORDS)[groups].reshape(-1)
         used = np.flatnonzero(words)
-        bits = np.flatnonzero(np.unpackbits(words[used].astype("<u8").view(np.uint8), bitorder="little"))
+        bits = np.flatnonzero(
+            np.unpackbits(words[used].astype("<u8").view(np.uint8), bitorder="little")
+        )
         of_word = used[bits >> _WORD]
-        numbers = (groups[of_word >> (_GROUP - _WORD)] << _GROUP) + ((of_word & (_WORDS - 1)) << _WORD) + (bits & 63)
+        numbers = (
+            (groups[of_word >> (_GROUP - _WORD)] << _GROUP)
+            + ((of_word & (_WORDS - 1)) << _WORD)
+            + (bits & 63)
+        )
         return (numbers + self._base) << self.order
 
     def _numbers(self, pfns: Frames) -> Frames:

@@ -1,8 +1,10 @@
-"""The page allocator of one zone (mm/page_alloc.c): what may be asked, what is refused, and what it counts.
+"""The page allocator of one zone (mm/page_alloc.c): what may be asked, what is refused, and what it
+counts.
 
-Single frames come out of a first-in-first-out queue in front of the buddy lists, in an order such that N allocations of
-one frame give the same frames as one allocation of N (`hvo.kernel.free_lists` says how and why); blocks come out of the
-buddy lists, lowest address of the smallest sufficient order first (`hvo.kernel.free_area`).
+Single frames come out of a first-in-first-out queue in front of the buddy lists, in an order such
+that N allocations of one frame give the same frames as one allocation of N (`hvo.kernel.free_lists`
+says how and why); blocks come out of the buddy lists, lowest address of the smallest sufficient
+order first (`hvo.kernel.free_area`).
 
 Frames are page frame numbers (pfn), int64 arrays of one dimension.
 """
@@ -24,7 +26,9 @@ _STRIDE = 1 << 20  # frames of a large range that are an array at a time
 
 
 class AllocatorError(Exception):
-    """A request that no allocator could serve (a double free, a misaligned block): a defect of the caller."""
+    """A request that no allocator could serve (a double free, a misaligned block): a defect of the
+    caller.
+    """
 
 
 class ZoneMark(NamedTuple):
@@ -35,15 +39,24 @@ class ZoneMark(NamedTuple):
 
 
 class Zone:
-    """Frames `start_pfn` to `end_pfn` of one node, all free at first, in blocks of up to `max_order`.
+    """Frames `start_pfn` to `end_pfn` of one node, all free at first, in blocks of up to
+    `max_order`.
 
-    `movable`: only for contents that can migrate (ZONE_MOVABLE). `max_order` as in kernels from 6.4 on: the largest
-    order there is (10 with 4 KiB pages, 11 with 16 KiB, 13 with 64 KiB). `managed_pages` counts the frames given to the
-    allocator: free or allocated, not reserved at boot. `present` are the frames the zone has, `failures` may be shared
-    with other zones.
+    `movable`: only for contents that can migrate (ZONE_MOVABLE). `max_order` as in kernels from 6.4
+    on: the largest order there is (10 with 4 KiB pages, 11 with 16 KiB, 13 with 64 KiB).
+    `managed_pages` counts the frames given to the allocator: free or allocated, not reserved at
+    boot. `present` are the frames the zone has, `failures` may be shared with other zones.
     """
 
-    def __init__(self, node: int, name: str, start_pfn: int, end_pfn: int, max_order: int = 10, movable: bool = False) -> None:
+    def __init__(
+        self,
+        node: int,
+        name: str,
+        start_pfn: int,
+        end_pfn: int,
+        max_order: int = 10,
+        movable: bool = False,
+    ) -> None:
         self.node, self.name, self.movable, self.max_order = node, name, movable, max_order
         self.start_pfn, self.end_pfn = start_pfn, end_pfn
         self.present = PfnRanges()
@@ -88,7 +101,9 @@ class Zone:
 
     @property
     def fail_after(self) -> int | None:
-        """How many further allocations succeed, each of one frame or one block; None: no failure is injected."""
+        """How many further allocations succeed, each of one frame or one block; None: no failure is
+        injected.
+        """
         return self.failures.remaining
 
     @fail_after.setter
@@ -96,7 +111,9 @@ class Zone:
         self.failures.remaining = count
 
     def is_free(self, pfns: Frames) -> NDArray[np.bool_]:
-        """Which of `pfns` are free, in the queue or in the buddy lists; frames outside the zone are not."""
+        """Which of `pfns` are free, in the queue or in the buddy lists; frames outside the zone are
+        not.
+        """
         found = self.present.contain(pfns)
         found[found] = self._lists.is_free(pfns[found])
         return found
@@ -108,7 +125,9 @@ class Zone:
         return found
 
     def free_blocks(self) -> tuple[Frames, Frames]:
-        """First frames of the blocks in the buddy lists, ascending, and their orders (both int64)."""
+        """First frames of the blocks in the buddy lists, ascending, and their orders (both
+        int64).
+        """
         found = self._lists.blocks()
         pfns = np.concatenate([blocks.pfns for blocks in found])
         orders = np.repeat(np.arange(len(found)), [len(blocks.pfns) for blocks in found])
@@ -130,7 +149,9 @@ class Zone:
         return self.allocate_upto(count) if self.allowed(count) == count else None
 
     def allocate_upto(self, count: int) -> Frames:
-        """The frames that `count` single-frame allocations give; fewer where the later ones fail."""
+        """The frames that `count` single-frame allocations give; fewer where the later ones
+        fail.
+        """
         count = self.allowed(count)
         self.failures.spend(count)
         return self._lists.pop(count)
@@ -138,13 +159,16 @@ class Zone:
     def free_frames(self, pfns: Frames) -> None:
         """Free single frames, in their order, to the tail of the queue.
 
-        Raises `AllocatorError` for a frame that is free, reserved, twice in `pfns` or not of this zone.
+        Raises `AllocatorError` for a frame that is free, reserved, twice in `pfns` or not of this
+        zone.
         """
         self._check_allocated(Blocks(0, _ascending(pfns)))
         self._lists.push(pfns)
 
     def free_reserved(self, pfns: Frames) -> int:
-        """Free frames some of which may be reserved (`free_vmemmap_page`); how many were, and are now managed."""
+        """Free frames some of which may be reserved (`free_vmemmap_page`); how many were, and are
+        now managed.
+        """
         ordered = _ascending(pfns)
         self._check_not_free(Blocks(0, ordered))
         reserved = ordered[self._reserved.contains(ordered)]
@@ -160,9 +184,13 @@ class Zone:
     # --- blocks
 
     def allocate(self, order: int, count: int) -> Frames:
-        """First frames of up to `count` blocks of `order`; fewer where memory, or the injected limit, ends."""
+        """First frames of up to `count` blocks of `order`; fewer where memory, or the injected
+        limit, ends.
+        """
         if order > self.max_order:
-            raise AllocatorError(f"order {order} is above the highest of zone {self._where}, {self.max_order}")
+            raise AllocatorError(
+                f"order {order} is above the highest of zone {self._where}, {self.max_order}"
+            )
         if order == 0:
             return self.allocate_upto(count)
         taken = self._lists.take(order, self.failures.allow(count))
@@ -170,15 +198,21 @@ class Zone:
         return taken
 
     def allocate_gigantic(self, order: int, count: int = 1) -> Frames:
-        """First frames of up to `count` naturally aligned ranges of an `order` above `max_order`, lowest first."""
+        """First frames of up to `count` naturally aligned ranges of an `order` above `max_order`,
+        lowest first.
+        """
         if order <= self.max_order:
-            raise AllocatorError(f"order {order} is not above the highest of zone {self._where}, {self.max_order}")
+            raise AllocatorError(
+                f"order {order} is not above the highest of zone {self._where}, {self.max_order}"
+            )
         taken = self._lists.take_gigantic(order, self.failures.allow(count))
         self.failures.spend(len(taken))
         return taken
 
     def allocate_range(self, start: int, end: int) -> bool:
-        """Take exactly the frames `start` to `end` if all are free (`alloc_contig_range`); whether it did."""
+        """Take exactly the frames `start` to `end` if all are free (`alloc_contig_range`); whether
+        it did.
+        """
         if not self.failures.allow(1) or not self.present.contain_range(start, end):
             return False
         taken = self._lists.take_range(start, end)
@@ -186,9 +220,11 @@ class Zone:
         return taken
 
     def free(self, pfns: Frames, order: int) -> None:
-        """Free blocks of `order` (0: single frames, to the queue; gigantic ones too); they coalesce.
+        """Free blocks of `order` (0: single frames, to the queue; gigantic ones too); they
+        coalesce.
 
-        Raises `AllocatorError` for a block that is misaligned, not wholly of this zone, or has a free or reserved frame.
+        Raises `AllocatorError` for a block that is misaligned, not wholly of this zone, or has a
+        free or reserved frame.
         """
         if order == 0:
             self.free_frames(pfns)
@@ -211,7 +247,9 @@ class Zone:
     # --- building a machine, hotplug
 
     def take(self, pfns: Frames) -> None:
-        """Take exactly the free frames `pfns`, as when a machine is built in the state of another."""
+        """Take exactly the free frames `pfns`, as when a machine is built in the state of
+        another.
+        """
         ordered = _ascending(pfns)
         held = self.is_free(ordered)
         if not held.all():
@@ -225,7 +263,9 @@ class Zone:
         self.managed_pages -= len(pfns)
 
     def reserve_range(self, start: int, end: int) -> None:
-        """Reserve the free frames `start` to `end`, as `reserve` does, without an array of them all."""
+        """Reserve the free frames `start` to `end`, as `reserve` does, without an array of them
+        all.
+        """
         self._take_range(start, end, "reserve")
         for first in range(start, end, _STRIDE):
             self._reserved.add(np.arange(first, min(first + _STRIDE, end), dtype=np.int64))
@@ -249,7 +289,10 @@ class Zone:
 
     def _take_range(self, start: int, end: int, purpose: str) -> None:
         if not (self.present.contain_range(start, end) and self._lists.take_range(start, end)):
-            raise AllocatorError(f"frames {start:#x}-{end:#x} of zone {self._where} are not all free: cannot {purpose}")
+            raise AllocatorError(
+                f"frames {start:#x}-{end:#x} of zone {self._where} are not all free: cannot"
+                f" {purpose}"
+            )
 
     def _span(self, start: int, end: int) -> None:
         if (start, end) == (self.start_pfn, self.end_pfn):
@@ -271,9 +314,13 @@ class Zone:
         return self._lists.is_valid(mark.lists)
 
     def rollback(self, mark: ZoneMark) -> None:
-        """Undo the single-frame allocations since `mark`, and restore the injected limit of that moment."""
+        """Undo the single-frame allocations since `mark`, and restore the injected limit of that
+        moment.
+        """
         if not self.is_valid(mark):
-            raise AllocatorError(f"rollback to a void mark: something else happened in zone {self._where} since")
+            raise AllocatorError(
+                f"rollback to a void mark: something else happened in zone {self._where} since"
+            )
         self._lists.rollback(mark.lists)
         self.failures.remaining = mark.remaining
 
@@ -286,20 +333,28 @@ class Zone:
 
     def _check_not_free(self, blocks: Blocks) -> None:
         for part in (Blocks(blocks.order, pfns) for pfns in batches(blocks.pfns)):
-            self._refuse(part, ~self.present.contain(part.pfns, 1 << part.order), "is outside the zone")
+            self._refuse(
+                part, ~self.present.contain(part.pfns, 1 << part.order), "is outside the zone"
+            )
             self._refuse(part, self._lists.overlaps(part), "is free already (double free)")
 
     def _check_aligned(self, blocks: Blocks) -> None:
-        self._refuse(blocks, blocks.pfns & ((1 << blocks.order) - 1) != 0, "is not aligned to its order")
+        self._refuse(
+            blocks, blocks.pfns & ((1 << blocks.order) - 1) != 0, "is not aligned to its order"
+        )
 
     def _refuse(self, blocks: Blocks, wrong: NDArray[np.bool_], why: str) -> None:
         if wrong.any():
             first = int(blocks.pfns[wrong][0])
-            raise AllocatorError(f"block of order {blocks.order} at pfn {first:#x} {why}: zone {self._where}")
+            raise AllocatorError(
+                f"block of order {blocks.order} at pfn {first:#x} {why}: zone {self._where}"
+            )
 
 
 def _ascending(pfns: Frames) -> Frames:
-    """`pfns` sorted, not copied where they are; raises `AllocatorError` for one that is there twice."""
+    """`pfns` sorted, not copied where they are; raises `AllocatorError` for one that is there
+    twice.
+    """
     if (pfns[1:] > pfns[:-1]).all():
         return pfns
     ordered = pfns[::-1] if (pfns[1:] < pfns[:-1]).all() else np.sort(pfns)

@@ -1,8 +1,8 @@
 """The zones of a real kernel and the state of its page allocator, as its struct pages tell.
 
-Neither node nor zone structures can be found without debug symbols. What there is: the usual borders of zones, the zone bits in the
-flags of struct pages, which say which of those borders this kernel has, and which frames are reserved and free. All memory is taken as one
-node's.
+Neither node nor zone structures can be found without debug symbols. What there is: the usual
+borders of zones, the zone bits in the flags of struct pages, which say which of those borders this
+kernel has, and which frames are reserved and free. All memory is taken as one node's.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from hvo.kernel.zones import Zones
 
 _SAMPLES = 1 << 16
 _ZONE_BITS_FROM = 32
-"""Flags proper end below this bit; above are section, node, zone, last CPU and tag, whichever a configuration has."""
+"""Flags proper end below this bit; above are section, node, zone, last CPU and tag, whichever a
+configuration has.
+"""
 
 
 class CoreZones(NamedTuple):
-    """`zones`, and the lowest bit of the zone in the flags of a struct page (None: there is one zone only, of number 0)."""
+    """`zones`, and the lowest bit of the zone in the flags of a struct page (None: there is one
+    zone only, of number 0).
+    """
 
     zones: Zones
     zone_shift: int | None
@@ -41,7 +45,9 @@ def online_ranges(sections: Sections) -> list[Range]:
 
 
 def core_zones(members: PageMembers) -> CoreZones:
-    """The zones of this kernel with all memory free; raises `HvoError` where its struct pages do not fit the architecture's zones."""
+    """The zones of this kernel with all memory free; raises `HvoError` where its struct pages do
+    not fit the architecture's zones.
+    """
     image = members.image
     found: list[tuple[ZoneMemory, int]] = []
     for part in zone_memory(image.arch, online_ranges(members.sections), image.page_size):
@@ -51,25 +57,39 @@ def core_zones(members: PageMembers) -> CoreZones:
         else:
             found.append((part, bits))
     max_order = image.info.length("zone.free_area") - 1
-    return CoreZones(Zones([_zone(memory, max_order) for memory, _ in found]), _zone_shift([bits for _, bits in found]))
+    return CoreZones(
+        Zones([_zone(memory, max_order) for memory, _ in found]),
+        _zone_shift([bits for _, bits in found]),
+    )
 
 
 def _upper_flags(members: PageMembers, memory: ZoneMemory) -> int:
     """The upper flags that most struct pages of `memory` have."""
-    pfns = np.concatenate([np.arange(start, end, max(1, (end - start) // _SAMPLES), dtype=np.int64) for start, end in memory.ranges])
-    values, counts = np.unique(members.read(pfns, members.flags) >> np.uint64(_ZONE_BITS_FROM), return_counts=True)
+    pfns = np.concatenate(
+        [
+            np.arange(start, end, max(1, (end - start) // _SAMPLES), dtype=np.int64)
+            for start, end in memory.ranges
+        ]
+    )
+    values, counts = np.unique(
+        members.read(pfns, members.flags) >> np.uint64(_ZONE_BITS_FROM), return_counts=True
+    )
     return int(values[np.argmax(counts)])
 
 
 def _zone_shift(upper: list[int]) -> int | None:
-    """The lowest bit in which the upper flags of the zones differ; they must count up from there."""
+    """The lowest bit in which the upper flags of the zones differ; they must count up from
+    there.
+    """
     different = [bits ^ upper[0] for bits in upper]
     if len(upper) == 1:
         return None
     shift = (different[1] & -different[1]).bit_length() - 1
     if any(bits != number << shift for number, bits in enumerate(different)):
         shown = ", ".join(f"{bits << _ZONE_BITS_FROM:#x}" for bits in upper)
-        raise HvoError(f"upper flags of struct pages are {shown}: expected them to count the zones of one node")
+        raise HvoError(
+            f"upper flags of struct pages are {shown}: expected them to count the zones of one node"
+        )
     return shift + _ZONE_BITS_FROM
 
 
@@ -82,11 +102,15 @@ def _zone(memory: ZoneMemory, max_order: int) -> Zone:
 
 
 def settle(zones: Zones, found: MemoryMap) -> None:
-    """Give `zones`, all of whose frames are free, the state that struct pages show: reserved, free, and all others allocated."""
+    """Give `zones`, all of whose frames are free, the state that struct pages show: reserved, free,
+    and all others allocated.
+    """
     for start, end in zip(found.reserved_start.tolist(), found.reserved_end.tolist(), strict=True):
         zones.reserve_range(start, end)
     for zone in zones.zones:
-        for start, end in zip(zone.present.starts.tolist(), zone.present.ends.tolist(), strict=True):
+        for start, end in zip(
+            zone.present.starts.tolist(), zone.present.ends.tolist(), strict=True
+        ):
             _allocate_between(zone, start, end, found)
     for order in np.unique(found.free_order).tolist():
         zones.free(found.free_pfn[found.free_order == order], order)

@@ -1,4 +1,6 @@
-"""The first-in-first-out queue of single frames that stands in front of the buddy lists: the kernel's per-CPU list."""
+"""The first-in-first-out queue of single frames that stands in front of the buddy lists: the
+kernel's per-CPU list.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,8 @@ _SMALLEST = 1 << 12
 class FrameQueue:
     """A ring of page frame numbers that can take back what was popped.
 
-    Positions count from the first frame ever appended: `head` is the next to be popped, `tail` the next to be written.
+    Positions count from the first frame ever appended: `head` is the next to be popped, `tail` the
+    next to be written.
     """
 
     def __init__(self) -> None:
@@ -49,7 +52,9 @@ class FrameQueue:
         """A copy of the frames at the positions `start` to `end`, which are queued or kept."""
         at = start & (len(self._ring) - 1)
         before_wrap = min(end - start, len(self._ring) - at)
-        return np.concatenate((self._ring[at : at + before_wrap], self._ring[: end - start - before_wrap]))
+        return np.concatenate(
+            (self._ring[at : at + before_wrap], self._ring[: end - start - before_wrap])
+        )
 
     def keep(self) -> None:
         """From now on keep what is popped, so that `rewind` can bring it back."""

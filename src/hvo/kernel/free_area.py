@@ -1,11 +1,14 @@
-"""The buddy system proper: the free blocks of each order, `free_area[]` of `struct zone` (mm/page_alloc.c).
+"""The buddy system proper: the free blocks of each order, `free_area[]` of `struct zone`
+(mm/page_alloc.c).
 
-Blocks are naturally aligned. Two free buddies below the highest order never stand side by side, because freeing coalesces
-them; so the blocks follow from which frames are free, whatever the order of the calls that freed them, and working on
-arrays of blocks gives the same lists as working on one block after another.
+Blocks are naturally aligned. Two free buddies below the highest order never stand side by side,
+because freeing coalesces them; so the blocks follow from which frames are free, whatever the order
+of the calls that freed them, and working on arrays of blocks gives the same lists as working on one
+block after another.
 
-Where the kernel's lists are in the order of their last change, these are in order of address: an allocation takes the
-lowest block of the smallest order that suffices and keeps the lower half at each split (`expand`).
+Where the kernel's lists are in the order of their last change, these are in order of address: an
+allocation takes the lowest block of the smallest order that suffices and keeps the lower half at
+each split (`expand`).
 
 Frames are page frame numbers (pfn), int64. Nothing is checked here; `hvo.kernel.buddy` does that.
 """
@@ -29,13 +32,17 @@ class Blocks(NamedTuple):
 
 
 def frames_of(blocks: Blocks, order: int = 0) -> Frames:
-    """The frames (or, with `order`, the first frames of the smaller blocks) in `blocks`, in the order of `blocks`."""
+    """The frames (or, with `order`, the first frames of the smaller blocks) in `blocks`, in the
+    order of `blocks`.
+    """
     steps = np.arange(1 << (blocks.order - order), dtype=np.int64) << order
     return (blocks.pfns[:, None] + steps).reshape(-1)
 
 
 def range_blocks(start: int, end: int, max_order: int) -> Iterator[Blocks]:
-    """The largest naturally aligned blocks up to `max_order` that make up the frames `start` to `end`, ascending."""
+    """The largest naturally aligned blocks up to `max_order` that make up the frames `start` to
+    `end`, ascending.
+    """
     while start < end:
         order = min((end - start).bit_length() - 1, max_order)
         if start:
@@ -56,7 +63,9 @@ class FreeArea:
         self.frames = 0
 
     def insert(self, blocks: Blocks) -> None:
-        """Free `blocks` (ascending, none of their frames free) and coalesce them with their buddies."""
+        """Free `blocks` (ascending, none of their frames free) and coalesce them with their
+        buddies.
+        """
         self.frames += len(blocks.pfns) << blocks.order
         pfns = blocks.pfns
         for order in range(blocks.order, self.max_order):
@@ -66,7 +75,9 @@ class FreeArea:
         self._sets[self.max_order].add(pfns)
 
     def _coalesce(self, pfns: Frames, order: int) -> Frames:
-        """Put in the blocks whose buddy is not free; of the others, return the blocks of the next order (ascending)."""
+        """Put in the blocks whose buddy is not free; of the others, return the blocks of the next
+        order (ascending).
+        """
         size = 1 << order
         pair = np.zeros(len(pfns), np.bool_)  # the buddy is the next of the same array
         pair[:-1] = (pfns[:-1] ^ size) == pfns[1:]
@@ -79,7 +90,9 @@ class FreeArea:
         return pfns[free | pair] & ~size
 
     def take(self, order: int, count: int) -> Frames:
-        """Up to `count` blocks of `order`, as that many single allocations give them, in that sequence."""
+        """Up to `count` blocks of `order`, as that many single allocations give them, in that
+        sequence.
+        """
         taken = [np.empty(0, np.int64)]
         for blocks in self._smallest_first(order, count << order):
             parts = frames_of(blocks, order)
@@ -90,7 +103,9 @@ class FreeArea:
         return np.concatenate(taken)
 
     def take_whole(self, frames: int) -> list[Blocks]:
-        """Whole blocks, smallest order first and lowest first, until they hold `frames` frames or nothing is left."""
+        """Whole blocks, smallest order first and lowest first, until they hold `frames` frames or
+        nothing is left.
+        """
         return list(self._smallest_first(0, frames))
 
     def _smallest_first(self, order: int, frames: int) -> Iterator[Blocks]:
@@ -114,7 +129,9 @@ class FreeArea:
         self.frames += len(blocks.pfns) << blocks.order
 
     def carve(self, blocks: Blocks) -> None:
-        """Take exactly `blocks` (ascending), which are wholly free, out of the free blocks that contain them."""
+        """Take exactly `blocks` (ascending), which are wholly free, out of the free blocks that
+        contain them.
+        """
         levels = [blocks.pfns]
         for order in range(blocks.order + 1, self.max_order + 1):
             levels.append(_distinct(levels[-1] & -(1 << order)))
@@ -147,7 +164,9 @@ class FreeArea:
         return found
 
     def lowest_ranges(self, order: int, count: int) -> Frames:
-        """First frames of the `count` lowest naturally aligned ranges above the highest order that are wholly free."""
+        """First frames of the `count` lowest naturally aligned ranges above the highest order that
+        are wholly free.
+        """
         ranges, parts = np.unique(self._sets[self.max_order].members() >> order, return_counts=True)
         return ranges[parts == 1 << (order - self.max_order)][:count] << order
 

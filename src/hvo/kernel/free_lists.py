@@ -1,18 +1,23 @@
-"""Free memory of a zone as the allocator sees it: a queue of single frames in front of the buddy lists.
+"""Free memory of a zone as the allocator sees it: a queue of single frames in front of the buddy
+lists.
 
 The discipline of the queue, which stands for the kernel's per-CPU lists (mm/page_alloc.c):
 
 * freeing single frames appends them to the tail, allocating single frames pops them from the head;
-* when it has too few, whole blocks come in from the buddy lists, one at a time, smallest order first, lowest address
+* when it has too few, whole blocks come in from the buddy lists, one at a time, smallest order
+  first, lowest address
   first, each block's frames ascending;
-* frames leave it for the buddy lists (and coalesce) only by `drain`, which happens when an allocation of an order above
+* frames leave it for the buddy lists (and coalesce) only by `drain`, which happens when an
+  allocation of an order above
   0, or of a range, finds no block.
 
-Why so: N single-frame allocations then give the same frames as one allocation of N, also when single frames are freed
-in between, as long as the queue held enough. The machine relies on this to run the kernel's page-by-page loops as
-array operations. The kernel's lists are last in, first out and give back in batches, which no counter shows.
+Why so: N single-frame allocations then give the same frames as one allocation of N, also when
+single frames are freed in between, as long as the queue held enough. The machine relies on this to
+run the kernel's page-by-page loops as array operations. The kernel's lists are last in, first out
+and give back in batches, which no counter shows.
 
-Frames are page frame numbers (pfn), int64 arrays of one dimension. Nothing is checked here; `hvo.kernel.buddy` does that.
+Frames are page frame numbers (pfn), int64 arrays of one dimension. Nothing is checked here;
+`hvo.kernel.buddy` does that.
 """
 
 from typing import NamedTuple
@@ -125,7 +130,9 @@ class FreeLists:
         self._area.insert(blocks)
 
     def take(self, order: int, count: int) -> Frames:
-        """First frames of up to `count` blocks of `order`, in the sequence in which single allocations give them."""
+        """First frames of up to `count` blocks of `order`, in the sequence in which single
+        allocations give them.
+        """
         self._forget_marks()
         taken = self._area.take(order, count)
         if len(taken) == count or not self.queued:
@@ -134,7 +141,9 @@ class FreeLists:
         return np.concatenate((taken, self._area.take(order, count - len(taken))))
 
     def take_gigantic(self, order: int, count: int) -> Frames:
-        """First frames of up to `count` naturally aligned ranges of `order`, above the highest order, lowest first."""
+        """First frames of up to `count` naturally aligned ranges of `order`, above the highest
+        order, lowest first.
+        """
         self._forget_marks()
         taken = self._carve_lowest(order, count)
         if len(taken) == count or not self.queued:
@@ -148,7 +157,9 @@ class FreeLists:
         return starts
 
     def take_range(self, start: int, end: int) -> bool:
-        """Take exactly the frames `start` to `end` if all are free, if need be after a drain; whether it did."""
+        """Take exactly the frames `start` to `end` if all are free, if need be after a drain;
+        whether it did.
+        """
         self._forget_marks()
         if not self._holds(start, end):
             self.drain()
@@ -159,7 +170,9 @@ class FreeLists:
         return True
 
     def _holds(self, start: int, end: int) -> bool:
-        return all(self._area.holds(blocks).all() for blocks in range_blocks(start, end, self.max_order))
+        return all(
+            self._area.holds(blocks).all() for blocks in range_blocks(start, end, self.max_order)
+        )
 
     def take_frames(self, pfns: Frames) -> None:
         """Take exactly the free frames `pfns` (ascending)."""

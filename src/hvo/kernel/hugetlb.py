@@ -1,4 +1,6 @@
-"""A pool of HugeTLB pages of one size (`struct hstate`, mm/hugetlb.c): what is in it, per node, and the numbers that sysfs shows."""
+"""A pool of HugeTLB pages of one size (`struct hstate`, mm/hugetlb.c): what is in it, per node, and
+the numbers that sysfs shows.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -41,7 +43,9 @@ class Stack:
 
     def remove(self, heads: Heads) -> None:
         """Take out `heads` wherever they are."""
-        self._parts = [part for part in (part[~np.isin(part, heads)] for part in self._parts) if part.size]
+        self._parts = [
+            part for part in (part[~np.isin(part, heads)] for part in self._parts) if part.size
+        ]
 
     def pages(self) -> Heads:
         """All pages, the top last."""
@@ -50,7 +54,8 @@ class Stack:
 
 @dataclass
 class HugetlbPool:
-    """The pool of one size: free lists per node, pages in use (oldest first), and how many of all are surplus.
+    """The pool of one size: free lists per node, pages in use (oldest first), and how many of all
+    are surplus.
 
     `reserved` pages are promised to mappings and may not leave the pool; `surplus` counts per node.
     """
@@ -90,7 +95,12 @@ class HugetlbPool:
 
     def heads(self) -> Heads:
         """First pfns of all pages, ascending."""
-        return np.sort(np.concatenate([stack.pages() for lists in (self.free, self.used) for stack in lists.values()] + [_none()]))
+        return np.sort(
+            np.concatenate(
+                [stack.pages() for lists in (self.free, self.used) for stack in lists.values()]
+                + [_none()]
+            )
+        )
 
     def _some(self, node: int | None) -> Iterable[int]:
         return self.nodes if node is None else (node,)
@@ -98,7 +108,8 @@ class HugetlbPool:
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether newly allocated HugeTLB pages are optimised: built in, the boot parameter, and the run-time switch.
+    """Whether newly allocated HugeTLB pages are optimised: built in, the boot parameter, and the
+    run-time switch.
 
     It is policy for later allocations only: what is optimised stays so.
     """

@@ -1,4 +1,5 @@
-"""A kernel's own address space: where its page tables are, how they are laid out, and reading through them.
+"""A kernel's own address space: where its page tables are, how they are laid out, and reading
+through them.
 
 Known from VMCOREINFO alone, as crash, makedumpfile and drgn do it; nothing depends on a version.
 """
@@ -36,7 +37,9 @@ class KernelMemory(Memory, Protocol):
 
 
 class Translated(NamedTuple):
-    """Physical `addresses` (uint64) of virtual ones, and which of them are mapped (`valid`, bool); in their shape."""
+    """Physical `addresses` (uint64) of virtual ones, and which of them are mapped (`valid`, bool);
+    in their shape.
+    """
 
     addresses: Words
     valid: NDArray[np.bool_]
@@ -44,7 +47,9 @@ class Translated(NamedTuple):
 
 @dataclass(frozen=True)
 class KernelImage:
-    """The kernel in `memory`: its page-table `format`, and `root`, the physical address of its top-level table."""
+    """The kernel in `memory`: its page-table `format`, and `root`, the physical address of its
+    top-level table.
+    """
 
     memory: KernelMemory
     format: Format
@@ -53,7 +58,9 @@ class KernelImage:
 
     @classmethod
     def of(cls, memory: KernelMemory) -> KernelImage:
-        """Find the kernel's page tables; raises `HvoError` that names the constant which is missing."""
+        """Find the kernel's page tables; raises `HvoError` that names the constant which is
+        missing.
+        """
         info = memory.vmcoreinfo
         va_bits = _va_bits(memory.arch, info)
         form = format_for(memory.arch, memory.page_size, va_bits)
@@ -77,28 +84,40 @@ class KernelImage:
         return self.memory.vmcoreinfo
 
     def translate(self, addresses: Words) -> Translated:
-        """Where the virtual `addresses` (any shape) lie; runs of addresses in one page are walked once."""
+        """Where the virtual `addresses` (any shape) lie; runs of addresses in one page are walked
+        once.
+        """
         flat = addresses.reshape(-1)
         inside = np.uint64(self.page_size - 1)
         pages = flat & ~inside
-        first = np.flatnonzero(np.concatenate((np.ones(min(1, len(pages)), np.bool_), pages[1:] != pages[:-1])))
+        first = np.flatnonzero(
+            np.concatenate((np.ones(min(1, len(pages)), np.bool_), pages[1:] != pages[:-1]))
+        )
         found = walk(self.memory, self.format, self.root, pages[first])
         times = np.diff(first, append=len(pages))
         physical = np.repeat(found.address, times) + (flat & inside)
-        return Translated(physical.reshape(addresses.shape), np.repeat(found.valid, times).reshape(addresses.shape))
+        return Translated(
+            physical.reshape(addresses.shape),
+            np.repeat(found.valid, times).reshape(addresses.shape),
+        )
 
     def physical(self, addresses: Words) -> Words:
-        """Physical addresses of the virtual `addresses` (any shape); raises `HvoError` for one that is not mapped."""
+        """Physical addresses of the virtual `addresses` (any shape); raises `HvoError` for one that
+        is not mapped.
+        """
         found = self.translate(addresses)
         if not found.valid.all():
             missing = int(addresses[~found.valid].flat[0])
-            raise HvoError(f"virtual address {missing:#x} is not mapped by the tables at {self.root:#x}")
+            raise HvoError(
+                f"virtual address {missing:#x} is not mapped by the tables at {self.root:#x}"
+            )
         return found.addresses
 
     def words(self, addresses: Words) -> Words:
         """The 8-byte words at the virtual `addresses` (multiples of 8, any shape).
 
-        Raises `HvoError` for an address that is not mapped, `MemoryFault` for one whose frame is not there.
+        Raises `HvoError` for an address that is not mapped, `MemoryFault` for one whose frame is
+        not there.
         """
         return self.memory.read_words(self.physical(addresses))
 
@@ -111,7 +130,8 @@ class KernelImage:
 def _va_bits(arch: str, info: VmcoreInfo) -> int:
     if arch == "x86_64":
         return 57 if info.number("pgtable_l5_enabled", 0) else 48
-    # arm64: a kernel built for 52 bits runs with fewer where the CPU has no more; the register tells (5.9).
+    # arm64: a kernel built for 52 bits runs with fewer where the CPU has no more; the register
+    # tells (5.9).
     t1sz = info.number("TCR_EL1_T1SZ", None) if arch == "arm64" else None
     return info.number("VA_BITS") if t1sz is None else 64 - t1sz
 
@@ -128,9 +148,11 @@ def _root(memory: KernelMemory, va_bits: int) -> int:
 
 
 def _arm64_offset(memory: KernelMemory, va_bits: int) -> int:
-    """Where TTBR1 points into the table: a 64K kernel built for 52 bits that runs with 48 uses its last 64 entries.
+    """Where TTBR1 points into the table: a 64K kernel built for 52 bits that runs with 48 uses its
+    last 64 entries.
 
-    TTBR1_BADDR_4852_OFFSET in `arch/arm64/include/asm/pgtable-hwdef.h`. Kernels with 4K and 16K pages leave a level out.
+    TTBR1_BADDR_4852_OFFSET in `arch/arm64/include/asm/pgtable-hwdef.h`. Kernels with 4K and 16K
+    pages leave a level out.
     """
     if memory.page_size != 65536 or memory.vmcoreinfo.number("VA_BITS") != 52 or va_bits != 48:
         return 0

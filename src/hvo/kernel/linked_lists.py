@@ -11,17 +11,21 @@ from hvo.memory.interface import Words
 
 
 class ListPlaces(NamedTuple):
-    """`list_head` (uint64): address of the list's own head; `place` (int64): position from the front; 0 and -1: on no list."""
+    """`list_head` (uint64): address of the list's own head; `place` (int64): position from the
+    front; 0 and -1: on no list.
+    """
 
     list_head: Words
     place: NDArray[np.int64]
 
 
 def list_places(nodes: Words, following: Words, preceding: Words) -> ListPlaces:
-    """Where each node stands in its list; `nodes` are their addresses (ascending), the others their `next` and `prev` pointers.
+    """Where each node stands in its list; `nodes` are their addresses (ascending), the others their
+    `next` and `prev` pointers.
 
-    A list's own head is what its last node points on to and its first node back to, though no node. Nodes for which no such head is found,
-    because they are unlinked or the list is broken, are on no list. Each round doubles the way looked ahead: log2(n) rounds for n nodes.
+    A list's own head is what its last node points on to and its first node back to, though no node.
+    Nodes for which no such head is found, because they are unlinked or the list is broken, are on
+    no list. Each round doubles the way looked ahead: log2(n) rounds for n nodes.
     """
     count = len(nodes)
     if not count:
@@ -36,12 +40,16 @@ def list_places(nodes: Words, following: Words, preceding: Words) -> ListPlaces:
     front = _fronts(ahead, distance)
     head = following[ahead]
     linked = last[ahead] & (preceding[front] == head)
-    return ListPlaces(np.where(linked, head, np.uint64(0)), np.where(linked, distance[front] - distance, -1))
+    return ListPlaces(
+        np.where(linked, head, np.uint64(0)), np.where(linked, distance[front] - distance, -1)
+    )
 
 
 def _fronts(ends: NDArray[np.intp], distance: NDArray[np.int64]) -> NDArray[np.intp]:
     """For each node the one of its list that is farthest from the end."""
     farthest = np.arange(len(ends))
     order = np.argsort(distance, kind="stable")
-    farthest[ends[order]] = order  # of several assignments to one element the last, so the farthest, counts
+    farthest[ends[order]] = (
+        order  # of several assignments to one element the last, so the farthest, counts
+    )
     return farthest[ends]

@@ -1,4 +1,6 @@
-"""What a kernel's struct pages say about its memory: which frames are reserved, and which are free in the page allocator."""
+"""What a kernel's struct pages say about its memory: which frames are reserved, and which are free
+in the page allocator.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,9 @@ from hvo.kernel.sections import Pfns, Sections
 class MemoryMap:
     """The frames of all online sections; every array is int64 and ascending.
 
-    `reserved_start`, `reserved_end`: ranges of frames that never came to the page allocator (PG_reserved). `free_pfn`, `free_order`: the
-    free blocks in its buddy lists (the frames that CPUs keep at hand in lists of their own are in neither).
+    `reserved_start`, `reserved_end`: ranges of frames that never came to the page allocator
+    (PG_reserved). `free_pfn`, `free_order`: the free blocks in its buddy lists (the frames that
+    CPUs keep at hand in lists of their own are in neither).
     """
 
     present_pages: int
@@ -32,7 +35,9 @@ class MemoryMap:
 
     @property
     def managed_pages(self) -> int:
-        """How many frames the page allocator was given: what the kernel prints as MemTotal, in pages."""
+        """How many frames the page allocator was given: what the kernel prints as MemTotal, in
+        pages.
+        """
         return self.present_pages - self.reserved_pages
 
     @property
@@ -44,10 +49,12 @@ class MemoryMap:
 def memory_map(image: KernelImage, sections: Sections) -> MemoryMap:
     """Read every struct page of the online sections.
 
-    Raises `HvoError` for a struct page that is not mapped, `MemoryFault` for one whose frame is not in the memory.
+    Raises `HvoError` for a struct page that is not mapped, `MemoryFault` for one whose frame is not
+    in the memory.
     """
     members = PageMembers.of(image, sections)
-    # PG_reserved is not exported, but stands right before PG_private, which is, in every kernel since 2.6.26 (enum pageflags).
+    # PG_reserved is not exported, but stands right before PG_private, which is, in every kernel
+    # since 2.6.26 (enum pageflags).
     reserved = np.uint64(1 << (image.info.number("PG_private") - 1))
     buddy = np.uint64(image.info.number("PAGE_BUDDY_MAPCOUNT_VALUE") & 0xFFFF_FFFF)
     present, kept, free = 0, [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -57,7 +64,9 @@ def memory_map(image: KernelImage, sections: Sections) -> MemoryMap:
         free.append(pfns[members.read(pfns, members.mapcount) == buddy])
     start, end = _ranges(np.concatenate(kept))
     blocks = np.concatenate(free)
-    return MemoryMap(present, start, end, blocks, members.read(blocks, members.private).astype(np.int64))
+    return MemoryMap(
+        present, start, end, blocks, members.read(blocks, members.private).astype(np.int64)
+    )
 
 
 def _ranges(pfns: Pfns) -> tuple[Pfns, Pfns]:

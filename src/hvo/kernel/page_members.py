@@ -15,7 +15,9 @@ from hvo.memory.interface import Words
 
 @dataclass(frozen=True)
 class Member:
-    """A member `offset` bytes into a struct page (larger than one struct page: into those behind it), `size` bytes long."""
+    """A member `offset` bytes into a struct page (larger than one struct page: into those behind
+    it), `size` bytes long.
+    """
 
     offset: int
     size: int
@@ -62,17 +64,22 @@ class PageMembers:
     def read(self, pfns: Pfns, member: Member) -> Words:
         """The unsigned value of `member` for each frame of `pfns` (any shape).
 
-        Raises `HvoError` for a struct page that is not mapped, `MemoryFault` for one whose frame is not there.
+        Raises `HvoError` for a struct page that is not mapped, `MemoryFault` for one whose frame is
+        not there.
         """
         address = self.sections.struct_page_address(pfns) + np.uint64(member.offset)
         return _value(self.image.words(address & ~np.uint64(7)), address, member)
 
     def read_together(self, pfns: Pfns, members: Sequence[Member]) -> Words:
-        """The values of several `members` (rows) for each frame of `pfns` (columns), as `read` gives them but with one walk."""
+        """The values of several `members` (rows) for each frame of `pfns` (columns), as `read`
+        gives them but with one walk.
+        """
         offsets = np.array([member.offset for member in members], np.uint64)
         addresses = self.sections.struct_page_address(pfns)[:, None] + offsets
         words = self.image.words(addresses & ~np.uint64(7))
-        return np.stack([_value(words[:, i], addresses[:, i], member) for i, member in enumerate(members)])
+        return np.stack(
+            [_value(words[:, i], addresses[:, i], member) for i, member in enumerate(members)]
+        )
 
     def readable(self, pfns: Pfns) -> NDArray[np.bool_]:
         """Which frames (one dimension) have a struct page that can be read, and one behind it."""
@@ -85,4 +92,6 @@ def _value(words: Words, addresses: Words, member: Member) -> Words:
     """The member at `addresses` within the words that contain it."""
     if member.size == 8:
         return words
-    return (words >> ((addresses & np.uint64(7)) << np.uint64(3))) & np.uint64((1 << 8 * member.size) - 1)
+    return (words >> ((addresses & np.uint64(7)) << np.uint64(3))) & np.uint64(
+        (1 << 8 * member.size) - 1
+    )

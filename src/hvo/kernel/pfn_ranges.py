@@ -7,7 +7,9 @@ Frames = NDArray[np.int64]
 
 
 class PfnRanges:
-    """Disjoint ranges of frames, ascending and never adjacent; few, so that changing them may copy them."""
+    """Disjoint ranges of frames, ascending and never adjacent; few, so that changing them may copy
+    them.
+    """
 
     def __init__(self) -> None:
         self.starts: Frames = np.empty(0, np.int64)
@@ -52,7 +54,9 @@ class PfnRanges:
         """Take out frames all of which lie in one range."""
         hit = (self.starts <= start) & (self.ends >= end)
         pieces = [(int(self.starts[hit][0]), start), (end, int(self.ends[hit][0]))]
-        self._set(self.starts[~hit], self.ends[~hit], [piece for piece in pieces if piece[0] < piece[1]])
+        self._set(
+            self.starts[~hit], self.ends[~hit], [piece for piece in pieces if piece[0] < piece[1]]
+        )
 
     def _set(self, starts: Frames, ends: Frames, more: list[tuple[int, int]]) -> None:
         starts = np.concatenate((starts, np.array([start for start, _ in more], np.int64)))

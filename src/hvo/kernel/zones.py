@@ -1,11 +1,13 @@
-"""The zones of a machine and which of them an allocation comes from (mm/page_alloc.c, `build_zonelists`).
+"""The zones of a machine and which of them an allocation comes from (mm/page_alloc.c,
+`build_zonelists`).
 
-A request tries the zones of its own node from the highest to the lowest, then those of the other nodes, nearest first
-(distance is the difference of the node ids, the lower id first where two are equally near). A movable zone serves movable
-requests only: HugeTLB pages are movable, kernel data (vmemmap frames, page tables) is not.
+A request tries the zones of its own node from the highest to the lowest, then those of the other
+nodes, nearest first (distance is the difference of the node ids, the lower id first where two are
+equally near). A movable zone serves movable requests only: HugeTLB pages are movable, kernel data
+(vmemmap frames, page tables) is not.
 
-Several zones give what as many single requests would: the first one until it has no more, then the next. What the kernel
-keeps back in lower zones (`lowmem_reserve`) is not modelled.
+Several zones give what as many single requests would: the first one until it has no more, then the
+next. What the kernel keeps back in lower zones (`lowmem_reserve`) is not modelled.
 
 Frames are page frame numbers (pfn), int64 arrays of one dimension.
 """
@@ -43,11 +45,18 @@ class Zones:
 
     @classmethod
     def standard(
-        cls, arch: str, ranges: Mapping[int, Sequence[Range]], *, page_size: int = 4096, movable_frames: int = 0
+        cls,
+        arch: str,
+        ranges: Mapping[int, Sequence[Range]],
+        *,
+        page_size: int = 4096,
+        movable_frames: int = 0,
     ) -> "Zones":
-        """The zones a kernel makes of `ranges`: for each node the (first, last + 1) frames of its memory, ascending.
+        """The zones a kernel makes of `ranges`: for each node the (first, last + 1) frames of its
+        memory, ascending.
 
-        The last `movable_frames` of each node make its Movable zone (`movablecore=`). Raises `HvoError` as `zone_memory`.
+        The last `movable_frames` of each node make its Movable zone (`movablecore=`). Raises
+        `HvoError` as `zone_memory`.
         """
         return cls(
             [
@@ -61,7 +70,9 @@ class Zones:
         spans = [
             (start, end, index)
             for index, zone in enumerate(self.zones)
-            for start, end in zip(zone.present.starts.tolist(), zone.present.ends.tolist(), strict=True)
+            for start, end in zip(
+                zone.present.starts.tolist(), zone.present.ends.tolist(), strict=True
+            )
         ]
         self._starts, self._ends, self._owners = np.array(sorted(spans), np.int64).reshape(-1, 3).T
 
@@ -85,7 +96,9 @@ class Zones:
 
     @property
     def fail_after(self) -> int | None:
-        """How many further allocations of the machine succeed, each of one frame or one block; None: no limit."""
+        """How many further allocations of the machine succeed, each of one frame or one block;
+        None: no limit.
+        """
         return self.failures.remaining
 
     @fail_after.setter
@@ -107,7 +120,9 @@ class Zones:
         """Which of `pfns` are reserved since boot; frames of no zone are not."""
         return self._ask(pfns, Zone.is_reserved)
 
-    def _ask(self, pfns: Frames, question: Callable[[Zone, Frames], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    def _ask(
+        self, pfns: Frames, question: Callable[[Zone, Frames], NDArray[np.bool_]]
+    ) -> NDArray[np.bool_]:
         found = np.zeros(len(pfns), np.bool_)
         owners = self.zone_of(pfns)
         for index, zone in enumerate(self.zones):
@@ -116,7 +131,9 @@ class Zones:
                 found[own] = question(zone, pfns[own])
         return found
 
-    def zonelist(self, node: int, *, movable: bool = False, this_node_only: bool = False) -> list[Zone]:
+    def zonelist(
+        self, node: int, *, movable: bool = False, this_node_only: bool = False
+    ) -> list[Zone]:
         """The zones that a request on `node` tries, in that order."""
 
         def preference(place: tuple[int, Zone]) -> tuple[int, int, int]:
@@ -124,11 +141,17 @@ class Zones:
             return abs(zone.node - node), zone.node, -index
 
         ordered = [zone for _, zone in sorted(enumerate(self.zones), key=preference)]
-        return [zone for zone in ordered if (movable or not zone.movable) and (zone.node == node or not this_node_only)]
+        return [
+            zone
+            for zone in ordered
+            if (movable or not zone.movable) and (zone.node == node or not this_node_only)
+        ]
 
     # --- allocating
 
-    def allowed(self, count: int, node: int, *, movable: bool = False, this_node_only: bool = False) -> int:
+    def allowed(
+        self, count: int, node: int, *, movable: bool = False, this_node_only: bool = False
+    ) -> int:
         """How many of `count` single-frame allocations would succeed now."""
         zones = self.zonelist(node, movable=movable, this_node_only=this_node_only)
         return self.failures.allow(min(count, sum(zone.free_pages for zone in zones)))
@@ -141,15 +164,27 @@ class Zones:
             return None
         return self.allocate_upto(count, node, movable=movable, this_node_only=this_node_only)
 
-    def allocate_upto(self, count: int, node: int, *, movable: bool = False, this_node_only: bool = False) -> Frames:
-        """The frames that `count` single-frame allocations give; fewer where the later ones fail."""
+    def allocate_upto(
+        self, count: int, node: int, *, movable: bool = False, this_node_only: bool = False
+    ) -> Frames:
+        """The frames that `count` single-frame allocations give; fewer where the later ones
+        fail.
+        """
         zones = self.zonelist(node, movable=movable, this_node_only=this_node_only)
         return _until_enough(zones, count, Zone.allocate_upto)
 
     def allocate(
-        self, order: int, count: int, node: int, *, movable: bool = False, this_node_only: bool = False
+        self,
+        order: int,
+        count: int,
+        node: int,
+        *,
+        movable: bool = False,
+        this_node_only: bool = False,
     ) -> Frames:
-        """First frames of up to `count` blocks of `order`, fewer where memory ends; gigantic above the highest order."""
+        """First frames of up to `count` blocks of `order`, fewer where memory ends; gigantic above
+        the highest order.
+        """
         zones = self.zonelist(node, movable=movable, this_node_only=this_node_only)
 
         def blocks(zone: Zone, left: int) -> Frames:
@@ -161,7 +196,9 @@ class Zones:
     # --- freeing
 
     def free_frames(self, pfns: Frames) -> None:
-        """Free single frames, each to its zone, in their order; raises `AllocatorError` as `Zone.free_frames` does."""
+        """Free single frames, each to its zone, in their order; raises `AllocatorError` as
+        `Zone.free_frames` does.
+        """
         for zone, own in self._by_zone(pfns):
             zone.free_frames(own)
 
@@ -180,7 +217,9 @@ class Zones:
             zone.reserve(own)
 
     def reserve_range(self, start: int, end: int) -> None:
-        """Reserve the free frames `start` to `end` (of any zones): a large range at once, as the boot vmemmap."""
+        """Reserve the free frames `start` to `end` (of any zones): a large range at once, as the
+        boot vmemmap.
+        """
         for zone in self.zones:
             for first, last in zone.present.clip(start, end):
                 zone.reserve_range(first, last)
@@ -205,7 +244,9 @@ class Zones:
     # --- hotplug
 
     def add(self, start: int, end: int, node: int, *, movable: bool = False) -> Zone:
-        """Online the frames `start` to `end`, free and managed, in the node's Normal (or Movable) zone; that zone."""
+        """Online the frames `start` to `end`, free and managed, in the node's Normal (or Movable)
+        zone; that zone.
+        """
         if self._overlap(start, end):
             raise AllocatorError(f"frames {start:#x}-{end:#x} overlap memory that is there")
         name = "Movable" if movable else "Normal"
@@ -213,7 +254,9 @@ class Zones:
         if zone is None:
             zone = Zone(node, name, start, end, self.zones[0].max_order, movable)
             zone.failures = self.failures
-            self.zones = sorted([*self.zones, zone], key=lambda zone: (zone.node, zone.movable, zone.start_pfn))
+            self.zones = sorted(
+                [*self.zones, zone], key=lambda zone: (zone.node, zone.movable, zone.start_pfn)
+            )
         else:
             zone.add(start, end)
         self._index_ranges()
@@ -237,7 +280,9 @@ class Zones:
         return [zone.mark() for zone in self.zones]
 
     def rollback(self, marks: list[ZoneMark]) -> None:
-        """Undo the single-frame allocations since `marks`, and restore the injected limit of that moment."""
+        """Undo the single-frame allocations since `marks`, and restore the injected limit of that
+        moment.
+        """
         pairs = list(zip(self.zones, marks, strict=False))
         if len(marks) != len(self.zones) or not all(zone.is_valid(mark) for zone, mark in pairs):
             raise AllocatorError("rollback to a void mark: something else happened since")

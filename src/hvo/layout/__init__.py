@@ -1,4 +1,6 @@
-"""Architectures, page sizes, HugeTLB sizes and eras, and what each costs and saves: pure numbers."""
+"""Architectures, page sizes, HugeTLB sizes and eras, and what each costs and saves: pure
+numbers.
+"""
 
 from hvo.layout.eras import ERA_LAYOUTS, EraLayout, era_layout
 from hvo.layout.geometry import GEOMETRIES, Geometry, HugepageSize, geometry

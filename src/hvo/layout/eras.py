@@ -1,7 +1,8 @@
 """The eras of the kernel's mechanism, as far as they decide what a HugeTLB page keeps and shares.
 
-Sources: mm/hugetlb_vmemmap.c of each kernel (mm/sparse-vmemmap.c in 5.14): `RESERVE_VMEMMAP_NR` is 2 up to 5.17 and 1
-since; 6.2 moves the head to a new frame; 7.1 shares one frame of tails per zone and order.
+Sources: mm/hugetlb_vmemmap.c of each kernel (mm/sparse-vmemmap.c in 5.14): `RESERVE_VMEMMAP_NR` is
+2 up to 5.17 and 1 since; 6.2 moves the head to a new frame; 7.1 shares one frame of tails per zone
+and order.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ class EraLayout:
     moves_head: bool
     """Whether the first vmemmap page moves to a newly allocated frame."""
     shares: Literal["second", "head", "zone-tail"]
-    """What the tail pages map to: vmemmap page 1, vmemmap page 0, or one frame for the whole zone and order."""
+    """What the tail pages map to: vmemmap page 1, vmemmap page 0, or one frame for the whole zone
+    and order.
+    """
 
 
 ERA_LAYOUTS: dict[str, EraLayout] = {

@@ -1,7 +1,9 @@
-"""What is known of kernel releases: which have a defect of the mechanism, which architectures lack it since when, who builds it how.
+"""What is known of kernel releases: which have a defect of the mechanism, which architectures lack
+it since when, who builds it how.
 
-All are data with their sources, `defects.json`, `support.json` and `distributions.json`. A release is compared only with them; whether the
-running kernel can optimise is read off the kernel itself (`hvo.host.kernel`).
+All are data with their sources, `defects.json`, `support.json` and `distributions.json`. A release
+is compared only with them; whether the running kernel can optimise is read off the kernel itself
+(`hvo.host.kernel`).
 """
 
 import json
@@ -38,15 +40,20 @@ class Defect:
 def upstream_version(release: str, banner: str) -> Version | None:
     """The upstream version behind a release name, `None` when it does not begin with one.
 
-    Debian's release names stop at the ABI (`6.1.0-50-amd64`); the version is at the end of the banner, `/proc/version`, after the number
-    of the build (`#1 SMP Debian 6.1.192-1`). What stands before it is the compiler's (`gcc-12 (Debian 12.2.0-14)`).
+    Debian's release names stop at the ABI (`6.1.0-50-amd64`); the version is at the end of the
+    banner, `/proc/version`, after the number of the build (`#1 SMP Debian 6.1.192-1`). What stands
+    before it is the compiler's (`gcc-12 (Debian 12.2.0-14)`).
     """
-    match = re.search(r"#\d.*\bDebian (\d+)\.(\d+)\.(\d+)", banner) or re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    match = re.search(r"#\d.*\bDebian (\d+)\.(\d+)\.(\d+)", banner) or re.match(
+        r"(\d+)\.(\d+)(?:\.(\d+))?", release
+    )
     return Version(*(int(number or 0) for number in match.groups())) if match else None
 
 
 class DefectRange(NamedTuple):
-    """The kernels that have a defect: a stable series, such as (6, 12), from its patch `first` to `last` (`None`: no end is known)."""
+    """The kernels that have a defect: a stable series, such as (6, 12), from its patch `first` to
+    `last` (`None`: no end is known).
+    """
 
     series: tuple[int, int]
     first: int
@@ -55,7 +62,9 @@ class DefectRange(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Kernels of an architecture (`*`: of every one) that lack the mechanism: (major, minor) from `first` to `last`, both included."""
+    """Kernels of an architecture (`*`: of every one) that lack the mechanism: (major, minor) from
+    `first` to `last`, both included.
+    """
 
     arch: str
     first: tuple[int, int]
@@ -64,7 +73,9 @@ class Gap(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """How a distribution builds its kernels of one architecture; `match` is a regular expression on the release name."""
+    """How a distribution builds its kernels of one architecture; `match` is a regular expression on
+    the release name.
+    """
 
     name: str
     match: str
@@ -82,36 +93,57 @@ NEWEST = (9999, 0)
 @cache
 def defect_ranges() -> tuple[DefectRange, ...]:
     """Every known defect, with the kernels that have it."""
-    rows = ((row, Defect(row["id"], row["summary"], row["source"], row["measured"])) for row in _data("defects"))
-    return tuple(DefectRange(_pair(row["series"]), row["first"], row["last"], defect) for row, defect in rows)
+    rows = (
+        (row, Defect(row["id"], row["summary"], row["source"], row["measured"]))
+        for row in _data("defects")
+    )
+    return tuple(
+        DefectRange(_pair(row["series"]), row["first"], row["last"], defect) for row, defect in rows
+    )
 
 
 def known_defects(version: Version | None) -> tuple[Defect, ...]:
     """The defects that kernels of this version have."""
     if version is None:
         return ()
-    rows = (row for row in defect_ranges() if row.series == version[:2] and row.first <= version.patch)
+    rows = (
+        row for row in defect_ranges() if row.series == version[:2] and row.first <= version.patch
+    )
     return tuple(row.defect for row in rows if row.last is None or version.patch <= row.last)
 
 
 @cache
 def support_gaps() -> tuple[Gap, ...]:
     """Every kernel that lacks the mechanism; the first that applies says why."""
-    rows = ((row["arch"], row.get("from", "0.0"), row.get("until", "9999.0"), row["reason"]) for row in _data("support"))
+    rows = (
+        (row["arch"], row.get("from", "0.0"), row.get("until", "9999.0"), row["reason"])
+        for row in _data("support")
+    )
     return tuple(Gap(arch, _pair(first), _pair(last), reason) for arch, first, last, reason in rows)
 
 
 @cache
 def distributions() -> tuple[Distribution, ...]:
-    """What is known of distributions; where nothing is, mainline's default holds: compiled in, and off."""
-    return tuple(Distribution(row["name"], row["match"], row["arch"], row["built"], row["default_on"]) for row in _data("distributions"))
+    """What is known of distributions; where nothing is, mainline's default holds: compiled in, and
+    off.
+    """
+    return tuple(
+        Distribution(row["name"], row["match"], row["arch"], row["built"], row["default_on"])
+        for row in _data("distributions")
+    )
 
 
 def lacking_reason(arch: str, version: Version | None) -> str | None:
-    """Why kernels of this version and architecture do not have the mechanism, `None` when nothing is known."""
+    """Why kernels of this version and architecture do not have the mechanism, `None` when nothing
+    is known.
+    """
     if version is None:
         return None
-    found = (gap.reason for gap in support_gaps() if gap.arch in (arch, "*") and gap.first <= version[:2] <= gap.last)
+    found = (
+        gap.reason
+        for gap in support_gaps()
+        if gap.arch in (arch, "*") and gap.first <= version[:2] <= gap.last
+    )
     return next(found, None)
 
 

@@ -1,7 +1,8 @@
-"""The argument that hot-remove cannot race with optimised HugeTLB pages, checked for every geometry.
+"""The argument that hot-remove cannot race with optimised HugeTLB pages, checked for every
+geometry.
 
-Memory goes away section by section. What a remap touches is one last-level table (a leaf, before it is split), so the question is who
-else is mapped by the same table.
+Memory goes away section by section. What a remap touches is one last-level table (a leaf, before it
+is split), so the question is who else is mapped by the same table.
 """
 
 from dataclasses import dataclass
@@ -12,12 +13,18 @@ from hvo.layout.units import format_size
 from hvo.machine.build import VMEMMAP_BASE
 from hvo.mmu.formats import format_for
 
-WHOLE, SECTION, EMPTY = "whole tables", "neighbours of the same section", "a table is freed only when it is empty"
+WHOLE, SECTION, EMPTY = (
+    "whole tables",
+    "neighbours of the same section",
+    "a table is freed only when it is empty",
+)
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One HugeTLB size of one geometry: how much memory one last-level table covers (bytes), and which argument carries it."""
+    """One HugeTLB size of one geometry: how much memory one last-level table covers (bytes), and
+    which argument carries it.
+    """
 
     geometry: Geometry
     size: int
@@ -58,7 +65,9 @@ def covered_by_table(shape: Geometry) -> int:
 
 
 def _carrier(shape: Geometry, size: int, covers: int) -> str:
-    """Naturally aligned powers of two share no table when they fill whole ones; smaller ones share it, in one section or beyond."""
+    """Naturally aligned powers of two share no table when they fill whole ones; smaller ones share
+    it, in one section or beyond.
+    """
     if size % covers == 0 and size >= shape.section_size:
         return WHOLE
     if covers <= shape.section_size:

@@ -1,8 +1,9 @@
 """Take a machine loaded from a core back to what its kernel was before it had any HugeTLB page.
 
-At boot, leaves (or pages, where no leaf maps the vmemmap) map frames that were reserved before the page allocator existed. Optimising
-gives those frames to the allocator, which drops the mark, and restoring takes others: so whatever still maps a reserved frame shows where
-its leaf's frames were, and leaves of which nothing is left lie in line with their neighbours.
+At boot, leaves (or pages, where no leaf maps the vmemmap) map frames that were reserved before the
+page allocator existed. Optimising gives those frames to the allocator, which drops the mark, and
+restoring takes others: so whatever still maps a reserved frame shows where its leaf's frames were,
+and leaves of which nothing is left lie in line with their neighbours.
 """
 
 from dataclasses import dataclass
@@ -24,9 +25,11 @@ _UNKNOWN = -1
 
 @dataclass(frozen=True)
 class _Mapped:
-    """How the vmemmap is mapped now, in units of what one leaf maps: arrays of shape (units, pages).
+    """How the vmemmap is mapped now, in units of what one leaf maps: arrays of shape (units,
+    pages).
 
-    `pfn`: first frame whose struct page is in each vmemmap page; `frame` that it maps; `split`: which units a table of pages maps.
+    `pfn`: first frame whose struct page is in each vmemmap page; `frame` that it maps; `split`:
+    which units a table of pages maps.
     """
 
     pfn: Frames
@@ -37,7 +40,9 @@ class _Mapped:
 
 
 def unmake_pools(machine: Machine) -> None:
-    """Free every HugeTLB page and map the whole vmemmap as at boot, from reserved frames; raises `HvoError` when there is no room."""
+    """Free every HugeTLB page and map the whole vmemmap as at boot, from reserved frames; raises
+    `HvoError` when there is no room.
+    """
     world = machine.world
     now = _mapped(machine)
     huge = _huge(machine, now.pfn)
@@ -55,12 +60,20 @@ def unmake_pools(machine: Machine) -> None:
 def _mapped(machine: Machine) -> _Mapped:
     v, leaf = machine.world.vmemmap, machine.plan.geometry.vmemmap_leaf
     present = [zone.present for zone in machine.world.zones.zones]
-    ranges = [span for part in present for span in zip(part.starts.tolist(), part.ends.tolist(), strict=True)]
-    pfns = np.concatenate([np.arange(start, end, v.structs_per_page, dtype=np.int64) for start, end in ranges])
+    ranges = [
+        span
+        for part in present
+        for span in zip(part.starts.tolist(), part.ends.tolist(), strict=True)
+    ]
+    pfns = np.concatenate(
+        [np.arange(start, end, v.structs_per_page, dtype=np.int64) for start, end in ranges]
+    )
     pfns = pfns.reshape(-1, leaf // v.page_size if leaf else 1)
     found = walk(machine.world.memory, v.format, machine.world.root, v.address(pfns))
     frames = (found.address // np.uint64(v.page_size)).astype(np.int64)
-    return _Mapped(pfns, frames, found.writable, found.location, (found.level[:, 0] == 0) & bool(leaf))
+    return _Mapped(
+        pfns, frames, found.writable, found.location, (found.level[:, 0] == 0) & bool(leaf)
+    )
 
 
 def _huge(machine: Machine, pfns: Frames) -> NDArray[np.bool_]:
@@ -69,7 +82,9 @@ def _huge(machine: Machine, pfns: Frames) -> NDArray[np.bool_]:
     for pool in machine.pools.values():
         pages = machine.world.vmemmap.vmemmap_pages(pool.order)
         if pages:
-            out[np.searchsorted(flat, pool.heads())[:, None] + np.arange(pages, dtype=np.int64)] = True
+            out[np.searchsorted(flat, pool.heads())[:, None] + np.arange(pages, dtype=np.int64)] = (
+                True
+            )
     return out.reshape(pfns.shape)
 
 
@@ -113,35 +128,50 @@ def _own_frames(zones: Zones, now: _Mapped) -> Frames:
 
 
 def _shown_firsts(zones: Zones, now: _Mapped) -> Frames:
-    """The first frame of each unit as its entries show it: where most of those that map a reserved frame agree."""
+    """The first frame of each unit as its entries show it: where most of those that map a reserved
+    frame agree.
+    """
     pages = now.pfn.shape[1]
     reserved = zones.is_reserved(now.frame.ravel()).reshape(now.frame.shape) & now.writable
     firsts = now.frame - np.arange(pages, dtype=np.int64)
     out = np.where(reserved[:, 0], firsts[:, 0], _UNKNOWN)
     for unit in np.flatnonzero(now.split).tolist():
-        values, counts = np.unique(firsts[unit][reserved[unit] & (firsts[unit] % pages == 0)], return_counts=True)
+        values, counts = np.unique(
+            firsts[unit][reserved[unit] & (firsts[unit] % pages == 0)], return_counts=True
+        )
         out[unit] = values[np.argmax(counts)] if len(values) else _UNKNOWN
     return out
 
 
 def _in_line(zones: Zones, first: Frames, pages: int) -> Frames:
-    """`first` with the unknown ones filled in that lie in line, upwards or downwards, with the known ones on both sides."""
+    """`first` with the unknown ones filled in that lie in line, upwards or downwards, with the
+    known ones on both sides.
+    """
     out, known = first.copy(), np.flatnonzero(first != _UNKNOWN)
     gaps = np.flatnonzero(np.diff(known) > 1)
     for left, right in zip(known[gaps].tolist(), known[gaps + 1].tolist(), strict=True):
         step = (first[right] - first[left]) // (right - left)
         line = first[left] + step * np.arange(1, right - left, dtype=np.int64)
         frames = (line[:, None] + np.arange(pages, dtype=np.int64)).ravel()
-        if abs(step) == pages and first[right] == line[-1] + step and not zones.is_reserved(frames).any():
+        if (
+            abs(step) == pages
+            and first[right] == line[-1] + step
+            and not zones.is_reserved(frames).any()
+        ):
             out[left + 1 : right] = line
     return out
 
 
 def _fresh(zones: Zones, pages: int) -> int:
-    """The first of `pages` neighbouring free frames, taken, for a unit whose own cannot be known."""
+    """The first of `pages` neighbouring free frames, taken, for a unit whose own cannot be
+    known.
+    """
     got = zones.allocate(pages.bit_length() - 1, 1, 0)
     if not got.size:
-        raise HvoError(f"too little free memory to take this core back to boot: its struct pages need {pages} neighbouring frames")
+        raise HvoError(
+            f"too little free memory to take this core back to boot: its struct pages need {pages}"
+            " neighbouring frames"
+        )
     return int(got[0])
 
 
@@ -149,7 +179,9 @@ def _fresh(zones: Zones, pages: int) -> int:
 
 
 def _move_contents(world: World, now: _Mapped, own: Frames, huge: NDArray[np.bool_]) -> None:
-    """Fill the boot frames: struct pages of HugeTLB pages become those of free pages, all others are kept."""
+    """Fill the boot frames: struct pages of HugeTLB pages become those of free pages, all others
+    are kept.
+    """
     moved = ~huge & (now.frame != own)
     world.memory.write_frames(own[moved], world.memory.read_frames(now.frame[moved]))
     zones = np.asarray(world.vmemmap.zone_of(now.pfn[huge]))
@@ -166,14 +198,22 @@ def _map(machine: Machine, now: _Mapped, own: Frames) -> None:
         return
     firsts = v.address(now.pfn[:, 0])
     locations = entry_locations(world.memory, v.format, world.root, firsts, 1)
-    like = int(world.memory.read_words(locations[~now.split][:1])[0]) if not now.split.all() else v.format.make_leaf(0, 1)
+    like = (
+        int(world.memory.read_words(locations[~now.split][:1])[0])
+        if not now.split.all()
+        else v.format.make_leaf(0, 1)
+    )
     physical = own[now.split, 0].astype(np.uint64) * np.uint64(v.page_size)
-    leaves = np.asarray(v.format.with_output(np.full(physical.shape, like, np.uint64), physical, 1), np.uint64)
+    leaves = np.asarray(
+        v.format.with_output(np.full(physical.shape, like, np.uint64), physical, 1), np.uint64
+    )
     world.memory.write_words(locations[now.split], leaves)
 
 
 def _free_others(zones: Zones, now: _Mapped, own: Frames, tables: Frames) -> None:
-    """Free the frames that came after boot: moved heads, shared tails, restored pages, and the tables of split leaves."""
+    """Free the frames that came after boot: moved heads, shared tails, restored pages, and the
+    tables of split leaves.
+    """
     later = np.setdiff1d(now.frame, own)
     zones.free_reserved(np.union1d(later, tables))
 

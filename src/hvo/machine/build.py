@@ -1,8 +1,9 @@
 """Boot a machine: RAM, zones, struct pages, and the tables that map the vmemmap.
 
-The memory that was asked for is each node's movable zone, so all of it can become HugeTLB pages. Below it each node has a region of the
-kernel's own, which holds the frames of the vmemmap, the page tables, and what the mechanism allocates: none of that may lie in a movable
-zone. The kernel's own region has struct pages too; figures about "the memory" leave them out.
+The memory that was asked for is each node's movable zone, so all of it can become HugeTLB pages.
+Below it each node has a region of the kernel's own, which holds the frames of the vmemmap, the page
+tables, and what the mechanism allocates: none of that may lie in a movable zone. The kernel's own
+region has struct pages too; figures about "the memory" leave them out.
 """
 
 from dataclasses import dataclass, replace
@@ -30,11 +31,15 @@ from hvo.vmemmap.era import Era
 _GIB = 1 << 30
 _LOW_MEMORY = 4 * _GIB  # zones below it are for devices, and hold no movable zone
 VMEMMAP_BASE = {
-    ("arm64", 4096): (48, 0xFFFF_FC00_0000_0000), ("arm64", 16384): (47, 0xFFFF_FF80_0000_0000),
-    ("arm64", 65536): (48, 0xFFFF_FFC0_0000_0000), ("x86_64", 4096): (48, 0xFFFF_EA00_0000_0000),
+    ("arm64", 4096): (48, 0xFFFF_FC00_0000_0000),
+    ("arm64", 16384): (47, 0xFFFF_FF80_0000_0000),
+    ("arm64", 65536): (48, 0xFFFF_FFC0_0000_0000),
+    ("x86_64", 4096): (48, 0xFFFF_EA00_0000_0000),
     ("riscv64", 4096): (48, 0xFFFF_8D80_0000_0000),
-}  # fmt: skip
-"""Bits of an address and where the vmemmap begins, as those kernels have it (arch/*/include/asm/memory.h, pgtable*.h)."""
+}
+"""Bits of an address and where the vmemmap begins, as those kernels have it
+(arch/*/include/asm/memory.h, pgtable*.h).
+"""
 TAIL_SLOTS = 64
 """Words kept for each zone's shared tails, one an order (`vmemmap_tails` of struct zone, 7.1)."""
 
@@ -51,7 +56,8 @@ class NodePlan:
 class Plan:
     """What to build: geometry, page-table format, the nodes, and where the vmemmap begins.
 
-    A machine that is loaded from a core has no region of its own, and no `data` that it could describe itself with.
+    A machine that is loaded from a core has no region of its own, and no `data` that it could
+    describe itself with.
     """
 
     geometry: Geometry
@@ -70,10 +76,14 @@ def plan(arch: str, page_size: int, memory: int, nodes: int = 1) -> Plan:
     """Lay out a machine of `memory` bytes on `nodes` nodes; raises HvoError for what cannot be."""
     shape = geometry(arch, page_size)
     if (arch, page_size) not in VMEMMAP_BASE:
-        raise HvoError(f"no page-table format is known for {arch}: a machine can be run on arm64, x86_64 and riscv64")
+        raise HvoError(
+            f"no page-table format is known for {arch}: a machine can be run on arm64, x86_64 and"
+            " riscv64"
+        )
     if memory <= 0 or memory % (nodes * shape.section_size):
         raise HvoError(
-            f"memory {format_size(memory)} on {nodes} node(s): each node needs a multiple of a section, {format_size(shape.section_size)}"
+            f"memory {format_size(memory)} on {nodes} node(s): each node needs a multiple of a"
+            f" section, {format_size(shape.section_size)}"
         )
     bits, base = VMEMMAP_BASE[arch, page_size]
     shift = page_size.bit_length() - 1
@@ -83,15 +93,25 @@ def plan(arch: str, page_size: int, memory: int, nodes: int = 1) -> Plan:
         share = memory // nodes
         own = _round_up(_own_size(shape, share), shape.section_size)
         start = _round_up(max(end + own, _LOW_MEMORY), max(_GIB, shape.hugepages[-1].size))
-        places.append(NodePlan((end >> shift, (end + own) >> shift), (start >> shift, (start + share) >> shift)))
+        places.append(
+            NodePlan(
+                (end >> shift, (end + own) >> shift), (start >> shift, (start + share) >> shift)
+            )
+        )
         end = start + share
-    first = places[0].own[0] + 2  # the first frame stays unused, the second has the zones' variables
-    data = kernel_data(arch, bits, page_size, first, 2 * end // shape.section_size, shape.section_size)  # there may be hotplug
+    first = (
+        places[0].own[0] + 2
+    )  # the first frame stays unused, the second has the zones' variables
+    data = kernel_data(
+        arch, bits, page_size, first, 2 * end // shape.section_size, shape.section_size
+    )  # there may be hotplug
     return Plan(shape, format_for(arch, page_size, bits), base, tuple(places), data)
 
 
 def _own_size(shape: Geometry, memory: int) -> int:
-    """Struct pages of the memory and of the region itself, tables, and new heads for all: with a quarter to spare."""
+    """Struct pages of the memory and of the region itself, tables, and new heads for all: with a
+    quarter to spare.
+    """
     return (shape.cost_bytes(memory) + memory // 512) * 5 // 4 + shape.section_size
 
 
@@ -104,7 +124,9 @@ def boot(what: Plan, era: Era) -> World:
     what = replace(what, format=_format_of(what.format, era))
     page_size = what.geometry.page_size
     ranges = {i: [node.own, node.memory] for i, node in enumerate(what.nodes)}
-    memory = SimulatedMemory(page_size, [(a * page_size, b * page_size) for parts in ranges.values() for a, b in parts])
+    memory = SimulatedMemory(
+        page_size, [(a * page_size, b * page_size) for parts in ranges.values() for a, b in parts]
+    )
     zones = _zones(what)
     slots = (what.nodes[0].own[0] + 1) * page_size
     world = World(memory, 0, context(what, era, zones, slots), zones, ERA_LAYOUT[era.name])
@@ -115,7 +137,8 @@ def boot(what: Plan, era: Era) -> World:
 def _format_of(format: Format, era: Era) -> Format:
     """`format` as kernels of `era` use it.
 
-    x86: up to 6.5 a read-only entry may stay dirty (before shadow stacks). arm64: from 6.13 on table entries have the access flag.
+    x86: up to 6.5 a read-only entry may stay dirty (before shadow stacks). arm64: from 6.13 on
+    table entries have the access flag.
     """
     if format.arch == "x86_64" and not era.batched:
         return replace(format, read_only_clear=format.write_bit)
@@ -126,14 +149,22 @@ def _format_of(format: Format, era: Era) -> Format:
 
 def _zones(what: Plan) -> Zones:
     """The usual zones of each node's own region, and its memory as movable zone."""
-    own = Zones.standard(what.geometry.arch, {i: [node.own] for i, node in enumerate(what.nodes)}, page_size=what.geometry.page_size)
+    own = Zones.standard(
+        what.geometry.arch,
+        {i: [node.own] for i, node in enumerate(what.nodes)},
+        page_size=what.geometry.page_size,
+    )
     order = own.zones[0].max_order
-    movable = [Zone(i, "Movable", *node.memory, order, movable=True) for i, node in enumerate(what.nodes)]
+    movable = [
+        Zone(i, "Movable", *node.memory, order, movable=True) for i, node in enumerate(what.nodes)
+    ]
     return Zones([zone for i, more in enumerate(movable) for zone in (*own.nodes[i].zones, more)])
 
 
 def context(what: Plan, era: Era, zones: Zones, slots: int) -> Vmemmap:
-    """What protocols know of the machine `what`; the variables of the zones' shared tails begin at the physical address `slots`."""
+    """What protocols know of the machine `what`; the variables of the zones' shared tails begin at
+    the physical address `slots`.
+    """
 
     def zone_of(pfn: Value) -> Value:
         return zones.zone_of(np.atleast_1d(np.asarray(pfn, np.int64))).reshape(np.shape(pfn))
@@ -142,20 +173,38 @@ def context(what: Plan, era: Era, zones: Zones, slots: int) -> Vmemmap:
         return np.array([zone.node for zone in zones.zones], np.int64)[zone_of(pfn)]
 
     def tail_slot(zone: Value, order: int) -> Value:
-        return np.uint64(slots) + (np.asarray(zone).astype(np.uint64) * np.uint64(TAIL_SLOTS) + np.uint64(order)) * np.uint64(8)
+        return np.uint64(slots) + (
+            np.asarray(zone).astype(np.uint64) * np.uint64(TAIL_SLOTS) + np.uint64(order)
+        ) * np.uint64(8)
 
     shape = what.geometry
-    return Vmemmap(what.format, shape.page_size, what.base, shape.struct_page_size, era, node_of, zone_of, tail_slot)
+    return Vmemmap(
+        what.format,
+        shape.page_size,
+        what.base,
+        shape.struct_page_size,
+        era,
+        node_of,
+        zone_of,
+        tail_slot,
+    )
 
 
 def _map_vmemmap(world: World, what: Plan) -> None:
-    """Take the frames of the vmemmap and of its tables out of each node's own region, fill them, and map them."""
+    """Take the frames of the vmemmap and of its tables out of each node's own region, fill them,
+    and map them.
+    """
     data = what.data
     assert data is not None
     taken = _Bump(world, data.frame + data.pages)
     world.root = int(taken.frames(1)[0])
-    start, size = data.frame * data.page_size, (data.pages + 1) * data.page_size  # the kernel's image ends with its top table
-    map_range(world.memory, what.format, world.root, data.virtual(start), start, size, 0, taken.frames)
+    start, size = (
+        data.frame * data.page_size,
+        (data.pages + 1) * data.page_size,
+    )  # the kernel's image ends with its top table
+    map_range(
+        world.memory, what.format, world.root, data.virtual(start), start, size, 0, taken.frames
+    )
     boot_frames = 0
     for i, node in enumerate(what.nodes):
         bump = taken if i == 0 else _Bump(world, node.own[0])
@@ -174,7 +223,10 @@ def _map_node(world: World, what: Plan, index: int, node: NodePlan, bump: "_Bump
             start, end = max(zone.start_pfn, pfns[0]), min(zone.end_pfn, pfns[1])
             if zone.node == index and start < end:
                 pages = (np.array([start, end]) - pfns[0]) // world.vmemmap.structs_per_page + first
-                world.memory.fill_rows(np.arange(pages[0], pages[1], dtype=np.int64), world.layout.free_row(index, number))
+                world.memory.fill_rows(
+                    np.arange(pages[0], pages[1], dtype=np.int64),
+                    world.layout.free_row(index, number),
+                )
     return frames
 
 
@@ -185,12 +237,23 @@ def _map_range(world: World, what: Plan, pfns: tuple[int, int], bump: "_Bump") -
     count = (end - start) // page_size
     first = bump.aligned(count, leaf // page_size)
     level = 1 if what.geometry.vmemmap_leaf else 0
-    map_range(world.memory, what.format, world.root, start, first * page_size, end - start, level, bump.frames)
+    map_range(
+        world.memory,
+        what.format,
+        world.root,
+        start,
+        first * page_size,
+        end - start,
+        level,
+        bump.frames,
+    )
     return first, count
 
 
 class _Bump:
-    """Hands out frames of a node's own region from its start, before the page allocator is there."""
+    """Hands out frames of a node's own region from its start, before the page allocator is
+    there.
+    """
 
     def __init__(self, world: World, first: int) -> None:
         self._world, self._next = world, first

@@ -1,7 +1,9 @@
-"""What the boot command line says about HugeTLB: the gate, the default size, and pools that are there before anything else runs.
+"""What the boot command line says about HugeTLB: the gate, the default size, and pools that are
+there before anything else runs.
 
-Documentation/admin-guide/kernel-parameters.txt: `hugepages=` counts for the `hugepagesz=` before it, else for the default size, and may be
-given node by node; gigantic pages are taken first, while all memory is free.
+Documentation/admin-guide/kernel-parameters.txt: `hugepages=` counts for the `hugepagesz=` before
+it, else for the default size, and may be given node by node; gigantic pages are taken first, while
+all memory is free.
 """
 
 import re
@@ -49,7 +51,10 @@ def parse_cmdline(text: str) -> BootParameters:
         elif name == "hugepages":
             out = replace(out, pools=(*out.pools, *_reservations(word, value, size)))
         elif name.startswith("huge"):
-            raise HvoError(f"boot parameter {word!r}: expected hugetlb_free_vmemmap=, default_hugepagesz=, hugepagesz= or hugepages=")
+            raise HvoError(
+                f"boot parameter {word!r}: expected hugetlb_free_vmemmap=, default_hugepagesz=,"
+                " hugepagesz= or hugepages="
+            )
     return out
 
 
@@ -63,21 +68,29 @@ def _reservations(word: str, value: str, size: int | None) -> list[Reservation]:
     """`hugepages=4`, or `hugepages=0:4,1:2` for each node."""
     found = [re.fullmatch(r"(?:([0-9]+):)?([0-9]+)", part) for part in value.split(",")]
     matches = [match for match in found if match is not None]
-    if len(matches) != len(found) or (len(found) > 1 and any(match[1] is None for match in matches)):
+    if len(matches) != len(found) or (
+        len(found) > 1 and any(match[1] is None for match in matches)
+    ):
         raise HvoError(f"boot parameter {word!r}: expected a number of pages, or NODE:PAGES,...")
-    return [Reservation(size, None if match[1] is None else int(match[1]), int(match[2])) for match in matches]
+    return [
+        Reservation(size, None if match[1] is None else int(match[1]), int(match[2]))
+        for match in matches
+    ]
 
 
 def boot_with(machine: Machine, parameters: BootParameters) -> None:
     """Set gate and default size of `machine`, and fill the pools that `parameters` ask for.
 
-    Raises HvoError for a size or node that the machine does not have, and for more pages than its memory holds.
+    Raises HvoError for a size or node that the machine does not have, and for more pages than its
+    memory holds.
     """
     if parameters.gate is not None:
         machine.gate = replace(machine.gate, boot=parameters.gate)
     if parameters.default_size is not None:
         machine.default_size = machine.pool(parameters.default_size).size
-    wanted = [(machine.pool(asked.size or machine.default_size).size, asked) for asked in parameters.pools]
+    wanted = [
+        (machine.pool(asked.size or machine.default_size).size, asked) for asked in parameters.pools
+    ]
     for size, asked in sorted(wanted, key=lambda pair: -pair[0]):
         _reserve(machine, size, asked)
 
@@ -85,10 +98,19 @@ def boot_with(machine: Machine, parameters: BootParameters) -> None:
 def _reserve(machine: Machine, size: int, asked: Reservation) -> None:
     nodes = len(machine.plan.nodes)
     if asked.node is not None and asked.node >= nodes:
-        raise HvoError(f"boot parameter hugepages={asked.node}:{asked.pages}: the machine has {nodes} node(s), counted from 0")
-    memory = sum(zone.present_pages for zone in machine.world.zones.zones) * machine.plan.geometry.page_size
+        raise HvoError(
+            f"boot parameter hugepages={asked.node}:{asked.pages}: the machine has {nodes} node(s),"
+            " counted from 0"
+        )
+    memory = (
+        sum(zone.present_pages for zone in machine.world.zones.zones)
+        * machine.plan.geometry.page_size
+    )
     most = memory // size
     machine.reserve_at_boot(size, min(asked.pages, most), asked.node)
     got = machine.pool(size).nr(asked.node)
     if got < asked.pages:
-        raise HvoError(f"boot parameter hugepages={asked.pages}: memory holds {got} pages of {format_size(size)}")
+        raise HvoError(
+            f"boot parameter hugepages={asked.pages}: memory holds {got} pages of"
+            f" {format_size(size)}"
+        )

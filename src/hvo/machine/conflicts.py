@@ -1,7 +1,7 @@
 """Did pages that ran at once touch words in an order that page by page would not?
 
-Every access of a run is logged: for each page a start and, for all, one length in bytes. Two accesses of which one is a write must have
-happened in the order of their pages wherever they meet.
+Every access of a run is logged: for each page a start and, for all, one length in bytes. Two
+accesses of which one is a write must have happened in the order of their pages wherever they meet.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,9 @@ Lanes = NDArray[np.int64]
 
 @dataclass
 class Access:
-    """What the pages `lanes` (ascending) touched in one step: `length` bytes from `starts` (one a page)."""
+    """What the pages `lanes` (ascending) touched in one step: `length` bytes from `starts` (one a
+    page).
+    """
 
     starts: Words
     length: int
@@ -28,15 +30,24 @@ class Access:
 
     def __post_init__(self) -> None:
         self.ascending = bool((self.starts[1:] >= self.starts[:-1]).all())
-        ends = self.starts[[0, -1]] if self.ascending else np.array([self.starts.min(), self.starts.max()])
+        ends = (
+            self.starts[[0, -1]]
+            if self.ascending
+            else np.array([self.starts.min(), self.starts.max()])
+        )
         self.low, self.high = int(ends[0]), int(ends[1]) + self.length
 
 
 def out_of_order(log: list[Access]) -> bool:
-    """Whether any two accesses in `log` (in the order they happened) met in another order than that of their pages."""
-    return any(_misordered(earlier, later) for i, later in enumerate(log) for earlier in log[:i] if earlier.write or later.write) or any(
-        access.write and _overlaps_itself(access) for access in log
-    )
+    """Whether any two accesses in `log` (in the order they happened) met in another order than that
+    of their pages.
+    """
+    return any(
+        _misordered(earlier, later)
+        for i, later in enumerate(log)
+        for earlier in log[:i]
+        if earlier.write or later.write
+    ) or any(access.write and _overlaps_itself(access) for access in log)
 
 
 def written(points: Words, log: list[Access]) -> NDArray[np.bool_]:
@@ -63,14 +74,18 @@ def _misordered(earlier: Access, later: Access) -> bool:
         owner, order = _owners(points.starts + np.uint64(edge), extents)
         met = owner >= 0
         theirs = extents.lanes[owner[met] if order is None else order[owner[met]]]
-        before, after = (theirs, points.lanes[met]) if extents is earlier else (points.lanes[met], theirs)
+        before, after = (
+            (theirs, points.lanes[met]) if extents is earlier else (points.lanes[met], theirs)
+        )
         if (before > after).any():
             return True
     return False
 
 
 def _neighbours_clear(one: Access, other: Access) -> bool:
-    """For ascending extents of the same pages: no page's extent in one touches another page's in the other."""
+    """For ascending extents of the same pages: no page's extent in one touches another page's in
+    the other.
+    """
     if not (one.ascending and other.ascending):
         return False
     left = one.starts[:-1] + np.uint64(one.length) <= other.starts[1:]
@@ -79,7 +94,9 @@ def _neighbours_clear(one: Access, other: Access) -> bool:
 
 
 def _owners(points: Words, access: Access) -> tuple[Lanes, Lanes | None]:
-    """Index (in ascending order of starts) of the extent that each point lies in, -1 for none; and that order where it is another one."""
+    """Index (in ascending order of starts) of the extent that each point lies in, -1 for none; and
+    that order where it is another one.
+    """
     order = None if access.ascending else np.argsort(access.starts, kind="stable")
     starts = access.starts if order is None else access.starts[order]
     at = np.searchsorted(starts, points, side="right") - 1

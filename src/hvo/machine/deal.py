@@ -15,7 +15,9 @@ class Deal:
         self._frames = frames
 
     def take(self, pages: Frames, count: int) -> Frames:
-        """The next `count` frames of each of `pages`, shape (pages, count); a page that asks for more than its share gets -1."""
+        """The next `count` frames of each of `pages`, shape (pages, count); a page that asks for
+        more than its share gets -1.
+        """
         at = self._next[pages][:, None] + np.arange(count)
         short = at >= self._ends[pages][:, None]
         self._next[pages] += count

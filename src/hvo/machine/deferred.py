@@ -1,4 +1,6 @@
-"""What a run of many pages keeps for its end: frames and huge pages that it frees, counters, flushes; then all is done in page order."""
+"""What a run of many pages keeps for its end: frames and huge pages that it frees, counters,
+flushes; then all is done in page order.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +21,9 @@ OnHeads = TypeVar("OnHeads", f.FreeFolio, p.PutFree)
 
 
 class Taken(NamedTuple):
-    """Frames, shape (pages, n), that the pages `lanes` allocated in one step, each on its node of `nodes`."""
+    """Frames, shape (pages, n), that the pages `lanes` allocated in one step, each on its node of
+    `nodes`.
+    """
 
     lanes: Lanes
     nodes: Lanes
@@ -35,7 +39,9 @@ class Given(NamedTuple):
 
 
 class Deferred:
-    """The effects of a run on `world` that wait for its end; `commit` has them all in the order of the pages."""
+    """The effects of a run on `world` that wait for its end; `commit` has them all in the order of
+    the pages.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -64,14 +70,22 @@ class Deferred:
         self._piled.append(Given(lanes, step.pfns, memmap=True))
 
     def free_pile(self, lanes: Lanes) -> bool:
-        """Each page frees what it put on the list, the top first -> whether the list holds just that."""
+        """Each page frees what it put on the list, the top first -> whether the list holds just
+        that.
+        """
         mine = [given for given in self._piled if np.array_equal(given.lanes, lanes)]
         others = [given for given in self._piled if not any(given is own for own in mine)]
         if any(np.isin(given.lanes, lanes).any() for given in others):
             return False
         self._piled = others
         if mine:
-            self._freed.append(Given(lanes, np.concatenate([given.frames for given in mine], axis=1)[:, ::-1], memmap=True))
+            self._freed.append(
+                Given(
+                    lanes,
+                    np.concatenate([given.frames for given in mine], axis=1)[:, ::-1],
+                    memmap=True,
+                )
+            )
         return True
 
     def free_folio(self, step: f.FreeFolio, lanes: Lanes) -> bool:
@@ -101,11 +115,16 @@ class Deferred:
 
     def taken_on(self, node: int) -> int:
         """Frames allocated on `node` so far."""
-        return sum(int(np.count_nonzero(taken.nodes == node)) * taken.frames.shape[1] for taken in self._taken)
+        return sum(
+            int(np.count_nonzero(taken.nodes == node)) * taken.frames.shape[1]
+            for taken in self._taken
+        )
 
     def frames_taken(self) -> Frames:
         """The frames allocated so far."""
-        return np.concatenate([np.zeros(0, np.int64), *(taken.frames.ravel() for taken in self._taken)])
+        return np.concatenate(
+            [np.zeros(0, np.int64), *(taken.frames.ravel() for taken in self._taken)]
+        )
 
     def taken_per_page(self, pages: int) -> tuple[Lanes, Lanes]:
         """For each of `pages` pages how many frames it allocated, and on which node."""
@@ -119,21 +138,29 @@ class Deferred:
     def taken_page_by_page(self) -> bool:
         """Whether the pages allocated their frames one page after the other."""
         return all(
-            before.lanes[-1] < after.lanes[0] or (before.lanes.size == after.lanes.size == 1 and before.lanes[0] == after.lanes[0])
+            before.lanes[-1] < after.lanes[0]
+            or (before.lanes.size == after.lanes.size == 1 and before.lanes[0] == after.lanes[0])
             for before, after in pairwise(self._taken)
         )
 
     @property
     def frees_both_ways(self) -> bool:
-        """Whether frames of the vmemmap and others are freed, whose order among each other is not kept here."""
+        """Whether frames of the vmemmap and others are freed, whose order among each other is not
+        kept here.
+        """
         return len({given.memmap for given in self._freed}) > 1
 
     @property
     def frees_unmovable(self) -> bool:
-        """Whether page by page a later page could have got what an earlier one freed: frames, or huge pages outside movable zones."""
+        """Whether page by page a later page could have got what an earlier one freed: frames, or
+        huge pages outside movable zones.
+        """
         zones = self._world.zones
         movable = np.array([zone.movable for zone in zones.zones])
-        blocks = any(not movable[zones.zone_of(np.asarray(step.heads, np.int64))].all() for _, step in self._folios)
+        blocks = any(
+            not movable[zones.zone_of(np.asarray(step.heads, np.int64))].all()
+            for _, step in self._folios
+        )
         return bool(self._freed) or blocks
 
     def commit(self) -> None:
@@ -154,7 +181,9 @@ def _together(steps: Sequence[tuple[Lanes, OnHeads]]) -> list[OnHeads]:
     if not steps:
         return []
     lanes = np.concatenate([lanes for lanes, _ in steps])
-    heads: NDArray[np.int64] = np.concatenate([np.asarray(step.heads, np.int64) for _, step in steps])
+    heads: NDArray[np.int64] = np.concatenate(
+        [np.asarray(step.heads, np.int64) for _, step in steps]
+    )
     return [replace(steps[0][1], heads=heads[np.argsort(lanes, kind="stable")])]
 
 

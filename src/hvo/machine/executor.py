@@ -1,4 +1,6 @@
-"""The machine's executor: runs a protocol at full speed, blocks for many pages as array operations."""
+"""The machine's executor: runs a protocol at full speed, blocks for many pages as array
+operations.
+"""
 
 from typing import Any
 
@@ -16,14 +18,16 @@ _PAGES_AT_ONCE = 1 << 15  # temporaries of a run stay a few MB each
 
 
 class ArrayExecutor:
-    """Runs actors on `world`; what comes out is what going through them one memory access at a time would give."""
+    """Runs actors on `world`; what comes out is what going through them one memory access at a time
+    would give.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.at_once = 0
         """Pages that went through a block together with others, so far."""
 
-    def run(self, actor: Steps) -> Any:  # noqa: ANN401
+    def run(self, actor: Steps) -> Any:
         """Run `actor` to its end and give what it returns."""
         result: Any = None
         while True:
@@ -33,7 +37,7 @@ class ArrayExecutor:
                 return stop.value
             result = self.perform(step)
 
-    def perform(self, step: Step) -> Any:  # noqa: ANN401
+    def perform(self, step: Step) -> Any:
         """Do one step."""
         if isinstance(step, ForEach):
             return self._for_each(step)
@@ -43,7 +47,9 @@ class ArrayExecutor:
         return self.run(step.parts())
 
     def _for_each(self, step: ForEach) -> NDArray[np.int64]:
-        """One page by itself, a few at once, then as many as can go; after a failure one by one again, ever longer."""
+        """One page by itself, a few at once, then as many as can go; after a failure one by one
+        again, ever longer.
+        """
         run = _Run(self, step)
         singly = 1
         while run.done < len(step.items):
@@ -68,7 +74,9 @@ class _Run:
         self._share: int | None = None  # frames that every page takes, where they must be dealt out
 
     def one(self) -> bool:
-        """Run the block for one page -> whether to stop; it shows whether the block frees frames."""
+        """Run the block for one page -> whether to stop; it shows whether the block frees
+        frames.
+        """
         freed = self._world.frames_freed
         result = int(self._executor.run(self._step.block(self._step.items[self.done])))
         self._frees |= self._world.frames_freed != freed
@@ -85,7 +93,10 @@ class _Run:
                 self.results.append(self._attempt(items))
             except Cut as cut:
                 if not self._careful or self._share is not None:
-                    self._careful, self._share = True, None  # what was learnt does not hold any more
+                    self._careful, self._share = (
+                        True,
+                        None,
+                    )  # what was learnt does not hold any more
                 else:
                     most = min(cut.pages, most - 1)
                 continue
@@ -97,7 +108,9 @@ class _Run:
 
     def _attempt(self, items: NDArray[Any]) -> NDArray[np.int64]:
         if self._share is not None:
-            return self._dealt_out(items, np.full(len(items), self._share), np.full(len(items), self._node))
+            return self._dealt_out(
+                items, np.full(len(items), self._share), np.full(len(items), self._node)
+            )
         attempt = Attempt(self._world, self._step, items, Known(self._frees, self._careful))
         try:
             results = attempt.run()
@@ -108,12 +121,18 @@ class _Run:
         self._careful = attempt.changes_shared
         return results
 
-    def _dealt_out(self, items: NDArray[Any], counts: NDArray[np.int64], nodes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Deal out frames, then run: a page that takes none still has a node here, which does not matter."""
+    def _dealt_out(
+        self, items: NDArray[Any], counts: NDArray[np.int64], nodes: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Deal out frames, then run: a page that takes none still has a node here, which does not
+        matter.
+        """
         mark = self._world.zones.mark()
         try:
             deal = Deal(counts, self._frames_for(counts, nodes))
-            return Attempt(self._world, self._step, items, Known(self._frees, self._careful, deal)).run()
+            return Attempt(
+                self._world, self._step, items, Known(self._frees, self._careful, deal)
+            ).run()
         except BaseException:
             self._world.zones.rollback(mark)
             raise
@@ -124,7 +143,9 @@ class _Run:
         frames = np.empty(owners.size, np.int64)
         only = bool((nodes != nodes[0]).any())
         for node in np.unique(owners).tolist():
-            got = self._world.zones.allocate_frames(int(np.count_nonzero(owners == node)), node, this_node_only=only)
+            got = self._world.zones.allocate_frames(
+                int(np.count_nonzero(owners == node)), node, this_node_only=only
+            )
             if got is None:
                 raise Cut(0)
             frames[owners == node] = got
@@ -137,7 +158,7 @@ class PlainExecutor:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def run(self, actor: Steps) -> Any:  # noqa: ANN401
+    def run(self, actor: Steps) -> Any:
         """Run `actor` to its end and give what it returns."""
         walk = primitives(actor)
         result: Any = None

@@ -18,10 +18,16 @@ class Hotplug:
     def __init__(self, world: World) -> None:
         self.world = world
         for step, handler in (
-            (h.AddMemory, self._add), (h.RemoveMemory, self._remove), (h.OnlinePages, self._online), (h.OfflinePages, self._offline),
-            (h.InitPage, self._init_page), (h.InitPages, self._init_pages), (h.AllocateBlock, self._allocate_block),
-            (h.FreeBlock, self._free_block), (h.TableIsEmpty, self._is_empty),
-        ):  # fmt: skip
+            (h.AddMemory, self._add),
+            (h.RemoveMemory, self._remove),
+            (h.OnlinePages, self._online),
+            (h.OfflinePages, self._offline),
+            (h.InitPage, self._init_page),
+            (h.InitPages, self._init_pages),
+            (h.AllocateBlock, self._allocate_block),
+            (h.FreeBlock, self._free_block),
+            (h.TableIsEmpty, self._is_empty),
+        ):
             world.teach(step, handler)
 
     # -- RAM --
@@ -73,19 +79,28 @@ class Hotplug:
     # -- struct pages and tables --
 
     def _row(self, node: int) -> Words:
-        """The struct page of a free page in the movable zone of `node`, which may yet have to be made."""
+        """The struct page of a free page in the movable zone of `node`, which may yet have to be
+        made.
+        """
         kinds = [(zone.node, zone.movable) for zone in self.world.zones.zones]
         before = sum(kind <= (node, True) for kind in kinds) - ((node, True) in kinds)
         return self.world.layout.free_row(node, before)
 
     def _init_page(self, step: h.InitPage) -> None:
         row = self._row(step.node)
-        self.world.store(self.world.translate(strided(self.world.vmemmap.address(step.pfn), row.size, 8), write=True), row)
+        self.world.store(
+            self.world.translate(
+                strided(self.world.vmemmap.address(step.pfn), row.size, 8), write=True
+            ),
+            row,
+        )
 
     def _init_pages(self, step: h.InitPages) -> None:
         v = self.world.vmemmap
         pages = (step.end - step.start) * v.struct_page_size // v.page_size
-        frames: NDArray[np.int64] = self.world.frame_of(strided(v.address(step.start), pages, v.page_size))
+        frames: NDArray[np.int64] = self.world.frame_of(
+            strided(v.address(step.start), pages, v.page_size)
+        )
         self.world.memory.fill_rows(frames, self._row(step.node))
 
     def _is_empty(self, step: h.TableIsEmpty) -> bool:
@@ -93,7 +108,9 @@ class Hotplug:
 
 
 def joined(ranges: list[Range]) -> list[Range]:
-    """Disjoint `ranges`, ascending, those that touch made one; raises `AllocatorError` for some that overlap."""
+    """Disjoint `ranges`, ascending, those that touch made one; raises `AllocatorError` for some
+    that overlap.
+    """
     out: list[Range] = []
     for start, end in sorted(ranges):
         if out and start < out[-1][1]:
@@ -104,5 +121,9 @@ def joined(ranges: list[Range]) -> list[Range]:
 
 def without(ranges: list[Range], gone: Range) -> list[Range]:
     """`ranges` less what lies in `gone`."""
-    pieces = [piece for start, end in ranges for piece in ((start, min(end, gone[0])), (max(start, gone[1]), end))]
+    pieces = [
+        piece
+        for start, end in ranges
+        for piece in ((start, min(end, gone[0])), (max(start, gone[1]), end))
+    ]
     return [(start, end) for start, end in pieces if start < end]

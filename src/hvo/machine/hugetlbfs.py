@@ -1,4 +1,6 @@
-"""Mounts of hugetlbfs on a machine, and their files: what takes huge pages into use and gives them back (fs/hugetlbfs/inode.c)."""
+"""Mounts of hugetlbfs on a machine, and their files: what takes huge pages into use and gives them
+back (fs/hugetlbfs/inode.c).
+"""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -14,12 +16,16 @@ _SUFFIX = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 class WordError(Exception):
-    """A word that the kernel refuses: the message is what a shell's user reads; the scenario goes on with status 1."""
+    """A word that the kernel refuses: the message is what a shell's user reads; the scenario goes
+    on with status 1.
+    """
 
 
 @dataclass
 class Mount:
-    """One mount: the size of its pages, at most `limit` of them (None: all there are), and the pages of each file by their index."""
+    """One mount: the size of its pages, at most `limit` of them (None: all there are), and the
+    pages of each file by their index.
+    """
 
     point: str
     size: int
@@ -40,14 +46,20 @@ class Hugetlbfs:
         self.mounts: list[Mount] = []
 
     def mount(self, source: str, point: str, options: str = "") -> None:
-        """Mount on `point` with `options` (`pagesize=2M,size=64M`); raises WordError for an option the kernel refuses."""
+        """Mount on `point` with `options` (`pagesize=2M,size=64M`); raises WordError for an option
+        the kernel refuses.
+        """
         try:
             self.mounts.append(self._with_options(normpath(join("/", point)), options))
         except ValueError as error:
-            raise WordError(f"mount: mounting {source} on {point} failed: Invalid argument ({error})") from None
+            raise WordError(
+                f"mount: mounting {source} on {point} failed: Invalid argument ({error})"
+            ) from None
 
     def _with_options(self, point: str, options: str) -> Mount:
-        """A mount with its options, which the kernel takes in any order: `size` is rounded down to whole pages."""
+        """A mount with its options, which the kernel takes in any order: `size` is rounded down to
+        whole pages.
+        """
         mount, limit = Mount(point, self.machine.default_size, None), None
         for option in filter(None, options.split(",")):
             name, _, value = option.partition("=")
@@ -62,11 +74,16 @@ class Hugetlbfs:
     def _page_size(self, text: str) -> int:
         size = _memparse(text)
         if size not in self.machine.pools:
-            raise ValueError(f"pagesize={text}: expected one of {', '.join(f'{known // 1024}K' for known in self.machine.pools)}")
+            raise ValueError(
+                f"pagesize={text}: expected one of"
+                f" {', '.join(f'{known // 1024}K' for known in self.machine.pools)}"
+            )
         return size
 
     def umount(self, point: str) -> None:
-        """Unmount what is on top at `point`: it was the only one to hold its files, so their pages go."""
+        """Unmount what is on top at `point`: it was the only one to hold its files, so their pages
+        go.
+        """
         for mount in reversed(self.mounts):
             if mount.point == normpath(join("/", point)):
                 for name in list(mount.files):
@@ -76,27 +93,40 @@ class Hugetlbfs:
         raise WordError(f"umount: can't unmount {point}: Invalid argument")
 
     def fallocate(self, path: str, offset: int, length: int) -> None:
-        """Give the file `path` the pages of `length` bytes from `offset` on, rounded up to whole pages, as far as there are free ones.
+        """Give the file `path` the pages of `length` bytes from `offset` on, rounded up to whole
+        pages, as far as there are free ones.
 
         Raises WordError when there are not enough: what it got it keeps.
         """
         mount = self._mount_of(path)
         if mount is None:
-            raise WordError(f"fallocate: can't open '{path}': it is on no hugetlbfs that is mounted")
+            raise WordError(
+                f"fallocate: can't open '{path}': it is on no hugetlbfs that is mounted"
+            )
         if length <= 0 or offset < 0:
             raise WordError(f"fallocate: fallocate '{path}': Invalid argument")
         pages = mount.files.setdefault(_normal(path), {})
-        missing = [index for index in range(offset // mount.size, -(-(offset + length) // mount.size)) if index not in pages]
+        missing = [
+            index
+            for index in range(offset // mount.size, -(-(offset + length) // mount.size))
+            if index not in pages
+        ]
         room = len(missing) if mount.limit is None else min(mount.limit - mount.used, len(missing))
         pages |= zip(missing, self._take(mount.size, room).tolist(), strict=False)
         if missing and missing[-1] not in pages:
             raise WordError(f"fallocate: fallocate '{path}': No space left on device")
 
     def remove(self, path: str) -> None:
-        """Remove the files that `path`, a name or a pattern, stands for; raises WordError when there is none."""
+        """Remove the files that `path`, a name or a pattern, stands for; raises WordError when
+        there is none.
+        """
         mount = self._mount_of(path)
         wanted = _normal(path)
-        names = [name for name in mount.files if name == wanted or fnmatchcase(name, wanted)] if mount else []
+        names = (
+            [name for name in mount.files if name == wanted or fnmatchcase(name, wanted)]
+            if mount
+            else []
+        )
         if mount is None or not names:
             raise WordError(f"rm: can't remove '{path}': No such file or directory")
         for name in names:
@@ -115,7 +145,9 @@ class Hugetlbfs:
         return np.concatenate([stack.pages()[before[node] :] for node, stack in used.items()])
 
     def _release(self, mount: Mount, pages: dict[int, int]) -> None:
-        """Take the pages of a file out of use, the first page of the file first (`remove_inode_hugepages`)."""
+        """Take the pages of a file out of use, the first page of the file first
+        (`remove_inode_hugepages`).
+        """
         heads = np.array([head for _, head in sorted(pages.items())], np.int64)
         self.machine.release_heads(mount.size, heads)
 
@@ -125,7 +157,9 @@ def _normal(path: str) -> str:
 
 
 def _memparse(text: str) -> int:
-    """Bytes of a size as the kernel reads it (`memparse`): a number and k, m, g or t; raises ValueError."""
+    """Bytes of a size as the kernel reads it (`memparse`): a number and k, m, g or t; raises
+    ValueError.
+    """
     found = re.fullmatch(r"([0-9]+)([kmgt]?)", text, re.IGNORECASE)
     if found is None:
         raise ValueError(f"{text}: expected a size such as 2M")

@@ -34,7 +34,9 @@ Heads = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class VmemmapEntry:
-    """One page of a huge page's vmemmap: its virtual address, the frame behind it, and whether it may be written."""
+    """One page of a huge page's vmemmap: its virtual address, the frame behind it, and whether it
+    may be written.
+    """
 
     address: int
     frame: int
@@ -55,34 +57,51 @@ class Machine:
         nodes = tuple(range(len(what.nodes)))
         shift = what.geometry.page_size.bit_length() - 1
         sizes = [huge.size for huge in what.geometry.hugepages]
-        self.pools = {size: HugetlbPool(size, size.bit_length() - 1 - shift, nodes) for size in sizes}
+        self.pools = {
+            size: HugetlbPool(size, size.bit_length() - 1 - shift, nodes) for size in sizes
+        }
         self._pools = Pools(world, self.pools)
         Hotplug(world)
         teach_tables(world)
         teach_references(world)
         teach_raw_errors(world)
         self.executor: ArrayExecutor | PlainExecutor = ArrayExecutor(world)
-        self.default_size = next(huge.size for huge in what.geometry.hugepages if huge.kind == "pmd")
-        """Size of the default pool, in bytes: what a PMD maps, unless `default_hugepagesz=` says otherwise."""
+        self.default_size = next(
+            huge.size for huge in what.geometry.hugepages if huge.kind == "pmd"
+        )
+        """Size of the default pool, in bytes: what a PMD maps, unless `default_hugepagesz=` says
+        otherwise.
+        """
 
     @classmethod
     def build(
-        cls, arch: str = "arm64", page_size: int | str = 4096, memory: int | str = "1GiB", *, era: str | Era = "7.1", nodes: int = 1,
+        cls,
+        arch: str = "arm64",
+        page_size: int | str = 4096,
+        memory: int | str = "1GiB",
+        *,
+        era: str | Era = "7.1",
+        nodes: int = 1,
         gate: Gate | bool = True,
-    ) -> "Machine":  # fmt: skip
+    ) -> "Machine":
         """A machine with all its memory free; raises HvoError for a combination that cannot be.
 
-        `era` is a kernel era or a protocol variant, `gate` whether huge pages that are allocated get optimised.
+        `era` is a kernel era or a protocol variant, `gate` whether huge pages that are allocated
+        get optimised.
         """
         what = plan(arch, _bytes(page_size), _bytes(memory), nodes)
         variant = era if isinstance(era, Era) else era_of(era)
         return cls(boot(what, variant), what, gate if isinstance(gate, Gate) else Gate(boot=gate))
 
     @classmethod
-    def like(cls, source: str | Path | KernelMemory, *, era: str | Era | None = None, boot: bool = False) -> "Machine":
-        """A machine in the state of the kernel in the core `source`; with `boot`, as that kernel was before it had any HugeTLB page.
+    def like(
+        cls, source: str | Path | KernelMemory, *, era: str | Era | None = None, boot: bool = False
+    ) -> "Machine":
+        """A machine in the state of the kernel in the core `source`; with `boot`, as that kernel
+        was before it had any HugeTLB page.
 
-        `era` is the protocol to run, None for that kernel's own. Raises HvoError for what is no core of a kernel with HugeTLB pages.
+        `era` is the protocol to run, None for that kernel's own. Raises HvoError for what is no
+        core of a kernel with HugeTLB pages.
         """
         from hvo.machine.like import machine_like  # it makes machines, so it imports this module
 
@@ -90,12 +109,14 @@ class Machine:
 
     # -- driving --
 
-    def run(self, actor: Steps) -> Any:  # noqa: ANN401
+    def run(self, actor: Steps) -> Any:
         """Run a protocol or another actor to its end -> what it returns."""
         return self.executor.run(actor)
 
     def set_gate(self, on: bool) -> None:
-        """Write the run-time switch `hugetlb_optimize_vmemmap`; pages that are there stay as they are."""
+        """Write the run-time switch `hugetlb_optimize_vmemmap`; pages that are there stay as they
+        are.
+        """
         self.gate = replace(self.gate, switch=on)
 
     def resize(self, size: int | str, pages: int, node: int | None = None) -> None:
@@ -103,9 +124,15 @@ class Machine:
         self.run(hugetlb.set_max_huge_pages(self.world.vmemmap, self.hstate(size, node), pages))
 
     def reserve_at_boot(self, size: int | str, pages: int, node: int | None = None) -> None:
-        """Give the pool of `size` pages before anything else runs (`hugepages=`); gigantic ones may be built optimised (6.15, x86-64)."""
+        """Give the pool of `size` pages before anything else runs (`hugepages=`); gigantic ones may
+        be built optimised (6.15, x86-64).
+        """
         pool, v = self.pool(size), self.world.vmemmap
-        early = v.era.has("built-at-boot") and v.format.arch == "x86_64" and pool.order > self.world.zones.zones[0].max_order
+        early = (
+            v.era.has("built-at-boot")
+            and v.format.arch == "x86_64"
+            and pool.order > self.world.zones.zones[0].max_order
+        )
         if not (early and self.gate.on):
             self.resize(size, pages, node)
             return
@@ -116,16 +143,22 @@ class Machine:
 
     def fill(self, size: int | str) -> int:
         """Grow the pool of `size` over all memory that was asked for -> its pages."""
-        count = sum((node.memory[1] - node.memory[0]) >> self.hstate(size).order for node in self.plan.nodes)
+        count = sum(
+            (node.memory[1] - node.memory[0]) >> self.hstate(size).order for node in self.plan.nodes
+        )
         self.resize(size, count)
         return self.pool(size).nr()
 
     def reserve(self, size: int | str, pages: int) -> bool:
-        """Promise `pages` free pages to a mapping (below 0: take promises back) -> whether there are as many."""
+        """Promise `pages` free pages to a mapping (below 0: take promises back) -> whether there
+        are as many.
+        """
         return self.run(hugetlb.reserve_huge_pages(self.hstate(size), pages))
 
     def use(self, size: int | str, pages: int, *, reserved: bool = False) -> int:
-        """Take up to `pages` free pages into use, promised ones or those that are not -> how many."""
+        """Take up to `pages` free pages into use, promised ones or those that are not -> how
+        many.
+        """
         return self.run(hugetlb.use_huge_pages(self.hstate(size), pages, reserved=reserved))
 
     def release(self, size: int | str, pages: int) -> None:
@@ -139,26 +172,54 @@ class Machine:
             own = heads[nodes == node]
             used[node].remove(own)
             used[node].push(own[::-1])
-            self.run(hugetlb.free_huge_folios(self.world.vmemmap, self.hstate(size, node), own.size))
+            self.run(
+                hugetlb.free_huge_folios(self.world.vmemmap, self.hstate(size, node), own.size)
+            )
 
     def demote(self, size: int | str, target: int | str, node: int = 0) -> bool:
-        """Make one free page of the pool of `size` into pages of `target` -> whether that could be done."""
-        return self.run(hugetlb.demote_pool_huge_page(self.world.vmemmap, self.hstate(size), self.hstate(target), node)) == 0
+        """Make one free page of the pool of `size` into pages of `target` -> whether that could be
+        done.
+        """
+        return (
+            self.run(
+                hugetlb.demote_pool_huge_page(
+                    self.world.vmemmap, self.hstate(size), self.hstate(target), node
+                )
+            )
+            == 0
+        )
 
     def dissolve(self, size: int | str, head: int) -> bool:
-        """Take the free page that begins at pfn `head` out of the pool of `size` and free it -> whether that could be done."""
+        """Take the free page that begins at pfn `head` out of the pool of `size` and free it ->
+        whether that could be done.
+        """
         node = int(self.world.vmemmap.node_of(head))
-        return self.run(hugetlb.dissolve_free_hugetlb_folio(self.world.vmemmap, self.hstate(size), head, node)) == 0
+        return (
+            self.run(
+                hugetlb.dissolve_free_hugetlb_folio(
+                    self.world.vmemmap, self.hstate(size), head, node
+                )
+            )
+            == 0
+        )
 
     def optimize(self, size: int | str, heads: Heads | None = None) -> NDArray[np.int64]:
-        """Optimise pages of the pool of `size` (all: None) whatever the gate says -> 0 or an error number for each."""
+        """Optimise pages of the pool of `size` (all: None) whatever the gate says -> 0 or an error
+        number for each.
+        """
         heads = self.pool(size).heads() if heads is None else heads
-        return self.run(hugetlb_vmemmap_optimize_folios(self.world.vmemmap, self.hstate(size).order, heads))
+        return self.run(
+            hugetlb_vmemmap_optimize_folios(self.world.vmemmap, self.hstate(size).order, heads)
+        )
 
     def restore(self, size: int | str, heads: Heads | None = None) -> NDArray[np.int64]:
-        """Restore pages of the pool of `size` (all: None), which stay in it -> 0 or an error number for each, up to the first error."""
+        """Restore pages of the pool of `size` (all: None), which stay in it -> 0 or an error number
+        for each, up to the first error.
+        """
         heads = self.pool(size).heads() if heads is None else heads
-        return self.run(hugetlb_vmemmap_restore_folios(self.world.vmemmap, self.hstate(size).order, heads))
+        return self.run(
+            hugetlb_vmemmap_restore_folios(self.world.vmemmap, self.hstate(size).order, heads)
+        )
 
     # -- looking --
 
@@ -168,7 +229,10 @@ class Machine:
         if wanted not in self.pools:
             accepted = ", ".join(format_size(known) for known in self.pools)
             page = format_size(self.plan.geometry.page_size)
-            raise HvoError(f"HugeTLB size {format_size(wanted)}: {self.plan.geometry.arch} with {page} pages has {accepted}")
+            raise HvoError(
+                f"HugeTLB size {format_size(wanted)}: {self.plan.geometry.arch} with {page} pages"
+                f" has {accepted}"
+            )
         return self.pools[wanted]
 
     def hstate(self, size: int | str, node: int | None = None) -> Hstate:
@@ -179,13 +243,22 @@ class Machine:
     def entries(self, pfn: int, size: int | str) -> list[VmemmapEntry]:
         """How the vmemmap of the huge page of `size` at `pfn` is mapped, page by page."""
         v = self.world.vmemmap
-        addresses = strided(v.address(pfn), max(v.vmemmap_pages(self.hstate(size).order), 1), v.page_size)
+        addresses = strided(
+            v.address(pfn), max(v.vmemmap_pages(self.hstate(size).order), 1), v.page_size
+        )
         found = walk(self.world.memory, v.format, self.world.root, addresses)
         frames = found.address // np.uint64(v.page_size)
-        return [VmemmapEntry(*row) for row in zip(addresses.tolist(), frames.tolist(), found.writable.tolist(), strict=True)]
+        return [
+            VmemmapEntry(*row)
+            for row in zip(
+                addresses.tolist(), frames.tolist(), found.writable.tolist(), strict=True
+            )
+        ]
 
     def optimized(self, size: int | str) -> Heads:
-        """First pfns of the pages of the pool of `size` whose last vmemmap page is mapped read-only: what the tables say."""
+        """First pfns of the pages of the pool of `size` whose last vmemmap page is mapped
+        read-only: what the tables say.
+        """
         v, heads = self.world.vmemmap, self.pool(size).heads()
         pages = v.vmemmap_pages(self.hstate(size).order)
         if not pages:
@@ -194,18 +267,24 @@ class Machine:
         return heads[~walk(self.world.memory, v.format, self.world.root, last).writable]
 
     def counters(self) -> dict[str, int]:
-        """What the kernel would show: /proc/meminfo in kB, the memmap counters of /proc/vmstat where the era has them, and the pools.
+        """What the kernel would show: /proc/meminfo in kB, the memmap counters of /proc/vmstat
+        where the era has them, and the pools.
 
-        `sysctl` is the gate, where it is built in; the meminfo part is about the pool of `default_size`.
+        `sysctl` is the gate, where it is built in; the meminfo part is about the pool of
+        `default_size`.
         """
         kilobytes = self.plan.geometry.page_size // 1024
         default = self.pool(self.default_size)
         out = {
-            "MemTotal": self.world.zones.managed_pages * kilobytes, "MemFree": self.world.zones.free_pages * kilobytes,
-            "HugePages_Total": default.nr(), "HugePages_Free": default.nr_free(), "HugePages_Rsvd": default.reserved,
-            "HugePages_Surp": default.nr_surplus(), "Hugepagesize": default.size // 1024,
+            "MemTotal": self.world.zones.managed_pages * kilobytes,
+            "MemFree": self.world.zones.free_pages * kilobytes,
+            "HugePages_Total": default.nr(),
+            "HugePages_Free": default.nr_free(),
+            "HugePages_Rsvd": default.reserved,
+            "HugePages_Surp": default.nr_surplus(),
+            "Hugepagesize": default.size // 1024,
             "Hugetlb": sum(pool.nr() * pool.size for pool in self.pools.values()) // 1024,
-        }  # fmt: skip
+        }
         if self.world.vmemmap.era.batched:  # the counters came with 6.11
             out["nr_memmap_pages"] = self.world.counters[Counter.MEMMAP]
             out["nr_memmap_boot_pages"] = self.world.counters[Counter.MEMMAP_BOOT]

@@ -19,10 +19,12 @@ _PIECE = 1 << 18  # vmemmap pages walked at once
 class Memmap:
     """The vmemmap of the memory that was asked for, at one moment.
 
-    `pages`: its virtual pages; `frames`: frames that one of them maps writable; `shared`: frames that hold the shared tails of a zone
-    (7.1), which no page maps writable and the kernel does not count as memory map; `read_only`: pages mapped read-only;
-    `tables`: last-level tables in place of a leaf; `free`: free frames of the page allocator, of all memory. `page_size` in bytes.
-    `own` is, for each of at most 256 parts of the vmemmap from its start, the share of pages that have a frame of their own.
+    `pages`: its virtual pages; `frames`: frames that one of them maps writable; `shared`: frames
+    that hold the shared tails of a zone (7.1), which no page maps writable and the kernel does not
+    count as memory map; `read_only`: pages mapped read-only; `tables`: last-level tables in place
+    of a leaf; `free`: free frames of the page allocator, of all memory. `page_size` in bytes. `own`
+    is, for each of at most 256 parts of the vmemmap from its start, the share of pages that have a
+    frame of their own.
     """
 
     page_size: int
@@ -49,7 +51,9 @@ class _Seen:
     def add(self, frames: NDArray[np.int64]) -> None:
         """Note `frames`."""
         if frames.size and frames.max() >= self._seen.size:
-            self._seen = np.concatenate([self._seen, np.zeros(int(frames.max()) + 1 - self._seen.size, np.bool_)])
+            self._seen = np.concatenate(
+                [self._seen, np.zeros(int(frames.max()) + 1 - self._seen.size, np.bool_)]
+            )
         self._seen[frames] = True
 
     def count(self) -> int:
@@ -58,25 +62,38 @@ class _Seen:
 
 
 def memmap(machine: Machine) -> Memmap:
-    """Walk every page of the vmemmap of the memory that was asked for, and count; holes in that memory have none."""
+    """Walk every page of the vmemmap of the memory that was asked for, and count; holes in that
+    memory have none.
+    """
     page_size, seen = machine.world.vmemmap.page_size, _Seen()
     flags: list[NDArray[np.bool_]] = []
     for addresses in _addresses(machine):
-        found = walk(machine.world.memory, machine.world.vmemmap.format, machine.world.root, addresses)
+        found = walk(
+            machine.world.memory, machine.world.vmemmap.format, machine.world.root, addresses
+        )
         seen.add((found.address[found.writable] // np.uint64(page_size)).astype(np.int64))
         flags.append(found.writable[found.valid])
     writable = np.concatenate(flags)
     parts = np.array_split(writable, min(CELLS, writable.size))
     return Memmap(
-        page_size, writable.size, seen.count(), _shared_tails(machine), int(np.count_nonzero(~writable)), _tables(machine),
-        machine.world.zones.free_pages, tuple(float(part.mean()) for part in parts),
-    )  # fmt: skip
+        page_size,
+        writable.size,
+        seen.count(),
+        _shared_tails(machine),
+        int(np.count_nonzero(~writable)),
+        _tables(machine),
+        machine.world.zones.free_pages,
+        tuple(float(part.mean()) for part in parts),
+    )
 
 
 def _spans(machine: Machine) -> list[tuple[int, int]]:
     """The vmemmap of each node's memory: first address and the one behind."""
     v = machine.world.vmemmap
-    return [(int(v.address(node.memory[0])), int(v.address(node.memory[1]))) for node in machine.plan.nodes]
+    return [
+        (int(v.address(node.memory[0])), int(v.address(node.memory[1])))
+        for node in machine.plan.nodes
+    ]
 
 
 def _addresses(machine: Machine) -> Iterator[Words]:
@@ -98,9 +115,13 @@ def _tables(machine: Machine) -> int:
 
 
 def _shared_tails(machine: Machine) -> int:
-    """How many frames the zones have for shared tails: one for each zone and order that was ever optimised, and never freed."""
+    """How many frames the zones have for shared tails: one for each zone and order that was ever
+    optimised, and never freed.
+    """
     v, zones = machine.world.vmemmap, np.arange(len(machine.world.zones.zones))
     if v.era.layout.shares != "zone-tail":
         return 0
-    slots = [np.asarray(v.tail_slot(zones, pool.order), np.uint64) for pool in machine.pools.values()]
+    slots = [
+        np.asarray(v.tail_slot(zones, pool.order), np.uint64) for pool in machine.pools.values()
+    ]
     return int(np.count_nonzero(machine.world.memory.read_words(np.concatenate(slots))))

@@ -27,11 +27,19 @@ class Pools:
         self.world, self.pools = world, pools
         self.lost: list[tuple[int, int]] = []
         for step, handler in (
-            (f.AllocateFolio, self._allocate_folio), (f.AllocateFolios, self._allocate_folios), (f.PrepareCompound, self._prepare_compound),
-            (f.LinkTail, self._link_tail), (f.FreeFolio, self._free_folio), (p.ReadPool, self._read_pool), (p.TakeFree, self._take_free),
-            (p.TakeOut, self._take_out), (p.PutFree, self._put_free), (p.EndUse, self._end_use), (p.AddSurplus, self._add_surplus),
+            (f.AllocateFolio, self._allocate_folio),
+            (f.AllocateFolios, self._allocate_folios),
+            (f.PrepareCompound, self._prepare_compound),
+            (f.LinkTail, self._link_tail),
+            (f.FreeFolio, self._free_folio),
+            (p.ReadPool, self._read_pool),
+            (p.TakeFree, self._take_free),
+            (p.TakeOut, self._take_out),
+            (p.PutFree, self._put_free),
+            (p.EndUse, self._end_use),
+            (p.AddSurplus, self._add_surplus),
             (p.Reserve, self._reserve),
-        ):  # fmt: skip
+        ):
             world.teach(step, handler)
         world.pools = self
 
@@ -80,7 +88,9 @@ class Pools:
     def _set_tails_in_page(self, heads: Heads, order: int, links: Words, mapping: int) -> None:
         tails = self.world.vmemmap.address(heads[:, None] + np.arange(1, 1 << order))
         physical = self.world.translate(tails)
-        self.world.memory.write_words(physical + np.uint64(8 * LINK), np.broadcast_to(links[:, None], tails.shape))
+        self.world.memory.write_words(
+            physical + np.uint64(8 * LINK), np.broadcast_to(links[:, None], tails.shape)
+        )
         self.world.memory.write_words(physical + np.uint64(8 * MAPPING), mapping)
 
     def _own_words(self, heads: Heads) -> Words:
@@ -90,10 +100,14 @@ class Pools:
 
     def _frames(self, heads: Heads, pages: int) -> Heads:
         """The frames that hold the struct pages of `heads`, shape (heads, vmemmap pages)."""
-        return self.world.frame_of(strided(self.world.vmemmap.address(heads), pages, self.world.vmemmap.page_size))
+        return self.world.frame_of(
+            strided(self.world.vmemmap.address(heads), pages, self.world.vmemmap.page_size)
+        )
 
     def _link_tail(self, step: f.LinkTail) -> None:
-        link = self.world.layout.links(np.atleast_1d(self.world.vmemmap.address(step.head)), step.order)[0]
+        link = self.world.layout.links(
+            np.atleast_1d(self.world.vmemmap.address(step.head)), step.order
+        )[0]
         self.world.perform(StorePage(step.pfn, "link", link))
         self.world.perform(StorePage(step.pfn, "mapping", TAIL_MAPPING))
 
@@ -111,15 +125,25 @@ class Pools:
             self.world.zones.free(heads, order)
 
     def is_sound(self, heads: Heads, order: int) -> NDArray[np.bool_]:
-        """Whether every tail of each block links to its head (`free_tail_page_prepare`, mm/page_alloc.c)."""
+        """Whether every tail of each block links to its head (`free_tail_page_prepare`,
+        mm/page_alloc.c).
+        """
         pages = self.world.vmemmap.vmemmap_pages(order)
         links = self.world.layout.links(self.world.vmemmap.address(heads), order)
         if not pages:
-            tails = self.world.translate(self.world.vmemmap.address(heads[:, None] + np.arange(1, 1 << order)))
-            return (self.world.memory.read_words(tails + np.uint64(8 * LINK)) == links[:, None]).all(axis=1)
+            tails = self.world.translate(
+                self.world.vmemmap.address(heads[:, None] + np.arange(1, 1 << order))
+            )
+            return (
+                self.world.memory.read_words(tails + np.uint64(8 * LINK)) == links[:, None]
+            ).all(axis=1)
         frames = self._frames(heads, pages)
-        rest = self.world.memory.rows_hold(frames[:, 1:].ravel(), LINK, np.repeat(links, pages - 1)).reshape(heads.size, -1)
-        return rest.all(axis=1) & self.world.memory.rows_hold(frames[:, 0], LINK, links, but_first=True)
+        rest = self.world.memory.rows_hold(
+            frames[:, 1:].ravel(), LINK, np.repeat(links, pages - 1)
+        ).reshape(heads.size, -1)
+        return rest.all(axis=1) & self.world.memory.rows_hold(
+            frames[:, 0], LINK, links, but_first=True
+        )
 
     # -- pools --
 

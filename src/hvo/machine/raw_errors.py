@@ -9,7 +9,9 @@ from hvo.steps.raw_errors import AddRawError, TakeRawErrors
 
 
 def teach_raw_errors(world: World) -> None:
-    """Teach `world` the steps on the records of broken pages, which it keeps by the heads of HugeTLB pages."""
+    """Teach `world` the steps on the records of broken pages, which it keeps by the heads of
+    HugeTLB pages.
+    """
     records: defaultdict[int, list[int]] = defaultdict(list)
 
     def add(step: AddRawError) -> None:

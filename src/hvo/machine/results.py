@@ -1,4 +1,6 @@
-"""What a run gave, and its JSON form: the keys are a contract, sizes are bytes, times are seconds."""
+"""What a run gave, and its JSON form: the keys are a contract, sizes are bytes, times are
+seconds.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +11,9 @@ from hvo.machine.scenario import Snapshot
 
 @dataclass(frozen=True)
 class Promise:
-    """One promise of the mechanism: its id, what it says, whether it held on this machine, and what was measured."""
+    """One promise of the mechanism: its id, what it says, whether it held on this machine, and what
+    was measured.
+    """
 
     id: str
     statement: str
@@ -29,7 +33,9 @@ class MachineShape:
 
 @dataclass(frozen=True)
 class PoolResult:
-    """The pool that the run was about: size of its pages in bytes, how many, and how many the tables show optimised."""
+    """The pool that the run was about: size of its pages in bytes, how many, and how many the
+    tables show optimised.
+    """
 
     size: int
     pages: int
@@ -38,7 +44,9 @@ class PoolResult:
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long the parts of a run took; `audit` is the walks that count, `optimize` a scenario's whole time where there is one."""
+    """How long the parts of a run took; `audit` is the walks that count, `optimize` a scenario's
+    whole time where there is one.
+    """
 
     build: float
     optimize: float
@@ -50,8 +58,8 @@ class Seconds:
 class RunResult:
     """A run: the memory map as built, optimised and restored, and which promises held.
 
-    `sample` shows the first pages of the pool when optimised: for each which of its vmemmap pages (64 at most) has a frame of its own.
-    `snapshots` is None where there was no scenario.
+    `sample` shows the first pages of the pool when optimised: for each which of its vmemmap pages
+    (64 at most) has a frame of its own. `snapshots` is None where there was no scenario.
     """
 
     machine: MachineShape
@@ -83,12 +91,24 @@ class RunResult:
     def to_json(self) -> dict[str, Any]:
         """The object that `hvo run --json` prints; `snapshots` only after a scenario."""
         out = {
-            "machine": asdict(self.machine), "era": self.era, "pool": asdict(self.pool), "memmap_before": self.before.bytes,
-            "memmap_after": self.after.bytes, "saved": self.saved, "table_cost": self.table_cost,
-            "vmemmap": {"before": asdict(self.before), "after": asdict(self.after), "restored": asdict(self.restored)},
+            "machine": asdict(self.machine),
+            "era": self.era,
+            "pool": asdict(self.pool),
+            "memmap_before": self.before.bytes,
+            "memmap_after": self.after.bytes,
+            "saved": self.saved,
+            "table_cost": self.table_cost,
+            "vmemmap": {
+                "before": asdict(self.before),
+                "after": asdict(self.after),
+                "restored": asdict(self.restored),
+            },
             "sample": self.sample,
-            "promises": [asdict(promise) for promise in self.promises], "seconds": asdict(self.seconds),
-        }  # fmt: skip
+            "promises": [asdict(promise) for promise in self.promises],
+            "seconds": asdict(self.seconds),
+        }
         if self.snapshots is not None:
-            out["snapshots"] = [{"name": name, "counters": counters} for name, counters in self.snapshots]
+            out["snapshots"] = [
+                {"name": name, "counters": counters} for name, counters in self.snapshots
+            ]
         return out

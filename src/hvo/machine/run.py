@@ -1,4 +1,6 @@
-"""One run: build a machine, fill or size a pool, optimise, count, restore, count again, and say which promises held."""
+"""One run: build a machine, fill or size a pool, optimise, count, restore, count again, and say
+which promises held.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,7 +15,15 @@ from hvo.layout.units import format_size
 from hvo.machine.cmdline import BootParameters, boot_with
 from hvo.machine.like import machine_like
 from hvo.machine.machine import Machine
-from hvo.machine.measured import Optimized, Sample, frames_return, freed_frames, optimized_pools, saves, tails_read_only
+from hvo.machine.measured import (
+    Optimized,
+    Sample,
+    frames_return,
+    freed_frames,
+    optimized_pools,
+    saves,
+    tails_read_only,
+)
 from hvo.machine.memmap import Memmap, memmap
 from hvo.machine.promises import promises
 from hvo.machine.results import MachineShape, PoolResult, RunResult, Seconds
@@ -29,9 +39,10 @@ SAMPLE_PAGES, SAMPLE_ENTRIES = 16, 64
 class Request:
     """What to run; sizes in bytes.
 
-    `hugepage_size` None is the size that a PMD maps, `pages` None as many as memory holds (or, with `boot` or `like` and without `fill`,
-    the pages that are there). A machine `like` a core has that core's architecture and memory, and its era where `era` is None. `save` gets
-    the machine as optimised.
+    `hugepage_size` None is the size that a PMD maps, `pages` None as many as memory holds (or, with
+    `boot` or `like` and without `fill`, the pages that are there). A machine `like` a core has that
+    core's architecture and memory, and its era where `era` is None. `save` gets the machine as
+    optimised.
     """
 
     arch: str
@@ -55,7 +66,7 @@ class _Clock:
         self._announce = announce
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    def time(self, kind: str, phase: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401
+    def time(self, kind: str, phase: str, work: Callable[[], Any]) -> Any:
         """Announce `phase`, do `work`, add its time to `kind` -> what it gave."""
         self._announce(phase)
         began = perf_counter()
@@ -76,7 +87,8 @@ class _Start:
 def run(request: Request, announce: Callable[[str], None]) -> RunResult:
     """Do the run, and `announce` each phase by name before it begins.
 
-    Raises HvoError for what cannot be built, for more pages than memory holds, and for a scenario that cannot run.
+    Raises HvoError for what cannot be built, for more pages than memory holds, and for a scenario
+    that cannot run.
     """
     clock = _Clock(announce)
     machine: Machine = clock.time("build", "build the machine", partial(_build, request))
@@ -92,13 +104,24 @@ def run(request: Request, announce: Callable[[str], None]) -> RunResult:
 def _build(request: Request) -> Machine:
     if request.like is not None:
         return machine_like(request.like, era=request.era, boot=request.scenario is not None)
-    return Machine.build(request.arch, request.page_size, request.memory, era=request.era or "7.1", nodes=request.nodes, gate=False)
+    return Machine.build(
+        request.arch,
+        request.page_size,
+        request.memory,
+        era=request.era or "7.1",
+        nodes=request.nodes,
+        gate=False,
+    )
 
 
 def _size(machine: Machine, request: Request) -> int:
-    """The pool that the run is about: the one asked for, else the first one of the boot parameters, else the default."""
+    """The pool that the run is about: the one asked for, else the first one of the boot parameters,
+    else the default.
+    """
     booted = [pool.size for pool in request.boot.pools] if request.boot else []
-    return machine.pool(request.hugepage_size or next(filter(None, booted), machine.default_size)).size
+    return machine.pool(
+        request.hugepage_size or next(filter(None, booted), machine.default_size)
+    ).size
 
 
 # -- getting pages optimised --
@@ -108,12 +131,16 @@ def _run_scenario(machine: Machine, request: Request, path: Path, clock: _Clock)
     before: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
     if request.boot is not None:
         boot_with(machine, request.boot)
-    snapshots: list[Snapshot] = clock.time("optimize", "run the scenario", partial(run_scenario, machine, path))
+    snapshots: list[Snapshot] = clock.time(
+        "optimize", "run the scenario", partial(run_scenario, machine, path)
+    )
     return _Start(before, snapshots=tuple(snapshots))
 
 
 def _run_pool(machine: Machine, request: Request, size: int, clock: _Clock) -> _Start:
-    """Fill the pool and optimise all of it; what is optimised already, from boot or in a core, is restored first, to count the whole."""
+    """Fill the pool and optimise all of it; what is optimised already, from boot or in a core, is
+    restored first, to count the whole.
+    """
     clock.time("pool", "fill the pool", partial(_fill, machine, request, size))
     _restore(machine)
     before: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
@@ -123,23 +150,38 @@ def _run_pool(machine: Machine, request: Request, size: int, clock: _Clock) -> _
 
 
 def _fill(machine: Machine, request: Request, size: int) -> None:
-    """Give the pool the pages asked for; without a number those that are there from boot, or else all that memory holds."""
+    """Give the pool the pages asked for; without a number those that are there from boot, or else
+    all that memory holds.
+    """
     pool = machine.pool(size)
-    most = sum(end - first for first, end in (node.memory for node in machine.plan.nodes)) >> pool.order
+    most = (
+        sum(end - first for first, end in (node.memory for node in machine.plan.nodes))
+        >> pool.order
+    )
     if request.pages is not None:
         machine.resize(size, min(request.pages, most))
         if pool.nr() < request.pages:
-            raise HvoError(f"{request.pages} pages of {format_size(size)}: the memory of the machine holds at most {most}")
+            raise HvoError(
+                f"{request.pages} pages of {format_size(size)}: the memory of the machine holds at"
+                f" most {most}"
+            )
     elif (request.fill or not pool.nr()) and not machine.fill(size):
-        raise HvoError(f"HugeTLB size {format_size(size)}: the memory of the machine holds no page of it, give it more")
+        raise HvoError(
+            f"HugeTLB size {format_size(size)}: the memory of the machine holds no page of it, give"
+            " it more"
+        )
 
 
 # -- counting, and undoing it --
 
 
-def _finish(machine: Machine, request: Request, size: int, start: _Start, clock: _Clock) -> RunResult:
+def _finish(
+    machine: Machine, request: Request, size: int, start: _Start, clock: _Clock
+) -> RunResult:
     after: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
-    pools: list[Optimized] = clock.time("audit", "count optimised pages", partial(optimized_pools, machine))
+    pools: list[Optimized] = clock.time(
+        "audit", "count optimised pages", partial(optimized_pools, machine)
+    )
     pool = PoolResult(size, machine.pool(size).nr(), machine.optimized(size).size)
     rows = _sample_rows(machine, size)
     if request.save is not None:
@@ -153,16 +195,26 @@ def _finish(machine: Machine, request: Request, size: int, start: _Start, clock:
         *clock.time("promises", "measure the other promises", partial(promises, machine, size)),
     )
     shape = machine.plan.geometry
-    memory = sum(end - first for first, end in (node.memory for node in machine.plan.nodes)) * shape.page_size
-    seconds = Seconds(**{part: clock.seconds[part] for part in ("build", "optimize", "restore", "audit")})
+    memory = (
+        sum(end - first for first, end in (node.memory for node in machine.plan.nodes))
+        * shape.page_size
+    )
+    seconds = Seconds(
+        **{part: clock.seconds[part] for part in ("build", "optimize", "restore", "audit")}
+    )
     of = MachineShape(shape.arch, shape.page_size, memory, shape.struct_page_size)
     name = machine.world.vmemmap.era.variant
-    return RunResult(of, name, pool, start.before, after, restored, rows, measured, seconds, start.snapshots)
+    return RunResult(
+        of, name, pool, start.before, after, restored, rows, measured, seconds, start.snapshots
+    )
 
 
 def _sample_rows(machine: Machine, size: int) -> tuple[tuple[bool, ...], ...]:
     heads = machine.pool(size).heads()[:SAMPLE_PAGES].tolist()
-    return tuple(tuple(entry.writable for entry in machine.entries(head, size)[:SAMPLE_ENTRIES]) for head in heads)
+    return tuple(
+        tuple(entry.writable for entry in machine.entries(head, size)[:SAMPLE_ENTRIES])
+        for head in heads
+    )
 
 
 def _restore(machine: Machine) -> None:

@@ -1,7 +1,8 @@
 """Save a machine as an ELF core that dump readers open like a kernel's.
 
-The core holds what the machine keeps contents of: page tables, struct pages, mem_section[] and the list heads of its pools; in struct pages
-what the allocator and the pools say is worked in. Frames whose contents do not matter to the mechanism are absent, as in a filtered dump.
+The core holds what the machine keeps contents of: page tables, struct pages, mem_section[] and the
+list heads of its pools; in struct pages what the allocator and the pools say is worked in. Frames
+whose contents do not matter to the mechanism are absent, as in a filtered dump.
 """
 
 from collections.abc import Iterator
@@ -57,7 +58,11 @@ def _save(machine: Machine, path: Path, text: str, lists: int | None) -> None:
 def _all_frames(machine: Machine) -> Frames:
     """The frames that the machine has written, and those that its core has."""
     segments, size = _backing(machine).segments, machine.plan.geometry.page_size
-    spans = zip((segments.starts // np.uint64(size)).tolist(), (segments.ends // np.uint64(size)).tolist(), strict=True)
+    spans = zip(
+        (segments.starts // np.uint64(size)).tolist(),
+        (segments.ends // np.uint64(size)).tolist(),
+        strict=True,
+    )
     there = [np.arange(start, end, dtype=np.int64) for start, end in spans]
     frames = np.unique(np.concatenate([machine.world.memory.written(), *there]))
     return frames[machine.world.memory.readable(frames.astype(np.uint64) * np.uint64(size))]
@@ -79,16 +84,24 @@ def _chunk(words: Words) -> Iterator[bytes]:
 
 
 def _write_mem_section(machine: Machine, data: KernelData) -> None:
-    """Write `mem_section[]`: every section that a zone has, with the (encoded) address of its struct pages."""
+    """Write `mem_section[]`: every section that a zone has, with the (encoded) address of its
+    struct pages.
+    """
     memory, per_root = machine.world.memory, data.sections_per_root
     numbers = _sections(machine, data)
     if len(numbers) and numbers[-1] >= data.sections:
-        raise HvoError(f"section {numbers[-1]} is beyond the {data.sections} that this machine can describe: add memory further down")
+        raise HvoError(
+            f"section {numbers[-1]} is beyond the {data.sections} that this machine can describe:"
+            " add memory further down"
+        )
     memory.write_frames(np.arange(data.frame, data.frame + data.pages), 0)
     arrays = np.unique(numbers // per_root)
-    pointers = np.array([data.virtual(data.arrays + int(i) * data.page_size) for i in arrays], np.uint64)
+    pointers = np.array(
+        [data.virtual(data.arrays + int(i) * data.page_size) for i in arrays], np.uint64
+    )
     memory.write_words(np.uint64(data.roots) + arrays.astype(np.uint64) * np.uint64(8), pointers)
-    # The address is encoded so that adding a frame number times sizeof(struct page) gives that frame's (sparse_encode_mem_map).
+    # The address is encoded so that adding a frame number times sizeof(struct page) gives that
+    # frame's (sparse_encode_mem_map).
     places = np.uint64(data.arrays) + numbers.astype(np.uint64) * np.uint64(16)
     memory.write_words(places, machine.world.vmemmap.base | _SECTION_FLAGS)
 
@@ -97,6 +110,10 @@ def _sections(machine: Machine, data: KernelData) -> Frames:
     """Numbers of the sections that have memory, ascending."""
     pages = (1 << data.section_bits) // data.page_size
     ranges = [zone.present for zone in machine.world.zones.zones]
-    spans = [span for part in ranges for span in zip(part.starts.tolist(), part.ends.tolist(), strict=True)]
+    spans = [
+        span
+        for part in ranges
+        for span in zip(part.starts.tolist(), part.ends.tolist(), strict=True)
+    ]
     parts = [np.arange(start // pages, -(-end // pages), dtype=np.int64) for start, end in spans]
     return np.unique(np.concatenate(parts))

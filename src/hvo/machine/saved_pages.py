@@ -1,7 +1,9 @@
-"""What struct pages say in a saved machine: the state of allocator and pools, which a running machine keeps elsewhere.
+"""What struct pages say in a saved machine: the state of allocator and pools, which a running
+machine keeps elsewhere.
 
-A machine keeps in arrays what is free, reserved or queued, and the lists of its pools; a kernel keeps that in the struct pages. It is
-worked in while frames of struct pages are written out, so that nothing has to be done about it while the machine runs.
+A machine keeps in arrays what is free, reserved or queued, and the lists of its pools; a kernel
+keeps that in the struct pages. It is worked in while frames of struct pages are written out, so
+that nothing has to be done about it while the machine runs.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class _Words(NamedTuple):
 class SavedPages:
     """The frames of `machine` as they are saved; its state must not change meanwhile.
 
-    `lists` is the virtual address of the list heads of its pools (None: lists are left as they are).
+    `lists` is the virtual address of the list heads of its pools (None: lists are left as they
+    are).
     """
 
     def __init__(self, machine: Machine, lists: int | None) -> None:
@@ -60,16 +63,26 @@ class SavedPages:
         if mine.any():
             count = words.shape[1] // WORDS
             pfns = self._owned.pfn[at[mine]][:, None] + np.arange(count, dtype=np.int64)
-            words[mine] = self._overlaid(words[mine].reshape(-1, WORDS), pfns.ravel()).reshape(-1, words.shape[1])
+            words[mine] = self._overlaid(words[mine].reshape(-1, WORDS), pfns.ravel()).reshape(
+                -1, words.shape[1]
+            )
         first, last = np.searchsorted(self._heads.frame, [frames[0], frames[-1] + 1])
         row, there = _find(frames, self._heads.frame[first:last])
-        words[row[there], self._heads.word[first:last][there]] = self._heads.value[first:last][there]
+        words[row[there], self._heads.word[first:last][there]] = self._heads.value[first:last][
+            there
+        ]
         return words
 
     def _overlaid(self, pages: Words, pfns: Frames) -> Words:
-        """The struct pages `pages` (rows) of `pfns`, none of an optimisable HugeTLB page, with what the allocator says of each."""
+        """The struct pages `pages` (rows) of `pfns`, none of an optimisable HugeTLB page, with what
+        the allocator says of each.
+        """
         zones, layout = self._machine.world.zones, self._machine.world.layout
-        free, reserved, single = zones.is_free(pfns), zones.is_reserved(pfns), ~_find(self._small, pfns)[1]
+        free, reserved, single = (
+            zones.is_free(pfns),
+            zones.is_reserved(pfns),
+            ~_find(self._small, pfns)[1],
+        )
         buddy = pages[:, COUNTS] & np.uint64(NOT_MAPPED) == np.uint64(layout.buddy)
         unowned = (pages[:, COUNTS] >> np.uint64(32) == 0) & (pages[:, LINK] & np.uint64(1) == 0)
         pages[:, FLAGS] &= ~np.uint64(1 << layout.reserved_bit)
@@ -99,11 +112,15 @@ def _ordinary_pages(machine: Machine) -> _Owned:
     pfns: list[Frames] = []
     frames: list[Frames] = []
     for zone in world.zones.zones:
-        for start, end in zip(zone.present.starts.tolist(), zone.present.ends.tolist(), strict=True):
+        for start, end in zip(
+            zone.present.starts.tolist(), zone.present.ends.tolist(), strict=True
+        ):
             for first in range(start, end, _WALKED * step):
                 part = np.arange(first, min(first + _WALKED * step, end), step, dtype=np.int64)
                 part = part[~_inside(spans, part)]
-                found = walk(world.memory, world.vmemmap.format, world.root, world.vmemmap.address(part))
+                found = walk(
+                    world.memory, world.vmemmap.format, world.root, world.vmemmap.address(part)
+                )
                 pfns.append(part[found.valid])
                 frames.append((found.address[found.valid] // page_size).astype(np.int64))
     frame = np.concatenate(frames)
@@ -112,8 +129,12 @@ def _ordinary_pages(machine: Machine) -> _Owned:
 
 
 def _spans(machine: Machine) -> tuple[Frames, Frames]:
-    """First frames and ends of the HugeTLB pages whose struct pages fill vmemmap pages, ascending."""
-    pools = [pool for pool in machine.pools.values() if machine.world.vmemmap.vmemmap_pages(pool.order)]
+    """First frames and ends of the HugeTLB pages whose struct pages fill vmemmap pages,
+    ascending.
+    """
+    pools = [
+        pool for pool in machine.pools.values() if machine.world.vmemmap.vmemmap_pages(pool.order)
+    ]
     starts = np.concatenate([pool.heads() for pool in pools])
     ends = np.concatenate([pool.heads() + (1 << pool.order) for pool in pools])
     return np.sort(starts), np.sort(ends)
@@ -126,7 +147,11 @@ def _inside(spans: tuple[Frames, Frames], pfns: Frames) -> NDArray[np.bool_]:
 
 def _small_pages(machine: Machine) -> Frames:
     """The frames of the other HugeTLB pages."""
-    pools = [pool for pool in machine.pools.values() if not machine.world.vmemmap.vmemmap_pages(pool.order)]
+    pools = [
+        pool
+        for pool in machine.pools.values()
+        if not machine.world.vmemmap.vmemmap_pages(pool.order)
+    ]
     parts = [(pool.heads()[:, None] + np.arange(1 << pool.order)).ravel() for pool in pools]
     return np.sort(np.concatenate([*parts, np.zeros(0, np.int64)]))
 
@@ -135,7 +160,9 @@ def _small_pages(machine: Machine) -> Frames:
 
 
 def _head_words(machine: Machine, lists: int | None) -> _Words:
-    """Flags and links that heads have by the list that they are on: each pool's free pages of a node, and its pages in use."""
+    """Flags and links that heads have by the list that they are on: each pool's free pages of a
+    node, and its pages in use.
+    """
     found: list[tuple[Frames, Words, Words]] = []  # heads; their next, their previous
     freed: list[NDArray[np.bool_]] = []
     place = lists or 0
@@ -147,23 +174,31 @@ def _head_words(machine: Machine, lists: int | None) -> _Words:
                 place += 16
     heads, following, preceding = (np.concatenate(column) for column in zip(*found, strict=True))
     physical = machine.world.translate(machine.world.vmemmap.address(heads))
-    private = machine.world.memory.read_words(physical + np.uint64(8 * PRIVATE)) & ~np.uint64(1 << HPG_FREED)
+    private = machine.world.memory.read_words(physical + np.uint64(8 * PRIVATE)) & ~np.uint64(
+        1 << HPG_FREED
+    )
     private |= np.concatenate(freed).astype(np.uint64) << np.uint64(HPG_FREED)
     columns = {PRIVATE: private} | ({} if lists is None else {LINK: following, LINK + 1: preceding})
     return _sorted_words(machine, physical, columns)
 
 
 def _links(machine: Machine, pages: Frames, head: int) -> tuple[Words, Words]:
-    """`next` and `prev` of the nodes of a list whose own head is at the virtual address `head`; `pages` from the front."""
+    """`next` and `prev` of the nodes of a list whose own head is at the virtual address `head`;
+    `pages` from the front.
+    """
     nodes = machine.world.vmemmap.address(pages) + np.uint64(8 * LINK)
     ring = np.concatenate(([np.uint64(head)], nodes, [np.uint64(head)]))
     return ring[2:], ring[:-2]
 
 
 def _sorted_words(machine: Machine, pages: Words, columns: dict[int, Words]) -> _Words:
-    """The words `columns` (word of a struct page to values) of the struct pages at the physical addresses `pages`."""
+    """The words `columns` (word of a struct page to values) of the struct pages at the physical
+    addresses `pages`.
+    """
     size = np.uint64(machine.world.vmemmap.page_size)
     places = np.concatenate([pages + np.uint64(8 * word) for word in columns])
     order = np.argsort(places, kind="stable")
     places, values = places[order], np.concatenate(list(columns.values()))[order]
-    return _Words((places // size).astype(np.int64), (places % size // np.uint64(8)).astype(np.int64), values)
+    return _Words(
+        (places // size).astype(np.int64), (places % size // np.uint64(8)).astype(np.int64), values
+    )

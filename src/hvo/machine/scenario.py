@@ -1,10 +1,12 @@
 """Scenarios: a shell file that works a machine's pools, run by a real `sh`.
 
-Its words are functions of `scenario.sh` that ask this process over two pipes, so loops, arithmetic and variables are the shell's own.
-A word does what a write to the kernel's file would: `hvo 0|1` is the run-time gate, `pool N` the default pool's nr_hugepages,
-`pool_of 2048kB N` another pool's, `snap NAME` notes the counters, `$bb mount|fallocate|umount|rm` work on hugetlbfs. What the kernel would
-refuse is a message on standard error and status 1, and the scenario goes on. Kernels before 5.19 have no run-time gate: there the word sets
-the machine's all the same, so that every era can be driven.
+Its words are functions of `scenario.sh` that ask this process over two pipes, so loops, arithmetic
+and variables are the shell's own. A word does what a write to the kernel's file would: `hvo 0|1` is
+the run-time gate, `pool N` the default pool's nr_hugepages, `pool_of 2048kB N` another pool's,
+`snap NAME` notes the counters, `$bb mount|fallocate|umount|rm` work on hugetlbfs. What the kernel
+would refuse is a message on standard error and status 1, and the scenario goes on. Kernels before
+5.19 have no run-time gate: there the word sets the machine's all the same, so that every era can be
+driven.
 """
 
 import os
@@ -23,9 +25,21 @@ from hvo.machine.machine import Machine
 PRELUDE = Path(__file__).with_name("scenario.sh")
 _HOST_FILES = re.compile(rb"^[^#\n]*?(/(?:proc|sys)/\S*)", re.MULTILINE)
 _BUSYBOX_SUFFIX = {
-    "": 1, "c": 1, "w": 2, "b": 512, "kB": 1000, "kD": 1000, "k": 1 << 10, "K": 1 << 10, "MB": 10**6, "MD": 10**6, "M": 1 << 20,
-    "GB": 10**9, "GD": 10**9, "G": 1 << 30,
-}  # fmt: skip
+    "": 1,
+    "c": 1,
+    "w": 2,
+    "b": 512,
+    "kB": 1000,
+    "kD": 1000,
+    "k": 1 << 10,
+    "K": 1 << 10,
+    "MB": 10**6,
+    "MD": 10**6,
+    "M": 1 << 20,
+    "GB": 10**9,
+    "GD": 10**9,
+    "G": 1 << 30,
+}
 
 
 class Snapshot(NamedTuple):
@@ -36,10 +50,12 @@ class Snapshot(NamedTuple):
 
 
 def run_scenario(machine: Machine, path: str | Path) -> list[Snapshot]:
-    """Run the shell file `path` on `machine` -> its snapshots, between `boot` and `end`, which are taken by themselves.
+    """Run the shell file `path` on `machine` -> its snapshots, between `boot` and `end`, which are
+    taken by themselves.
 
-    Raises HvoError for a file that cannot be read, that is no shell script, that ends with a failure of the shell, or that names files of
-    the host's kernel or a busybox word that is not known.
+    Raises HvoError for a file that cannot be read, that is no shell script, that ends with a
+    failure of the shell, or that names files of the host's kernel or a busybox word that is not
+    known.
     """
     file = Path(path).absolute()
     _check(file)
@@ -52,7 +68,9 @@ def run_scenario(machine: Machine, path: str | Path) -> list[Snapshot]:
             _reply(shell.stdin, words.ask(arguments))
         status = shell.wait()
     if status:
-        raise HvoError(f"scenario {path}: the shell ended with status {status} before the end of the file")
+        raise HvoError(
+            f"scenario {path}: the shell ended with status {status} before the end of the file"
+        )
     words.snap("end")
     return words.snapshots
 
@@ -66,10 +84,12 @@ def _check(file: Path) -> None:
     if found := _HOST_FILES.search(text):
         line = text[: found.start(1)].count(b"\n") + 1
         raise HvoError(
-            f"scenario {file}: line {line} names {found[1].decode(errors='replace')}, a file of this host's kernel; "
-            "the machine is worked with hvo, pool, pool_of, snap and $bb"
+            f"scenario {file}: line {line} names {found[1].decode(errors='replace')}, a file of"
+            " this host's kernel; the machine is worked with hvo, pool, pool_of, snap and $bb"
         )
-    parsed = subprocess.run(["sh", "-n", str(file)], capture_output=True, text=True, errors="replace", check=False)
+    parsed = subprocess.run(
+        ["sh", "-n", str(file)], capture_output=True, text=True, errors="replace", check=False
+    )
     if parsed.returncode:
         raise HvoError(f"scenario {' '.join(parsed.stderr.split()) or file}: expected a shell file")
 
@@ -77,9 +97,13 @@ def _check(file: Path) -> None:
 @contextmanager
 def _shell(file: Path) -> Generator[subprocess.Popen[bytes]]:
     """A shell that runs `file` with the words; it does not outlive the block."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("ENV", "BASH_ENV")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("ENV", "BASH_ENV")
+    }
     command = ["sh", str(PRELUDE), str(file)]
-    shell = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    shell = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
     try:
         yield shell
     finally:
@@ -117,17 +141,28 @@ class Words:
         self.hugetlbfs = Hugetlbfs(machine)
         self.snapshots: list[Snapshot] = []
         self._words: dict[str, Callable[[list[str]], None]] = {
-            "hvo": self._hvo, "pool": self._pool, "pool_of": self._pool_of, "snap": lambda rest: self.snap(" ".join(rest[:1])),
-            "mount": self._mount, "umount": self._umount, "fallocate": self._fallocate, "rm": self._rm,
-        }  # fmt: skip
+            "hvo": self._hvo,
+            "pool": self._pool,
+            "pool_of": self._pool_of,
+            "snap": lambda rest: self.snap(" ".join(rest[:1])),
+            "mount": self._mount,
+            "umount": self._umount,
+            "fallocate": self._fallocate,
+            "rm": self._rm,
+        }
 
     def ask(self, arguments: list[str]) -> str:
-        """Do one word -> the kernel's or busybox's message when it refuses, else nothing; raises HvoError for an unknown word."""
+        """Do one word -> the kernel's or busybox's message when it refuses, else nothing; raises
+        HvoError for an unknown word.
+        """
         word, *rest = arguments
         if word == "bb":
             word, rest = (rest[0], rest[1:]) if rest else ("", [])
             if word not in ("mount", "umount", "fallocate", "rm"):
-                raise HvoError(f"scenario {self.file}: $bb {word}: not known; there are $bb mount, fallocate, umount and rm")
+                raise HvoError(
+                    f"scenario {self.file}: $bb {word}: not known; there are $bb mount, fallocate,"
+                    " umount and rm"
+                )
         try:
             self._words[word](rest)
         except WordError as error:
@@ -142,7 +177,10 @@ class Words:
 
     def _hvo(self, rest: list[str]) -> None:
         if not self.machine.gate.built_in:
-            raise WordError(f"{self.file}: can't create /proc/sys/vm/hugetlb_optimize_vmemmap: nonexistent directory")
+            raise WordError(
+                f"{self.file}: can't create /proc/sys/vm/hugetlb_optimize_vmemmap: nonexistent"
+                " directory"
+            )
         self.machine.set_gate(self._number(rest) != 0)
 
     def _pool(self, rest: list[str]) -> None:
@@ -152,12 +190,20 @@ class Words:
         name = "".join(rest[:1])
         sizes = {f"{size // 1024}kB": size for size in self.machine.pools}
         if name not in sizes:
-            raise WordError(f"{self.file}: can't create /sys/kernel/mm/hugepages/hugepages-{name}/nr_hugepages: nonexistent directory")
+            raise WordError(
+                f"{self.file}: can't create /sys/kernel/mm/hugepages/hugepages-{name}/nr_hugepages:"
+                " nonexistent directory"
+            )
         self._resize(sizes[name], rest[1:])
 
     def _resize(self, size: int, rest: list[str]) -> None:
-        """Write nr_hugepages; no pool can be larger than the machine, so a larger number is as good as that."""
-        most = sum(zone.present_pages for zone in self.machine.world.zones.zones) >> self.machine.pool(size).order
+        """Write nr_hugepages; no pool can be larger than the machine, so a larger number is as good
+        as that.
+        """
+        most = (
+            sum(zone.present_pages for zone in self.machine.world.zones.zones)
+            >> self.machine.pool(size).order
+        )
         self.machine.resize(size, min(self._number(rest), most))
 
     def _number(self, rest: list[str]) -> int:

@@ -1,8 +1,9 @@
 """A machine's state, and what each step does to it.
 
-Every handler works on one page or, when its arguments are arrays whose first axis is the page, on many: the same code serves the executor
-that goes step by step and the one that runs a block for half a million pages. Frames that hold struct pages are copied and filled as
-templates (`hvo.memory.simulated`), so a copied head costs two struct pages and not 4 KiB.
+Every handler works on one page or, when its arguments are arrays whose first axis is the page, on
+many: the same code serves the executor that goes step by step and the one that runs a block for
+half a million pages. Frames that hold struct pages are copied and filled as templates
+(`hvo.memory.simulated`), so a copied head costs two struct pages and not 4 KiB.
 """
 
 from collections import defaultdict
@@ -43,7 +44,8 @@ class KernelFault(Exception):
 class World:
     """Memory, tables, allocator and counters of one machine.
 
-    `root` is the physical address of the top table; `journal`, where set, collects what undoes each change made since.
+    `root` is the physical address of the top table; `journal`, where set, collects what undoes each
+    change made since.
     """
 
     memory: SimulatedMemory
@@ -63,27 +65,56 @@ class World:
     def __post_init__(self) -> None:
         self._tables: dict[int, int] = {}
         self._handlers: dict[type, Callable[[Any], Any]] = {
-            s.Locate: self._locate, s.ReadEntry: self._read_entry, s.WriteEntry: self._write_entry, s.ReadPointer: self._read_pointer,
-            s.WritePointer: self._write_pointer, s.PublishPointer: self._publish_pointer, s.AllocateFrame: self._allocate_frame,
-            s.FreeFrame: self._free_frame, s.CopyWords: self._copy_words, s.CopyTailWords: self._copy_tail_words,
-            s.FillTail: self._fill_tail, s.StoreTableEntry: self._store_table_entry, s.TestPage: self._test_page,
-            s.LoadPage: self._load_page, s.StorePage: self._store_page, s.IncrementUnlessZero: self._increment_unless_zero,
-            s.FreezeCount: self._freeze_count, s.Acquire: self._acquire, s.Release: self._release, s.WriteBarrier: _nothing,
+            s.Locate: self._locate,
+            s.ReadEntry: self._read_entry,
+            s.WriteEntry: self._write_entry,
+            s.ReadPointer: self._read_pointer,
+            s.WritePointer: self._write_pointer,
+            s.PublishPointer: self._publish_pointer,
+            s.AllocateFrame: self._allocate_frame,
+            s.FreeFrame: self._free_frame,
+            s.CopyWords: self._copy_words,
+            s.CopyTailWords: self._copy_tail_words,
+            s.FillTail: self._fill_tail,
+            s.StoreTableEntry: self._store_table_entry,
+            s.TestPage: self._test_page,
+            s.LoadPage: self._load_page,
+            s.StorePage: self._store_page,
+            s.IncrementUnlessZero: self._increment_unless_zero,
+            s.FreezeCount: self._freeze_count,
+            s.Acquire: self._acquire,
+            s.Release: self._release,
+            s.WriteBarrier: _nothing,
             s.ReadBarrier: _nothing,
-            s.Invalidate: self._invalidate, s.InvalidateAll: self._invalidate, s.AwaitInvalidation: _nothing,
-            s.SynchronizeReaders: self._synchronize, s.EnterReadSection: _nothing, s.LeaveReadSection: _nothing, s.Count: self._count,
-            s.PileFrames: self._pile_frames, s.PileIsEmpty: self._pile_is_empty, s.TakePiled: self._take_piled,
-            c.AllocateFrames: self._allocate_frames, c.FreePile: self._free_pile, c.RemapEntries: self._remap_entries,
-            c.RestoreEntries: self._restore_entries, c.FillTable: self._fill_table, c.CopyFrame: self._copy_frame,
-            c.FillTails: self._fill_tails, c.Flush: self._invalidate, c.FlushAll: self._invalidate,
-        }  # fmt: skip
+            s.Invalidate: self._invalidate,
+            s.InvalidateAll: self._invalidate,
+            s.AwaitInvalidation: _nothing,
+            s.SynchronizeReaders: self._synchronize,
+            s.EnterReadSection: _nothing,
+            s.LeaveReadSection: _nothing,
+            s.Count: self._count,
+            s.PileFrames: self._pile_frames,
+            s.PileIsEmpty: self._pile_is_empty,
+            s.TakePiled: self._take_piled,
+            c.AllocateFrames: self._allocate_frames,
+            c.FreePile: self._free_pile,
+            c.RemapEntries: self._remap_entries,
+            c.RestoreEntries: self._restore_entries,
+            c.FillTable: self._fill_table,
+            c.CopyFrame: self._copy_frame,
+            c.FillTails: self._fill_tails,
+            c.Flush: self._invalidate,
+            c.FlushAll: self._invalidate,
+        }
 
     def perform(self, step: s.Step) -> Value:
         """Do one step and give its result."""
         return self._handlers[type(step)](step)
 
     def can_perform(self, step: s.Step) -> bool:
-        """Whether this state knows the step as a whole (a composite it does not know is taken apart)."""
+        """Whether this state knows the step as a whole (a composite it does not know is taken
+        apart).
+        """
         return type(step) in self._handlers
 
     # -- words --
@@ -91,11 +122,15 @@ class World:
     def store(self, locations: Words, values: Words | int) -> None:
         """Write words, and remember the old ones where a journal is kept."""
         if self.journal is not None:
-            self.journal.append(partial(self.memory.write_words, locations, self.memory.read_words(locations)))
+            self.journal.append(
+                partial(self.memory.write_words, locations, self.memory.read_words(locations))
+            )
         self.memory.write_words(locations, values)
 
     def undo(self) -> None:
-        """Take back every change made since the journal was begun, the last one first, and end it."""
+        """Take back every change made since the journal was begun, the last one first, and end
+        it.
+        """
         for change in reversed(self.journal or []):
             change()
         self.journal = None
@@ -111,12 +146,16 @@ class World:
         address = np.asarray(step.address, np.uint64)
         shift = np.uint64(v.format.shift(step.level) + v.format.index_bits[step.level])
         regions, inverse = _runs(address >> shift)
-        tables = np.array([self._table_of(int(region << shift), step.level) for region in regions], np.uint64)
+        tables = np.array(
+            [self._table_of(int(region << shift), step.level) for region in regions], np.uint64
+        )
         index = np.asarray(v.format.index(address, step.level), np.uint64)
         return tables[inverse].reshape(address.shape) + index * np.uint64(8)
 
     def _table_of(self, address: int, level: int) -> int:
-        """Physical address of the table of `level` for `address`; remembered until an entry above the PMD is written."""
+        """Physical address of the table of `level` for `address`; remembered until an entry above
+        the PMD is written.
+        """
         key = address | level
         if key not in self._tables:
             table = self.root
@@ -179,8 +218,12 @@ class World:
     def _allocate_frames(self, step: c.AllocateFrames) -> Frames | None:
         return self.take_frames(step.count, int(step.node), step.this_node_only, step.memmap)
 
-    def take_frames(self, count: int, node: int, this_node_only: bool, memmap: bool) -> Frames | None:
-        """`count` frames, or None; a refusal leaves what trying one by one would leave: those had before go to the end of the queue."""
+    def take_frames(
+        self, count: int, node: int, this_node_only: bool, memmap: bool
+    ) -> Frames | None:
+        """`count` frames, or None; a refusal leaves what trying one by one would leave: those had
+        before go to the end of the queue.
+        """
         allowed = self.zones.allowed(count, node, this_node_only=this_node_only)
         frames = self.zones.allocate_upto(allowed, node, this_node_only=this_node_only)
         if allowed < count:
@@ -204,13 +247,19 @@ class World:
 
     def _fill_table(self, step: c.FillTable) -> None:
         tables = np.atleast_1d(np.asarray(step.table, np.int64))
-        self.memory.write_frames(tables, np.asarray(step.values, np.uint64).reshape(tables.size, -1))
+        self.memory.write_frames(
+            tables, np.asarray(step.values, np.uint64).reshape(tables.size, -1)
+        )
 
     def _store_table_entry(self, step: s.StoreTableEntry) -> None:
-        self.memory.write_words(self._in_frame(step.table, step.index * 8), np.asarray(step.value, np.uint64))
+        self.memory.write_words(
+            self._in_frame(step.table, step.index * 8), np.asarray(step.value, np.uint64)
+        )
 
     def _in_frame(self, pfn: Value, offset: int) -> Words:
-        return np.asarray(pfn, np.int64).astype(np.uint64) * np.uint64(self.vmemmap.page_size) + np.uint64(offset)
+        return np.asarray(pfn, np.int64).astype(np.uint64) * np.uint64(
+            self.vmemmap.page_size
+        ) + np.uint64(offset)
 
     # -- copies of struct pages --
 
@@ -222,12 +271,18 @@ class World:
         size = self.vmemmap.struct_page_size
         start = np.uint64(step.source) + np.uint64(step.index * size)
         words = self.memory.read_words(self.translate(s.strided(start, size // 8, 8)))
-        self.memory.write_words(s.strided(self._in_frame(step.target, step.index * size), size // 8, 8), words)
+        self.memory.write_words(
+            s.strided(self._in_frame(step.target, step.index * size), size // 8, 8), words
+        )
 
     def _copy_tail_words(self, step: s.CopyTailWords) -> None:
         size = self.vmemmap.struct_page_size
-        words = self.memory.read_words(s.strided(self._in_frame(step.target, step.source * size), size // 8, 8))
-        self.memory.write_words(s.strided(self._in_frame(step.target, step.index * size), size // 8, 8), words)
+        words = self.memory.read_words(
+            s.strided(self._in_frame(step.target, step.source * size), size // 8, 8)
+        )
+        self.memory.write_words(
+            s.strided(self._in_frame(step.target, step.index * size), size // 8, 8), words
+        )
 
     def tail_row(self, head: int) -> Words:
         """A struct page that is a tail in the zone of pfn `head`; its link is not filled in."""
@@ -240,14 +295,21 @@ class World:
         return self.layout.links(np.atleast_1d(self.vmemmap.address(head)), order)
 
     def _fill_tails(self, step: c.FillTails) -> None:
-        heads, targets = np.atleast_1d(np.asarray(step.head)), np.atleast_1d(np.asarray(step.target, np.int64))
-        for head, target, link in zip(heads.tolist(), targets, self._tail_link(heads, step.order), strict=True):
+        heads, targets = (
+            np.atleast_1d(np.asarray(step.head)),
+            np.atleast_1d(np.asarray(step.target, np.int64)),
+        )
+        for head, target, link in zip(
+            heads.tolist(), targets, self._tail_link(heads, step.order), strict=True
+        ):
             self.memory.fill_rows(np.array([target]), self.tail_row(head), np.array([link]))
 
     def _fill_tail(self, step: s.FillTail) -> None:
         row = self.tail_row(int(step.head))
         row[LINK] = self._tail_link(step.head, step.order)[0]
-        self.memory.write_words(s.strided(self._in_frame(step.target, step.index * row.nbytes), row.size, 8), row)
+        self.memory.write_words(
+            s.strided(self._in_frame(step.target, step.index * row.nbytes), row.size, 8), row
+        )
 
     # -- whole runs of entries --
 
@@ -276,20 +338,30 @@ class World:
         return (self.translate(addresses) >> shift).astype(np.int64)
 
     def translate(self, addresses: Words, *, write: bool = False) -> Words:
-        """Physical addresses of the virtual `addresses`; raises KernelFault where one is not mapped, or read-only and to be written."""
+        """Physical addresses of the virtual `addresses`; raises KernelFault where one is not
+        mapped, or read-only and to be written.
+        """
         addresses = np.asarray(addresses, np.uint64)
         found = walk(self.memory, self.vmemmap.format, self.root, np.atleast_1d(addresses))
         bad = ~found.valid | (~found.writable if write else False)
         if bad.any():
             i = int(np.argmax(bad.ravel()))
-            why = "write to a read-only page" if found.valid.flat[i] else "access to an address that is not mapped"
+            why = (
+                "write to a read-only page"
+                if found.valid.flat[i]
+                else "access to an address that is not mapped"
+            )
             raise KernelFault(int(np.atleast_1d(addresses).flat[i]), int(found.entry.flat[i]), why)
         return found.address.reshape(addresses.shape)
 
     def field_location(self, pfn: Value, name: str, *, write: bool = False) -> Words:
-        """Physical address of the word that holds field `name` of the struct pages of `pfn`, as mapped now; raises KernelFault."""
+        """Physical address of the word that holds field `name` of the struct pages of `pfn`, as
+        mapped now; raises KernelFault.
+        """
         place = self.layout.fields[name]
-        address = self.vmemmap.address(np.asarray(pfn, np.int64) + place.page) + np.uint64(8 * place.word)
+        address = self.vmemmap.address(np.asarray(pfn, np.int64) + place.page) + np.uint64(
+            8 * place.word
+        )
         return self.translate(address, write=write)
 
     def load_at(self, locations: Words, name: str) -> Words:
@@ -297,8 +369,12 @@ class World:
         return self.layout.fields[name].decode(self.memory.read_words(locations))
 
     def store_at(self, locations: Words, name: str, value: Value) -> None:
-        """Store `value` in field `name` of the struct pages whose word with it lies at `locations`."""
-        self.store(locations, self.layout.fields[name].encode(self.memory.read_words(locations), value))
+        """Store `value` in field `name` of the struct pages whose word with it lies at
+        `locations`.
+        """
+        self.store(
+            locations, self.layout.fields[name].encode(self.memory.read_words(locations), value)
+        )
 
     def _load_page(self, step: s.LoadPage) -> Words:
         return self.load_at(self.field_location(step.pfn, step.field), step.field)
@@ -334,7 +410,9 @@ class World:
 
     def _acquire(self, step: s.Acquire) -> None:
         if step.lock in self.locks:
-            raise AssertionError(f"{step.lock.value} is held already: the actor would wait for itself")
+            raise AssertionError(
+                f"{step.lock.value} is held already: the actor would wait for itself"
+            )
         self.locks.add(step.lock)
 
     def _release(self, step: s.Release) -> None:
@@ -366,7 +444,9 @@ class World:
 
 
 class Divergence(Exception):
-    """Pages of a run get different answers where the code between steps may branch; `keys` tells them apart."""
+    """Pages of a run get different answers where the code between steps may branch; `keys` tells
+    them apart.
+    """
 
     def __init__(self, keys: NDArray[np.int64]) -> None:
         super().__init__("pages of one run diverge")

@@ -1,7 +1,8 @@
 """Physical memory of a dumped kernel: ELF and kdump-compressed cores, without debug symbols.
 
-drgn reads both and gives VMCOREINFO. The words of an ELF core, whose pages lie in the file as they were, are gathered from
-the mapped file instead: a scattered read through drgn costs 1.5 us, and an audit of 1 TiB reads millions of words.
+drgn reads both and gives VMCOREINFO. The words of an ELF core, whose pages lie in the file as they
+were, are gathered from the mapped file instead: a scattered read through drgn costs 1.5 us, and an
+audit of 1 TiB reads millions of words.
 """
 
 from __future__ import annotations
@@ -36,10 +37,18 @@ Gather = Callable[[Words], Words]
 
 
 class CoreMemory:
-    """A core file as a `Memory`; `segments` are the physical ranges it has, `arch` "x86_64", "arm64" or "riscv64"."""
+    """A core file as a `Memory`; `segments` are the physical ranges it has, `arch` "x86_64",
+    "arm64" or "riscv64".
+    """
 
     def __init__(
-        self, path: Path, program: drgn.Program, arch: str, vmcoreinfo: VmcoreInfo, segments: Segments, gather: Gather
+        self,
+        path: Path,
+        program: drgn.Program,
+        arch: str,
+        vmcoreinfo: VmcoreInfo,
+        segments: Segments,
+        gather: Gather,
     ) -> None:
         self.path = path
         self.arch = arch
@@ -50,22 +59,30 @@ class CoreMemory:
         self._gather = gather
 
     def read(self, address: int, length: int) -> bytes:
-        """`length` bytes at physical `address`, through drgn; raises `MemoryFault` when any of them is missing."""
+        """`length` bytes at physical `address`, through drgn; raises `MemoryFault` when any of them
+        is missing.
+        """
         return _read(self.path, self._program, address, length)
 
     def read_words(self, addresses: Words) -> Words:
-        """The 8-byte words at physical `addresses` (multiples of 8, any shape); `MemoryFault` names those missing."""
+        """The 8-byte words at physical `addresses` (multiples of 8, any shape); `MemoryFault` names
+        those missing.
+        """
         flat = np.ascontiguousarray(addresses, np.uint64).reshape(-1)
         words = np.empty_like(flat)
         for start in range(0, len(flat), _CHUNK):
-            words[start:start + _CHUNK] = self._gather(flat[start:start + _CHUNK])
+            words[start : start + _CHUNK] = self._gather(flat[start : start + _CHUNK])
         return words.reshape(addresses.shape)
 
     def read_strided(self, starts: Words, count: int, step: int) -> Words:
-        """The words at `starts[i] + j * step`, j < `count`, each row of which lies in one frame (see `hvo.memory.strided`)."""
+        """The words at `starts[i] + j * step`, j < `count`, each row of which lies in one frame
+        (see `hvo.memory.strided`).
+        """
         if isinstance(self._gather, _MappedWords):
             return self._gather.strided(starts, count, step)
-        return self.read_words(starts[:, None] + np.arange(count, dtype=np.uint64) * np.uint64(step))
+        return self.read_words(
+            starts[:, None] + np.arange(count, dtype=np.uint64) * np.uint64(step)
+        )
 
     def readable(self, addresses: Words) -> NDArray[np.bool_]:
         """Which of the physical `addresses` (any shape) the core has."""
@@ -75,7 +92,8 @@ class CoreMemory:
 def open_core(path: str | Path) -> CoreMemory:
     """Open an ELF or kdump-compressed core.
 
-    Raises `HvoError` when `path` cannot be read, is no such core, is truncated, or has no VMCOREINFO anywhere.
+    Raises `HvoError` when `path` cannot be read, is no such core, is truncated, or has no
+    VMCOREINFO anywhere.
     """
     path = Path(path)
     magic = _magic(path)
@@ -116,14 +134,17 @@ def _open_kdump(path: Path) -> CoreMemory:
     if arch is None:
         raise HvoError(f"{path}: a core of another architecture, expected {', '.join(MACHINES)}")
     info = VmcoreInfo.parse(_vmcoreinfo(program))
-    return CoreMemory(path, program, arch, info, segments, _PackedWords(path, program, segments, info.page_size))
+    return CoreMemory(
+        path, program, arch, info, segments, _PackedWords(path, program, segments, info.page_size)
+    )
 
 
 def _program(path: Path, vmcoreinfo: str | None) -> drgn.Program:
     program = drgn.Program(vmcoreinfo=vmcoreinfo)
     try:
         program.set_core_dump(path)
-    # drgn raises ValueError for what is no core, and a bare Exception for what libelf or libkdumpfile cannot parse.
+    # drgn raises ValueError for what is no core, and a bare Exception for what libelf or
+    # libkdumpfile cannot parse.
     except Exception as error:
         raise HvoError(f"{path}: drgn cannot open the core: {error}") from error
     return program
@@ -138,7 +159,9 @@ def _read(path: Path, program: drgn.Program, address: int, length: int) -> bytes
         return program.read(address, length, physical=True)
     except drgn.FaultError as fault:
         missing = np.array([fault.address], np.uint64)
-        raise MemoryFault(f"{path}: cannot read physical address {fault.address:#x}: {fault.message}", missing) from None
+        raise MemoryFault(
+            f"{path}: cannot read physical address {fault.address:#x}: {fault.message}", missing
+        ) from None
 
 
 def _map(path: Path) -> mmap.mmap:
@@ -147,16 +170,20 @@ def _map(path: Path) -> mmap.mmap:
 
 
 def _search_vmcoreinfo(path: Path, mapped: mmap.mmap) -> str:
-    """The kernel's own copy of VMCOREINFO in its memory: QEMU without `-device vmcoreinfo` leaves no note of it.
+    """The kernel's own copy of VMCOREINFO in its memory: QEMU without `-device vmcoreinfo` leaves
+    no note of it.
 
-    The text starts with OSRELEASE (`crash_save_vmcoreinfo_init` in `kernel/vmcore_info.c`) and ends with a zero byte. The
-    word stands elsewhere in memory too (its format string, logs), so the constants that every kernel exports must follow.
+    The text starts with OSRELEASE (`crash_save_vmcoreinfo_init` in `kernel/vmcore_info.c`) and ends
+    with a zero byte. The word stands elsewhere in memory too (its format string, logs), so the
+    constants that every kernel exports must follow.
     """
     for found in re.finditer(rb"OSRELEASE=[0-9][^\0]{1,65536}", mapped):
-        text = found.group()[:found.group().rfind(b"\n") + 1].decode("latin-1")
+        text = found.group()[: found.group().rfind(b"\n") + 1].decode("latin-1")
         if "\nPAGESIZE=" in text and "\nSYMBOL(swapper_pg_dir)=" in text:
             return text
-    raise HvoError(f"{path}: no VMCOREINFO, neither as a note nor in memory; expected a core of a Linux kernel")
+    raise HvoError(
+        f"{path}: no VMCOREINFO, neither as a note nor in memory; expected a core of a Linux kernel"
+    )
 
 
 class _MappedWords:
@@ -165,7 +192,8 @@ class _MappedWords:
     def __init__(self, path: Path, mapped: mmap.mmap, segments: Segments) -> None:
         self._path = path
         self._segments = segments
-        # QEMU puts memory right behind the notes, at any offset: one view for each remainder of 8 that occurs.
+        # QEMU puts memory right behind the notes, at any offset: one view for each remainder of 8
+        # that occurs.
         self._views = {
             shift: np.frombuffer(mapped, "<u8", (len(mapped) - shift) // 8, shift)
             for shift in np.unique((segments.offsets - segments.starts) % np.uint64(8)).tolist()
@@ -175,7 +203,7 @@ class _MappedWords:
         offsets, present = self._segments.locate(addresses)
         _require(self._path, addresses, present)
         if len(self._views) == 1:
-            (shift, view), = self._views.items()
+            ((shift, view),) = self._views.items()
             return view[(offsets - np.uint64(shift)) >> np.uint64(3)]
         words = np.empty_like(addresses)
         for shift, view in self._views.items():
@@ -183,15 +211,16 @@ class _MappedWords:
             words[here] = view[(offsets[here] - np.uint64(shift)) >> np.uint64(3)]
         return words
 
-
     def strided(self, starts: Words, count: int, step: int) -> Words:
-        """`count` words from each of `starts` on, where only the starts must be looked up: whole rows are copied."""
+        """`count` words from each of `starts` on, where only the starts must be looked up: whole
+        rows are copied.
+        """
         offsets, present = self._segments.locate(starts)
         _require(self._path, starts, present)
         if len(self._views) > 1:
             addresses = starts[:, None] + np.arange(count, dtype=np.uint64) * np.uint64(step)
             return self(addresses.reshape(-1)).reshape(addresses.shape)
-        (shift, view), = self._views.items()
+        ((shift, view),) = self._views.items()
         rows = len(view) - (count - 1) * (step // 8)
         if rows <= 0 or not len(starts):
             return np.zeros((len(starts), count), np.uint64)
@@ -200,9 +229,13 @@ class _MappedWords:
 
 
 class _PackedWords:
-    """Words of a compressed core: each page is read once through drgn, and the words gathered from it."""
+    """Words of a compressed core: each page is read once through drgn, and the words gathered from
+    it.
+    """
 
-    def __init__(self, path: Path, program: drgn.Program, segments: Segments, page_size: int) -> None:
+    def __init__(
+        self, path: Path, program: drgn.Program, segments: Segments, page_size: int
+    ) -> None:
         self._path = path
         self._program = program
         self._segments = segments
@@ -215,12 +248,16 @@ class _PackedWords:
         words = np.empty_like(addresses)
         for start in range(0, len(pages), _PAGES_AT_A_TIME):
             here = (which >= start) & (which < start + _PAGES_AT_A_TIME)
-            words[here] = self._read(pages[start:start + _PAGES_AT_A_TIME])[which[here] - start, inside[here]]
+            words[here] = self._read(pages[start : start + _PAGES_AT_A_TIME])[
+                which[here] - start, inside[here]
+            ]
         return words
 
     def _read(self, pages: Words) -> Words:
         size = self._page_size
-        data = b"".join(_read(self._path, self._program, page * size, size) for page in pages.tolist())
+        data = b"".join(
+            _read(self._path, self._program, page * size, size) for page in pages.tolist()
+        )
         return np.frombuffer(data, "<u8").reshape(len(pages), size // 8)
 
 

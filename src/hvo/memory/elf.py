@@ -1,4 +1,6 @@
-"""ELF cores: finding their segments, and writing one (System V ABI, chapters 4 and 5; `fs/proc/vmcore.c`)."""
+"""ELF cores: finding their segments, and writing one (System V ABI, chapters 4 and 5;
+`fs/proc/vmcore.c`).
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,18 @@ MACHINES = {"x86_64": 62, "arm64": 183, "riscv64": 243}
 """`e_machine` of each architecture."""
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_PROGRAM_HEADER = np.dtype([
-    ("type", "<u4"), ("flags", "<u4"), ("offset", "<u8"), ("vaddr", "<u8"),
-    ("paddr", "<u8"), ("filesz", "<u8"), ("memsz", "<u8"), ("align", "<u8"),
-])
+_PROGRAM_HEADER = np.dtype(
+    [
+        ("type", "<u4"),
+        ("flags", "<u4"),
+        ("offset", "<u8"),
+        ("vaddr", "<u8"),
+        ("paddr", "<u8"),
+        ("filesz", "<u8"),
+        ("memsz", "<u8"),
+        ("align", "<u8"),
+    ]
+)
 _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _IDENT = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
 _ET_CORE, _PT_LOAD, _PT_NOTE, _PN_XNUM = 4, 1, 4, 0xFFFF
@@ -30,7 +40,9 @@ _ALIGN = 4096
 
 
 class Run(NamedTuple):
-    """A physically contiguous piece of memory: `chunks()` yields its `length` bytes from `address` on."""
+    """A physically contiguous piece of memory: `chunks()` yields its `length` bytes from `address`
+    on.
+    """
 
     address: int
     length: int
@@ -47,24 +59,33 @@ class ElfLayout(NamedTuple):
 def read_layout(path: Path) -> ElfLayout:
     """The headers of the ELF core at `path`.
 
-    Raises `HvoError` when it is no 64-bit little-endian ELF core of a known architecture, or shorter than its headers say.
+    Raises `HvoError` when it is no 64-bit little-endian ELF core of a known architecture, or
+    shorter than its headers say.
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         header = file.read(_HEADER.size)
         if len(header) < _HEADER.size:
-            raise HvoError(f"{path}: truncated: the ELF header needs {_HEADER.size} bytes, the file has {size}")
-        ident, kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, *_ = _HEADER.unpack(header)
+            raise HvoError(
+                f"{path}: truncated: the ELF header needs {_HEADER.size} bytes, the file has {size}"
+            )
+        ident, kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, *_ = _HEADER.unpack(
+            header
+        )
         arch = _checked_arch(path, ident, kind, machine)
         if phentsize != _PROGRAM_HEADER.itemsize:
-            raise HvoError(f"{path}: program headers of {phentsize} bytes, expected {_PROGRAM_HEADER.itemsize}")
+            raise HvoError(
+                f"{path}: program headers of {phentsize} bytes, expected {_PROGRAM_HEADER.itemsize}"
+            )
         count = phnum if phnum != _PN_XNUM else _extended_count(path, file, shoff)
         return ElfLayout(arch, _segments(path, file, phoff, count, size))
 
 
 def _checked_arch(path: Path, ident: bytes, kind: int, machine: int) -> str:
     if ident[4] != 2 or ident[5] != 1:
-        raise HvoError(f"{path}: not a 64-bit little-endian ELF file, expected a core of {', '.join(MACHINES)}")
+        raise HvoError(
+            f"{path}: not a 64-bit little-endian ELF file, expected a core of {', '.join(MACHINES)}"
+        )
     if kind != _ET_CORE:
         raise HvoError(f"{path}: an ELF file of type {kind}, expected a core (type {_ET_CORE})")
     for arch, number in MACHINES.items():
@@ -79,35 +100,42 @@ def _extended_count(path: Path, file: BinaryIO, shoff: int) -> int:
     file.seek(shoff)
     section = file.read(_SECTION_HEADER.size)
     if len(section) < _SECTION_HEADER.size:
-        raise HvoError(f"{path}: truncated: no section header at offset {shoff}, which counts the segments")
+        raise HvoError(
+            f"{path}: truncated: no section header at offset {shoff}, which counts the segments"
+        )
     return _SECTION_HEADER.unpack(section)[7]
 
 
 def _segments(path: Path, file: BinaryIO, phoff: int, count: int, size: int) -> Segments:
     end = phoff + count * _PROGRAM_HEADER.itemsize
     if end > size:
-        raise HvoError(f"{path}: truncated: {count} program headers end at offset {end}, the file at {size}")
+        raise HvoError(
+            f"{path}: truncated: {count} program headers end at offset {end}, the file at {size}"
+        )
     file.seek(phoff)
     headers = np.frombuffer(file.read(end - phoff), _PROGRAM_HEADER)
     loads = headers[headers["type"] == _PT_LOAD]
-    # Bytes beyond p_filesz were left out of the dump; they are absent, not zero (so does drgn for kernels).
+    # Bytes beyond p_filesz were left out of the dump; they are absent, not zero (so does drgn for
+    # kernels).
     room = np.uint64(size)
     beyond = (loads["offset"] > room) | (loads["filesz"] > room - np.minimum(loads["offset"], room))
     if beyond.any():
         load = loads[np.argmax(beyond)]
         raise HvoError(
-            f"{path}: truncated: the segment of physical address {int(load['paddr']):#x} ends at offset "
-            f"{int(load['offset']) + int(load['filesz'])}, the file at {size}"
+            f"{path}: truncated: the segment of physical address {int(load['paddr']):#x} ends at"
+            f" offset {int(load['offset']) + int(load['filesz'])}, the file at {size}"
         )
     return Segments.of(*(loads[name].astype(np.uint64) for name in ("paddr", "filesz", "offset")))
 
 
 def write_elf_core(path: Path, arch: str, vmcoreinfo: str, runs: Iterable[Run]) -> None:
-    """Write the physical memory `runs` of a machine of `arch` as the ELF core `path`; only headers are held in memory.
+    """Write the physical memory `runs` of a machine of `arch` as the ELF core `path`; only headers
+    are held in memory.
 
-    Runs that follow each other become one segment; there may be more than 65534 of them. The file appears when it is
-    complete, never before. Raises `HvoError` when the architecture is unknown or `path` cannot be written, and
-    `ValueError` when a run yields another number of bytes than its length.
+    Runs that follow each other become one segment; there may be more than 65534 of them. The file
+    appears when it is complete, never before. Raises `HvoError` when the architecture is unknown or
+    `path` cannot be written, and `ValueError` when a run yields another number of bytes than its
+    length.
     """
     if arch not in MACHINES:
         raise HvoError(f"cannot write a core of {arch}, expected {', '.join(MACHINES)}")
@@ -121,7 +149,9 @@ def write_elf_core(path: Path, arch: str, vmcoreinfo: str, runs: Iterable[Run]) 
 def _note(vmcoreinfo: str) -> bytes:
     """The note as QEMU and `/proc/vmcore` have it: name `VMCOREINFO`, type 0."""
     text = vmcoreinfo.encode("latin-1")
-    return struct.pack("<III", 11, len(text), 0) + b"VMCOREINFO\0\0" + text + b"\0" * (-len(text) % 4)
+    return (
+        struct.pack("<III", 11, len(text), 0) + b"VMCOREINFO\0\0" + text + b"\0" * (-len(text) % 4)
+    )
 
 
 def _write(file: BinaryIO, machine: int, note: bytes, runs: Iterable[Run]) -> None:
@@ -138,20 +168,38 @@ def _write(file: BinaryIO, machine: int, note: bytes, runs: Iterable[Run]) -> No
         file.write(_SECTION_HEADER.pack(0, 0, 0, 0, 0, 1, 0, count, 0, 0))
         count = _PN_XNUM
     file.seek(0)
-    file.write(_HEADER.pack(
-        _IDENT, _ET_CORE, machine, 1, 0, phoff, shoff, 0, _HEADER.size, _PROGRAM_HEADER.itemsize, count,
-        _SECTION_HEADER.size, sections, 0,
-    ))
+    file.write(
+        _HEADER.pack(
+            _IDENT,
+            _ET_CORE,
+            machine,
+            1,
+            0,
+            phoff,
+            shoff,
+            0,
+            _HEADER.size,
+            _PROGRAM_HEADER.itemsize,
+            count,
+            _SECTION_HEADER.size,
+            sections,
+            0,
+        )
+    )
 
 
 def _write_runs(file: BinaryIO, runs: Iterable[Run]) -> array[int]:
-    """Write the bytes of all runs; address, length and file offset of each segment, one after the other."""
+    """Write the bytes of all runs; address, length and file offset of each segment, one after the
+    other.
+    """
     loads = array("Q")
     for run in runs:
         start = file.tell()
         file.writelines(run.chunks())
         if file.tell() - start != run.length:
-            raise ValueError(f"the run at {run.address:#x} yielded {file.tell() - start} bytes, not {run.length}")
+            raise ValueError(
+                f"the run at {run.address:#x} yielded {file.tell() - start} bytes, not {run.length}"
+            )
         if loads and loads[-3] + loads[-2] == run.address:
             loads[-2] += run.length
         else:
@@ -165,5 +213,10 @@ def _program_headers(note: bytes, loads: array[int]) -> np.ndarray[tuple[int], n
     headers[0] = (_PT_NOTE, 0, _HEADER.size, 0, 0, len(note), len(note), 4)
     memory = headers[1:]
     memory["type"], memory["flags"], memory["align"] = _PT_LOAD, 6, _ALIGN
-    memory["paddr"], memory["filesz"], memory["memsz"], memory["offset"] = address, length, length, offset
+    memory["paddr"], memory["filesz"], memory["memsz"], memory["offset"] = (
+        address,
+        length,
+        length,
+        offset,
+    )
     return headers

@@ -1,4 +1,6 @@
-"""From frame numbers to slots of arrays, without a dictionary: a two-level table whose rows exist only where something was stored."""
+"""From frame numbers to slots of arrays, without a dictionary: a two-level table whose rows exist
+only where something was stored.
+"""
 
 from typing import Generic, TypeVar
 
@@ -73,7 +75,8 @@ class SlotTable:
 class Slab(Generic[Scalar]):
     """Rows of one dtype that are handed out by index and taken back.
 
-    It grows by multiples; past a few rows, at once to `room`: what is not used yet costs address space only, and nothing is copied again.
+    It grows by multiples; past a few rows, at once to `room`: what is not used yet costs address
+    space only, and nothing is copied again.
     """
 
     def __init__(self, width: int, dtype: type[Scalar], room: int = 0) -> None:

@@ -1,4 +1,6 @@
-"""The one interface through which every room reads physical memory: simulated, a core file, or a running kernel."""
+"""The one interface through which every room reads physical memory: simulated, a core file, or a
+running kernel.
+"""
 
 from typing import Protocol
 
@@ -11,7 +13,9 @@ Words = NDArray[np.uint64]
 
 
 class MemoryFault(HvoError):
-    """Physical addresses that this memory does not have; `addresses` holds them (uint64, one dimension)."""
+    """Physical addresses that this memory does not have; `addresses` holds them (uint64, one
+    dimension).
+    """
 
     def __init__(self, message: str, addresses: Words) -> None:
         super().__init__(message)
@@ -31,7 +35,8 @@ class Memory(Protocol):
         ...
 
     def read_words(self, addresses: Words) -> Words:
-        """The 8-byte little-endian words at `addresses` (multiples of 8, any shape), in the same shape.
+        """The 8-byte little-endian words at `addresses` (multiples of 8, any shape), in the same
+        shape.
 
         Raises `MemoryFault` that names the addresses which are not there.
         """
@@ -50,5 +55,7 @@ class WritableMemory(Memory, Protocol):
         ...
 
     def write_words(self, addresses: Words, values: Words) -> None:
-        """Store `values` at `addresses` (same shape, or `values` broadcasts); a later duplicate wins."""
+        """Store `values` at `addresses` (same shape, or `values` broadcasts); a later duplicate
+        wins.
+        """
         ...

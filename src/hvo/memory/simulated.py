@@ -1,8 +1,10 @@
-"""Simulated physical memory: only what was written exists, and a frame of struct pages is kept as a template plus exceptions.
+"""Simulated physical memory: only what was written exists, and a frame of struct pages is kept as a
+template plus exceptions.
 
-A TiB of RAM has 16 GiB of struct pages; nearly all frames of them hold 64 copies of one 64-byte row that differ, from frame to frame,
-in one word (the link of a tail to its head). Such a frame is kept as (row, link) and, for the frame of a head, its first two struct pages
-as they are. Anything else is kept as plain words. What is read is the same either way: the true bytes.
+A TiB of RAM has 16 GiB of struct pages; nearly all frames of them hold 64 copies of one 64-byte row
+that differ, from frame to frame, in one word (the link of a tail to its head). Such a frame is kept
+as (row, link) and, for the frame of a head, its first two struct pages as they are. Anything else
+is kept as plain words. What is read is the same either way: the true bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,16 +25,24 @@ _AT_ONCE = 1 << 18  # frames worked on at once: temporaries of a few MB
 
 
 class SimulatedMemory:
-    """Writable memory over `ranges` of RAM (physical start and end in bytes); frames never written read as `backing`, else as zeros."""
+    """Writable memory over `ranges` of RAM (physical start and end in bytes); frames never written
+    read as `backing`, else as zeros.
+    """
 
-    def __init__(self, page_size: int, ranges: Sequence[tuple[int, int]], *, backing: Memory | None = None) -> None:
+    def __init__(
+        self, page_size: int, ranges: Sequence[tuple[int, int]], *, backing: Memory | None = None
+    ) -> None:
         self.page_size = page_size
         self.backing = backing
         self._shift = page_size.bit_length() - 1
         self._words = page_size // 8
-        self._slots = SlotTable()  # 0: never written, n: plain words in slot n-1, -n: a frame of rows in slot n-1
+        self._slots = (
+            SlotTable()
+        )  # 0: never written, n: plain words in slot n-1, -n: a frame of rows in slot n-1
         frames = sum(end - start for start, end in ranges) // page_size
-        templates = frames * 72 // page_size  # frames of struct pages, and an eighth more for copies of heads
+        templates = (
+            frames * 72 // page_size
+        )  # frames of struct pages, and an eighth more for copies of heads
         self._plain = Slab(self._words, np.uint64, frames // 4096)
         self._row = Slab(1, np.int32, templates)
         self._link = Slab(1, np.uint64, templates)
@@ -59,7 +69,12 @@ class SimulatedMemory:
         return (index >= 0) & (addresses < self._ends[np.maximum(index, 0)])
 
     def _check(self, addresses: Words) -> None:
-        if addresses.size and len(self.ranges) == 1 and addresses.min() >= self._starts[0] and addresses.max() < self._ends[0]:
+        if (
+            addresses.size
+            and len(self.ranges) == 1
+            and addresses.min() >= self._starts[0]
+            and addresses.max() < self._ends[0]
+        ):
             return
         bad = addresses[~self.readable(addresses)] if addresses.size else addresses
         if bad.size:
@@ -80,7 +95,11 @@ class SimulatedMemory:
         codes = self._slots.get((flat >> np.uint64(self._shift)).view(np.int64))
         word = ((flat & np.uint64(self.page_size - 1)) >> np.uint64(3)).view(np.int64)
         if flat.size and codes.min() > 0:
-            return self._plain.rows.reshape(-1).take(self._places(codes, word)).reshape(addresses.shape)
+            return (
+                self._plain.rows.reshape(-1)
+                .take(self._places(codes, word))
+                .reshape(addresses.shape)
+            )
         self._check(flat[codes == 0])
         out = np.zeros(flat.size, np.uint64)
         plain, rows = codes > 0, codes < 0
@@ -181,7 +200,9 @@ class SimulatedMemory:
         out[rows] = self._whole_rows(-codes[rows] - 1)
         if self.backing is not None and (absent := codes == 0).any():
             starts = pfns[absent].astype(np.uint64) << np.uint64(self._shift)
-            words = self._read_backing((starts[:, None] + np.arange(0, self.page_size, 8, dtype=np.uint64)).ravel())
+            words = self._read_backing(
+                (starts[:, None] + np.arange(0, self.page_size, 8, dtype=np.uint64)).ravel()
+            )
             out[absent] = words.reshape(-1, self._words)
         return out
 
@@ -223,7 +244,9 @@ class SimulatedMemory:
     # -- frames of struct pages --
 
     def fill_rows(self, pfns: Pfns, row: Words, links: Words | None = None) -> None:
-        """Make every struct page of the frames `pfns` equal `row` (8 words), with word 1 from `links` (one a frame) where given."""
+        """Make every struct page of the frames `pfns` equal `row` (8 words), with word 1 from
+        `links` (one a frame) where given.
+        """
         for start in range(0, len(pfns), _AT_ONCE):
             piece = slice(start, start + _AT_ONCE)
             self._fill_rows(pfns[piece], row, None if links is None else links[piece])
@@ -243,7 +266,8 @@ class SimulatedMemory:
         self._link.rows[every, 0] = 0 if links is None else links
 
     def _same_slots(self, slots: NDArray[np.int32], count: int) -> None:
-        # the three columns of a frame of rows are taken and given back together, so they hand out equal indices
+        # the three columns of a frame of rows are taken and given back together, so they hand out
+        # equal indices
         assert np.array_equal(self._link.take(count), slots)
         assert np.array_equal(self._prefix_of.take(count), slots)
 
@@ -255,8 +279,12 @@ class SimulatedMemory:
             self._linked = np.append(self._linked, linked)
         return self._row_ids[key]
 
-    def update_rows(self, pfns: Pfns, values: Mapping[int, int], links: Words | None = None) -> None:
-        """In every struct page of the frames `pfns` set the words `values` (word index to value), and word 1 to `links` where given."""
+    def update_rows(
+        self, pfns: Pfns, values: Mapping[int, int], links: Words | None = None
+    ) -> None:
+        """In every struct page of the frames `pfns` set the words `values` (word index to value),
+        and word 1 to `links` where given.
+        """
         codes = self._slots.get(pfns)
         rows = codes < 0
         if not rows.all():
@@ -267,7 +295,12 @@ class SimulatedMemory:
             self._update_like(slots, self._row.rows[slots, 0] == old, old, values, chosen)
 
     def _update_like(
-        self, slots: NDArray[np.int32], same: NDArray[np.bool_], old: int, values: Mapping[int, int], links: Words | None
+        self,
+        slots: NDArray[np.int32],
+        same: NDArray[np.bool_],
+        old: int,
+        values: Mapping[int, int],
+        links: Words | None,
     ) -> None:
         chosen = slots if same.all() else slots[same]
         row = self._table[old].copy()
@@ -279,9 +312,13 @@ class SimulatedMemory:
         prefix = self._prefix_of.rows[chosen, 0]
         own = prefix >= 0
         if own.any():
-            self._update_prefix(prefix[own], values, None if links is None else self._link.rows[chosen[own], 0])
+            self._update_prefix(
+                prefix[own], values, None if links is None else self._link.rows[chosen[own], 0]
+            )
 
-    def _update_prefix(self, prefix: NDArray[np.int32], values: Mapping[int, int], links: Words | None) -> None:
+    def _update_prefix(
+        self, prefix: NDArray[np.int32], values: Mapping[int, int], links: Words | None
+    ) -> None:
         for start in (0, ROW_WORDS):
             for word, value in values.items():
                 self._prefix.rows[prefix, start + word] = value
@@ -296,8 +333,11 @@ class SimulatedMemory:
         if links is not None:
             self._plain.rows[frames, LINK_WORD::ROW_WORDS] = links[:, None]
 
-    def rows_hold(self, pfns: Pfns, word: int, values: Words, *, but_first: bool = False) -> NDArray[np.bool_]:
-        """Whether `word` of every struct page of each of the frames `pfns` is that frame's one of `values`.
+    def rows_hold(
+        self, pfns: Pfns, word: int, values: Words, *, but_first: bool = False
+    ) -> NDArray[np.bool_]:
+        """Whether `word` of every struct page of each of the frames `pfns` is that frame's one of
+        `values`.
 
         `but_first`: the first struct page of the frame does not matter.
         """
@@ -310,7 +350,9 @@ class SimulatedMemory:
             out[~rows] = (words == values[~rows, None]).all(axis=1)
         return out
 
-    def _templates_hold(self, slots: NDArray[np.int32], word: int, values: Words, but_first: bool) -> NDArray[np.bool_]:
+    def _templates_hold(
+        self, slots: NDArray[np.int32], word: int, values: Words, but_first: bool
+    ) -> NDArray[np.bool_]:
         row = self._row.rows[slots, 0]
         found: Words = self._table[row, word]
         if word == LINK_WORD:
@@ -325,7 +367,8 @@ class SimulatedMemory:
     def copy_frames(self, sources: Pfns, targets: Pfns, *, reset: int = 0) -> None:
         """Make the frames `targets` hold what `sources` hold (pairs; no target is a source).
 
-        With `reset`, struct pages `reset` to `2 * reset - 1` of each copy are then copied over the first `reset`.
+        With `reset`, struct pages `reset` to `2 * reset - 1` of each copy are then copied over the
+        first `reset`.
         """
         codes = self._slots.get(sources)
         rows = codes < 0

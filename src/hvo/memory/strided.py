@@ -1,4 +1,6 @@
-"""Reading the same few words of many structures: from each start `count` words, `step` bytes apart."""
+"""Reading the same few words of many structures: from each start `count` words, `step` bytes
+apart.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ from hvo.memory.interface import Memory, MemoryFault, Words
 
 
 def read_strided(memory: Memory, starts: Words, count: int, step: int) -> Words:
-    """The words at physical `starts[i] + j * step` for j < `count`, shape (starts, count); each stride lies in one frame.
+    """The words at physical `starts[i] + j * step` for j < `count`, shape (starts, count); each
+    stride lies in one frame.
 
-    Starts and step are multiples of 8. Raises `MemoryFault` that names the addresses which are not there.
+    Starts and step are multiples of 8. Raises `MemoryFault` that names the addresses which are not
+    there.
     """
     if isinstance(memory, CoreMemory):
         return memory.read_strided(starts, count, step)

@@ -1,4 +1,6 @@
-"""What people name when they want a kernel's memory looked at: a core of any kind, a saved machine, or `live`."""
+"""What people name when they want a kernel's memory looked at: a core of any kind, a saved machine,
+or `live`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ LIVE = "live"
 def open_target(target: str, announce: Callable[[str], None]) -> CoreMemory | LiveMemory:
     """Open `target`; what is compressed as a whole is unpacked first, of which `announce` is told.
 
-    Raises `HvoError` when it is no core, is truncated or damaged, or the running kernel does not let itself be read.
+    Raises `HvoError` when it is no core, is truncated or damaged, or the running kernel does not
+    let itself be read.
     """
     if target == LIVE:
         return open_live()

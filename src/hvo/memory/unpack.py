@@ -20,7 +20,9 @@ _TOLD_EVERY = 1 << 28
 
 
 def is_packed(path: Path) -> bool:
-    """Whether `path` begins as an xz or zstandard file does; raises `HvoError` when it cannot be read."""
+    """Whether `path` begins as an xz or zstandard file does; raises `HvoError` when it cannot be
+    read.
+    """
     return _magic(path).startswith((_XZ, _ZST))
 
 
@@ -34,18 +36,26 @@ def _magic(path: Path) -> bytes:
 
 @contextmanager
 def unpacked(path: Path, announce: Callable[[str], None]) -> Generator[Path]:
-    """The contents of `path` as a temporary file, gone when the block ends (who has opened it keeps it).
+    """The contents of `path` as a temporary file, gone when the block ends (who has opened it keeps
+    it).
 
-    `announce` is told how far it is. Raises `HvoError` when the file is damaged, there is no room, or nothing here unpacks zstandard.
+    `announce` is told how far it is. Raises `HvoError` when the file is damaged, there is no room,
+    or nothing here unpacks zstandard.
     """
     chunks = _xz(path) if _magic(path).startswith(_XZ) else _zst(path)
     with tempfile.TemporaryDirectory(prefix="hvo-") as directory:
         target = Path(directory) / path.stem
         try:
             with target.open("wb") as file:
-                _copy(chunks, file, lambda size: announce(f"unpacking {path.name}: {format_size(size)}"))
+                _copy(
+                    chunks,
+                    file,
+                    lambda size: announce(f"unpacking {path.name}: {format_size(size)}"),
+                )
         except OSError as error:
-            raise HvoError(f"{path}: cannot unpack the core to {target.parent}: {error.strerror or error}") from None
+            raise HvoError(
+                f"{path}: cannot unpack the core to {target.parent}: {error.strerror or error}"
+            ) from None
         yield target
 
 
@@ -72,12 +82,19 @@ def _zst(path: Path) -> Iterator[bytes]:
     """Through the program `zstd`: Python has a reader of its own from 3.14 on only."""
     program = shutil.which("zstd")
     if program is None:
-        raise HvoError(f"{path}: nothing here unpacks zstandard: install the program zstd, or unpack the file first")
-    with subprocess.Popen([program, "-dcq", "--", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        raise HvoError(
+            f"{path}: nothing here unpacks zstandard: install the program zstd, or unpack the file"
+            " first"
+        )
+    with subprocess.Popen(
+        [program, "-dcq", "--", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         while chunk := process.stdout.read(_CHUNK):
             yield chunk
         said = process.stderr.read().decode(errors="replace").strip()
     if process.returncode:
-        raise HvoError(f"{path}: not a whole zstandard file: {said or f'zstd exits with {process.returncode}'}")
+        raise HvoError(
+            f"{path}: not a whole zstandard file: {said or f'zstd exits with {process.returncode}'}"
+        )

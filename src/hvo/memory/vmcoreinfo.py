@@ -1,7 +1,7 @@
 """VMCOREINFO: the text in which a kernel tells a dump reader its constants.
 
-One `KEY=value` a line (`kernel/vmcore_info.c`, `arch/*/kernel/vmcore_info.c`). `SYMBOL()` values are hexadecimal without a
-prefix, the others decimal, or hexadecimal with `0x`.
+One `KEY=value` a line (`kernel/vmcore_info.c`, `arch/*/kernel/vmcore_info.c`). `SYMBOL()` values
+are hexadecimal without a prefix, the others decimal, or hexadecimal with `0x`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class _Required(Enum):
 
 @dataclass(frozen=True)
 class Lookup(Generic[Value]):
-    """One kind of key: called with a name it gives the value, or the default where one is given and the key is missing.
+    """One kind of key: called with a name it gives the value, or the default where one is given and
+    the key is missing.
 
     Raises `HvoError` that names the key when it is missing without a default, or is not a number.
     """
@@ -38,7 +39,9 @@ class Lookup(Generic[Value]):
     def __call__(self, name: str) -> Value: ...
     @overload
     def __call__(self, name: str, default: Default) -> Value | Default: ...
-    def __call__(self, name: str, default: Default | _Required = _Required.REQUIRED) -> Value | Default:
+    def __call__(
+        self, name: str, default: Default | _Required = _Required.REQUIRED
+    ) -> Value | Default:
         """The value of `name`."""
         key = f"{self.kind}({name})" if self.kind else name
         if key in self.entries:
@@ -75,7 +78,9 @@ class VmcoreInfo:
         self.text = Lookup(self.entries, "", str)
         """A line as it stands, e.g. `text("OSRELEASE")`."""
         self.symbol = Lookup(self.entries, "SYMBOL", _hexadecimal)
-        """A virtual address; of an array its first element, of a pointer exported as an array its value."""
+        """A virtual address; of an array its first element, of a pointer exported as an array its
+        value.
+        """
         self.number = Lookup(self.entries, "NUMBER", _number)
         """A constant, which may be negative."""
         self.offset = Lookup(self.entries, "OFFSET", _number)
@@ -87,13 +92,17 @@ class VmcoreInfo:
 
     @classmethod
     def parse(cls, text: str) -> VmcoreInfo:
-        """The constants in `text`; lines without `=` are skipped, of a repeated key the last one counts."""
+        """The constants in `text`; lines without `=` are skipped, of a repeated key the last one
+        counts.
+        """
         pairs = (line.partition("=") for line in text.splitlines())
         return cls({key: value for key, equals, value in pairs if equals})
 
     @property
     def page_size(self) -> int:
-        """Size of a base page in bytes (`PAGESIZE`); raises `HvoError` unless it is one of 4096, 16384, 65536."""
+        """Size of a base page in bytes (`PAGESIZE`); raises `HvoError` unless it is one of 4096,
+        16384, 65536.
+        """
         value = self.text("PAGESIZE")
         if value not in ("4096", "16384", "65536"):
             raise HvoError(f"VMCOREINFO: PAGESIZE={value}, expected 4096, 16384 or 65536")

@@ -16,8 +16,8 @@ FaultKind = Literal["not-present", "read-only", "access-flag"]
 class PageFault(Exception):
     """An access that the hardware would not carry out; addresses in bytes.
 
-    `not-present` is every walk that reaches no leaf, for whatever `FaultCode`; `access-flag` happens only where the
-    hardware does not set the flag by itself (`Format.access_flag_faults`).
+    `not-present` is every walk that reaches no leaf, for whatever `FaultCode`; `access-flag`
+    happens only where the hardware does not set the flag by itself (`Format.access_flag_faults`).
     """
 
     def __init__(self, kind: FaultKind, address: int, entry: int, level: int) -> None:
@@ -28,11 +28,15 @@ class PageFault(Exception):
         self.level = level
 
 
-def translate(memory: Memory, format: Format, root: int, addresses: Words, *, write: bool = False) -> Words:
-    """Physical addresses (same shape) of the virtual `addresses` for a load, or with `write` for a store.
+def translate(
+    memory: Memory, format: Format, root: int, addresses: Words, *, write: bool = False
+) -> Words:
+    """Physical addresses (same shape) of the virtual `addresses` for a load, or with `write` for a
+    store.
 
-    Raises `PageFault` for the first address, in order, that faults. The order of the checks is the hardware's: a leaf
-    that is both old and read-only is an access-flag fault (Arm ARM D8.15, priority of faults).
+    Raises `PageFault` for the first address, in order, that faults. The order of the checks is the
+    hardware's: a leaf that is both old and read-only is an access-flag fault (Arm ARM D8.15,
+    priority of faults).
     """
     found = walk(memory, format, root, addresses)
     old = found.valid & ~format.is_accessed(found.entry) & format.access_flag_faults
@@ -49,4 +53,6 @@ def _page_fault(found: Walk, i: int, old: Flags) -> PageFault:
         kind = "not-present"
     elif old.flat[i]:
         kind = "access-flag"
-    return PageFault(kind, int(found.virtual.flat[i]), int(found.entry.flat[i]), int(found.level.flat[i]))
+    return PageFault(
+        kind, int(found.virtual.flat[i]), int(found.entry.flat[i]), int(found.level.flat[i])
+    )

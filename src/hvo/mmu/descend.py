@@ -1,7 +1,7 @@
 """The descent through the levels of a page table, for one piece of an array of addresses.
 
-The usual case is that every walk goes down to the level asked for; arrays that say otherwise are then `None`, so that
-nothing is spent on them.
+The usual case is that every walk goes down to the level asked for; arrays that say otherwise are
+then `None`, so that nothing is spent on them.
 """
 
 from dataclasses import dataclass, replace
@@ -37,7 +37,9 @@ class Reached:
 
 
 def descend(memory: Memory, format: Format, root: int, addresses: Words, level: int) -> Reached:
-    """Walk the virtual `addresses` down to their entries at `level`, or to where the walk ends above it."""
+    """Walk the virtual `addresses` down to their entries at `level`, or to where the walk ends
+    above it.
+    """
     if level == format.top:
         return _from_root(memory, format, root, addresses)
     groups = _Groups(format.prefix(addresses, level + 1))
@@ -46,11 +48,19 @@ def descend(memory: Memory, format: Format, root: int, addresses: Words, level: 
     if not above.table.all():
         return _go_on(memory, format, groups.expand_all(above, level + 1), addresses, level)
     reached = _look(memory, format, groups.expand(format.decode(above.entry)), addresses, level)
-    return reached if above.protected is None else replace(reached, protected=groups.expand(above.protected))
+    return (
+        reached
+        if above.protected is None
+        else replace(reached, protected=groups.expand(above.protected))
+    )
 
 
-def tables_of(memory: Memory, format: Format, root: int, addresses: Words, level: int) -> tuple[Words, Flags | None]:
-    """Physical addresses of the tables of `level` that map `addresses`, and which were found (`None`: all)."""
+def tables_of(
+    memory: Memory, format: Format, root: int, addresses: Words, level: int
+) -> tuple[Words, Flags | None]:
+    """Physical addresses of the tables of `level` that map `addresses`, and which were found
+    (`None`: all).
+    """
     if level == format.top:
         return np.full(addresses.shape, root, np.uint64), None
     groups = _Groups(format.prefix(addresses, level + 1))
@@ -60,7 +70,9 @@ def tables_of(memory: Memory, format: Format, root: int, addresses: Words, level
 
 
 class _Groups:
-    """Rows with the same key: the first row of each, and how to give every row what was found for that first one."""
+    """Rows with the same key: the first row of each, and how to give every row what was found for
+    that first one.
+    """
 
     def __init__(self, keys: Words) -> None:
         starts = np.flatnonzero(keys[1:] != keys[:-1]) + 1
@@ -78,9 +90,13 @@ class _Groups:
 
     def expand_all(self, above: Reached, level: int) -> Reached:
         """What was reached at `level` or above it, for every row."""
-        levels = np.full(above.entry.shape, level, np.int8) if above.levels is None else above.levels
+        levels = (
+            np.full(above.entry.shape, level, np.int8) if above.levels is None else above.levels
+        )
         fault = np.zeros(above.entry.shape, np.uint8) if above.fault is None else above.fault
-        protected = np.zeros(above.entry.shape, np.bool_) if above.protected is None else above.protected
+        protected = (
+            np.zeros(above.entry.shape, np.bool_) if above.protected is None else above.protected
+        )
         return Reached(
             self.expand(levels),
             self.expand(above.entry),
@@ -96,7 +112,9 @@ def _from_root(memory: Memory, format: Format, root: int, addresses: Words) -> R
     """The entries of the root table; an address that is not canonical reaches none."""
     canonical = format.is_canonical(addresses)
     if canonical.all():
-        return _look(memory, format, np.full(addresses.shape, root, np.uint64), addresses, format.top)
+        return _look(
+            memory, format, np.full(addresses.shape, root, np.uint64), addresses, format.top
+        )
     nothing = np.zeros(addresses.shape, np.bool_)
     zeros = np.zeros(addresses.shape, np.uint64)
     levels = np.full(addresses.shape, format.top, np.int8)
@@ -108,14 +126,18 @@ def _from_root(memory: Memory, format: Format, root: int, addresses: Words) -> R
 
 
 def _go_on(memory: Memory, format: Format, above: Reached, addresses: Words, level: int) -> Reached:
-    """Go on to `level` from those rows of `above` that reached a table; the walks of the others are over."""
+    """Go on to `level` from those rows of `above` that reached a table; the walks of the others are
+    over.
+    """
     rows = np.flatnonzero(above.table)
     found = _look(memory, format, format.decode(above.entry[rows]), addresses[rows], level)
     return _merged(replace(above, table=np.zeros_like(above.table)), rows, found, level)
 
 
 def _merged(above: Reached, rows: Indices, found: Reached, level: int) -> Reached:
-    """`above`, whose arrays are this walk's own, with `rows` of it replaced by what was found at `level`."""
+    """`above`, whose arrays are this walk's own, with `rows` of it replaced by what was found at
+    `level`.
+    """
     assert above.levels is not None
     assert above.fault is not None
     above.levels[rows] = level

@@ -11,7 +11,9 @@ class FaultCode(IntEnum):
     NOT_PRESENT = 1
     """The entry is not valid."""
     OUTSIDE_MEMORY = 2
-    """The entry lies in memory that is not there: the table's address is wrong, or the core file lacks the frame."""
+    """The entry lies in memory that is not there: the table's address is wrong, or the core file
+    lacks the frame.
+    """
     MALFORMED = 3
     """The entry is valid, but the architecture reserves what it says."""
     NON_CANONICAL = 4

@@ -1,8 +1,9 @@
 """The page-table formats of arm64, x86-64 and riscv64, one row of data each.
 
-Sources: Arm ARM D8.3 (VMSAv8-64 descriptors, 52-bit output addresses with 64K pages and with LPA2); Intel SDM vol. 3
-4.5 (4- and 5-level paging); RISC-V privileged specification, Sv39/Sv48/Sv57 and Svnapot. The attributes are what
-kernels write for their own data: compared with the memory of arm64 6.1 and 7.3, and x86-64 6.1, 6.12 and 7.3.
+Sources: Arm ARM D8.3 (VMSAv8-64 descriptors, 52-bit output addresses with 64K pages and with LPA2);
+Intel SDM vol. 3 4.5 (4- and 5-level paging); RISC-V privileged specification, Sv39/Sv48/Sv57 and
+Svnapot. The attributes are what kernels write for their own data: compared with the memory of arm64
+6.1 and 7.3, and x86-64 6.1, 6.12 and 7.3.
 """
 
 from dataclasses import dataclass
@@ -22,13 +23,19 @@ def _bit(*numbers: int) -> int:
 
 @dataclass(frozen=True)
 class _Arm64Granule:
-    """What an arm64 granule decides: bits indexed by a whole table, and neighbours in a contiguous group per level."""
+    """What an arm64 granule decides: bits indexed by a whole table, and neighbours in a contiguous
+    group per level.
+    """
 
     page_shift: int
     contiguous: tuple[int, ...]
 
 
-_ARM64_GRANULES = (_Arm64Granule(12, (16, 16, 16)), _Arm64Granule(14, (128, 32)), _Arm64Granule(16, (32, 32)))
+_ARM64_GRANULES = (
+    _Arm64Granule(12, (16, 16, 16)),
+    _Arm64Granule(14, (128, 32)),
+    _Arm64Granule(16, (32, 32)),
+)
 _ARM64_VA_BITS = {12: (39, 48, 52), 14: (36, 47, 48, 52), 16: (42, 48, 52)}
 
 _ARM64_AF, _ARM64_RDONLY, _ARM64_DBM, _ARM64_DIRTY = _bit(10), _bit(7), _bit(51), _bit(55)
@@ -72,7 +79,8 @@ def _arm64(granule: _Arm64Granule, va_bits: int) -> Format:
         page_bits=_bit(1),
         block_bits=_bit(1),
         block_when_clear=True,
-        # One level higher than without: 512G blocks of 4K, 64G of 16K with LPA2, 4T of 64K with LPA.
+        # One level higher than without: 512G blocks of 4K, 64G of 16K with LPA2, 4T of 64K with
+        # LPA.
         max_leaf_level={12: 2, 14: 1, 16: 1}[shift] + (va_bits == 52),
         write_bit=_ARM64_RDONLY,
         read_only_when_set=True,
@@ -85,7 +93,8 @@ def _arm64(granule: _Arm64Granule, va_bits: int) -> Format:
         contiguous_entries=_padded(granule.contiguous, len(index_bits)),
         page_attributes=_ARM64_PAGE_KERNEL | shareable,
         block_toggle=_bit(1),
-        # UXNTable. Kernels since 6.13 set the access flag (bit 10) as well, for FEAT_HAFT; nothing else reads it.
+        # UXNTable. Kernels since 6.13 set the access flag (bit 10) as well, for FEAT_HAFT; nothing
+        # else reads it.
         table_attributes=_bit(60, 1, 0),
         read_only_set=_ARM64_RDONLY,
         read_only_clear=_ARM64_DBM,
@@ -94,7 +103,9 @@ def _arm64(granule: _Arm64Granule, va_bits: int) -> Format:
     )
 
 
-_X86_P, _X86_RW, _X86_US, _X86_A, _X86_D, _X86_PSE, _X86_G, _X86_NX = (_bit(n) for n in (0, 1, 2, 5, 6, 7, 8, 63))
+_X86_P, _X86_RW, _X86_US, _X86_A, _X86_D, _X86_PSE, _X86_G, _X86_NX = (
+    _bit(n) for n in (0, 1, 2, 5, 6, 7, 8, 63)
+)
 
 
 def _x86_64(va_bits: int) -> Format:
@@ -125,7 +136,8 @@ def _x86_64(va_bits: int) -> Format:
         block_toggle=_X86_PSE,
         table_attributes=_X86_D | _X86_A | _X86_US | _X86_RW | _X86_P,
         read_only_set=0,
-        # Since shadow stacks (6.6) a read-only entry must not be dirty; before, PAGE_KERNEL_RO kept the dirty bit.
+        # Since shadow stacks (6.6) a read-only entry must not be dirty; before, PAGE_KERNEL_RO kept
+        # the dirty bit.
         read_only_clear=_X86_RW | _X86_D,
         writable_set=_X86_RW | _X86_D,
         writable_clear=0,
@@ -134,7 +146,9 @@ def _x86_64(va_bits: int) -> Format:
     )
 
 
-_RISCV_V, _RISCV_R, _RISCV_W, _RISCV_X, _RISCV_G, _RISCV_A, _RISCV_D = (_bit(n) for n in (0, 1, 2, 3, 5, 6, 7))
+_RISCV_V, _RISCV_R, _RISCV_W, _RISCV_X, _RISCV_G, _RISCV_A, _RISCV_D = (
+    _bit(n) for n in (0, 1, 2, 3, 5, 6, 7)
+)
 
 
 def _riscv64(va_bits: int) -> Format:
@@ -177,7 +191,11 @@ def _riscv64(va_bits: int) -> Format:
 FORMATS: dict[tuple[str, int, int], Format] = {
     (made.arch, made.page_size, made.va_bits): made
     for made in (
-        *(_arm64(granule, bits) for granule in _ARM64_GRANULES for bits in _ARM64_VA_BITS[granule.page_shift]),
+        *(
+            _arm64(granule, bits)
+            for granule in _ARM64_GRANULES
+            for bits in _ARM64_VA_BITS[granule.page_shift]
+        ),
         *(_x86_64(bits) for bits in (48, 57)),
         *(_riscv64(bits) for bits in (39, 48, 57)),
     )
@@ -186,15 +204,18 @@ FORMATS: dict[tuple[str, int, int], Format] = {
 
 
 def format_for(arch: str, page_size: int, va_bits: int) -> Format:
-    """The format of `arch` with base pages of `page_size` bytes and `va_bits`; raises `HvoError` listing what there is.
+    """The format of `arch` with base pages of `page_size` bytes and `va_bits`; raises `HvoError`
+    listing what there is.
 
     With memory encryption it is `dataclasses.replace(format_for(...), sme_mask=...)`.
     """
     if (arch, page_size, va_bits) in FORMATS:
         return FORMATS[arch, page_size, va_bits]
-    known = [f"{name} {format_size(size)} {bits}-bit" for name, size, bits in FORMATS if name == arch]
+    known = [
+        f"{name} {format_size(size)} {bits}-bit" for name, size, bits in FORMATS if name == arch
+    ]
     arches = dict.fromkeys(name for name, _, _ in FORMATS)
     raise HvoError(
-        f"no page-table format for {arch} with {format_size(page_size)} pages and {va_bits}-bit addresses: "
-        f"expected one of {', '.join(known or arches)}"
+        f"no page-table format for {arch} with {format_size(page_size)} pages and {va_bits}-bit"
+        f" addresses: expected one of {', '.join(known or arches)}"
     )

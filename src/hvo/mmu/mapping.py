@@ -22,18 +22,30 @@ def map_range(
     *,
     writable: bool = True,
 ) -> Words:
-    """Map `size` bytes from the virtual `start` with leaves at `level`, and return the tables that it took (uint64).
+    """Map `size` bytes from the virtual `start` with leaves at `level`, and return the tables that
+    it took (uint64).
 
-    `physical` is where the range lies, or the address of each leaf's memory (one for each `format.span(level)` bytes).
-    `allocate(n)` gives the physical addresses of n zeroed frames. A leaf that is there already is replaced; raises
-    `NoTable` when a larger one is in the way, and `ValueError` unless `start`, `size` and `physical` fit the leaves.
+    `physical` is where the range lies, or the address of each leaf's memory (one for each
+    `format.span(level)` bytes). `allocate(n)` gives the physical addresses of n zeroed frames. A
+    leaf that is there already is replaced; raises `NoTable` when a larger one is in the way, and
+    `ValueError` unless `start`, `size` and `physical` fit the leaves.
     """
     span = format.span(level)
     virtual = _strided(start, size, span)
     outputs = physical if isinstance(physical, np.ndarray) else _strided(physical, size, span)
-    if (start | size) % span or outputs.shape != virtual.shape or (outputs & np.uint64(span - 1)).any():
-        raise ValueError(f"a mapping with leaves of {span:#x} bytes needs addresses and sizes that are multiples of it")
-    tables = [_add_tables(memory, format, root, start, size, upper, allocate) for upper in range(format.top, level, -1)]
+    if (
+        (start | size) % span
+        or outputs.shape != virtual.shape
+        or (outputs & np.uint64(span - 1)).any()
+    ):
+        raise ValueError(
+            f"a mapping with leaves of {span:#x} bytes needs addresses and sizes that are multiples"
+            " of it"
+        )
+    tables = [
+        _add_tables(memory, format, root, start, size, upper, allocate)
+        for upper in range(format.top, level, -1)
+    ]
     locations = entry_locations(memory, format, root, virtual, level)
     memory.write_words(locations, format.make_leaf(outputs, level, writable=writable))
     return np.concatenate(tables) if tables else np.zeros(0, np.uint64)
@@ -65,5 +77,7 @@ def _add_tables(
 
 
 def _strided(start: int, size: int, step: int) -> Words:
-    """Addresses of the pieces of `step` bytes that make `size` bytes from `start`; the range may end at 2**64."""
+    """Addresses of the pieces of `step` bytes that make `size` bytes from `start`; the range may
+    end at 2**64.
+    """
     return np.uint64(start) + np.arange(-(-size // step), dtype=np.uint64) * np.uint64(step)

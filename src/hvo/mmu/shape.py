@@ -1,7 +1,9 @@
-"""The shape of a virtual address space: how many levels, and which bits of an address index the table of each.
+"""The shape of a virtual address space: how many levels, and which bits of an address index the
+table of each.
 
-Levels are numbered as Linux names them, from the last one upward, on every architecture: 0 PTE, 1 PMD, 2 PUD, 3 P4D,
-4 PGD. Addresses are Python ints or uint64 arrays of any shape; the answer has the shape of the question.
+Levels are numbered as Linux names them, from the last one upward, on every architecture: 0 PTE, 1
+PMD, 2 PUD, 3 P4D, 4 PGD. Addresses are Python ints or uint64 arrays of any shape; the answer has
+the shape of the question.
 """
 
 from dataclasses import dataclass
@@ -28,7 +30,9 @@ class Shape:
     index_bits: tuple[int, ...]
     """Bits of the address that index the table of each level, from level 0 upward."""
     sign_extended: bool
-    """Whether the bits above `va_bits` copy the highest one below; else all are ones (kernel) or zeros (user)."""
+    """Whether the bits above `va_bits` copy the highest one below; else all are ones (kernel) or
+    zeros (user).
+    """
 
     @property
     def levels(self) -> int:
@@ -67,18 +71,24 @@ class Shape:
         return (bits >> self.shift(level)) & (self.table_entries(level) - 1)
 
     def prefix(self, address: Bits, level: int) -> Bits:
-        """What virtual addresses have in common that the same entry at `level` maps: the bits above its span."""
+        """What virtual addresses have in common that the same entry at `level` maps: the bits above
+        its span.
+        """
         bits: Any = address
         return bits >> self.shift(level)
 
     def entry_location(self, table: Bits, address: Bits, level: int) -> Bits:
-        """Physical address of the entry for the virtual `address` in the table of `level` at the physical `table`."""
+        """Physical address of the entry for the virtual `address` in the table of `level` at the
+        physical `table`.
+        """
         first: Any = table
         index: Any = self.index(address, level)
         return first + (index << 3)
 
     def canonical(self, address: Bits) -> Bits:
-        """`address` with the bits above `va_bits` as the kernel's half of the address space has them."""
+        """`address` with the bits above `va_bits` as the kernel's half of the address space has
+        them.
+        """
         bits: Any = address
         upper = WORD >> self.va_bits << self.va_bits
         low = bits & (WORD ^ upper)
@@ -89,7 +99,9 @@ class Shape:
     @overload
     def is_canonical(self, address: Words) -> Flags: ...
     def is_canonical(self, address: int | Words) -> bool | Flags:
-        """Whether the hardware would walk for the virtual `address` at all; on arm64 in either half."""
+        """Whether the hardware would walk for the virtual `address` at all; on arm64 in either
+        half.
+        """
         shift = self.va_bits - self.sign_extended
         upper = address >> shift
         return (upper == 0) | (upper == WORD >> shift)

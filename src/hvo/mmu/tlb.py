@@ -1,7 +1,9 @@
-"""What each CPU may still use: translations and pointers to tables that were true since its last invalidation.
+"""What each CPU may still use: translations and pointers to tables that were true since its last
+invalidation.
 
-A CPU holds nothing for certain. The hardware walker may fill an entry at any time, and nothing but an invalidation is
-sure to remove one: so several translations of one address may coexist, and any of them may be used.
+A CPU holds nothing for certain. The hardware walker may fill an entry at any time, and nothing but
+an invalidation is sure to remove one: so several translations of one address may coexist, and any
+of them may be used.
 """
 
 from collections.abc import Sequence
@@ -33,7 +35,9 @@ class Translation:
 
 @dataclass(frozen=True)
 class TablePointer:
-    """One pointer to a table that a CPU may have cached, so that it walks on from there without reading it again."""
+    """One pointer to a table that a CPU may have cached, so that it walks on from there without
+    reading it again.
+    """
 
     start: int
     size: int
@@ -51,12 +55,23 @@ class Tlb:
 
     def __init__(self, format: Format, cpus: int) -> None:
         self.format = format
-        self._cached: tuple[set[Translation | TablePointer], ...] = tuple(set() for _ in range(cpus))
+        self._cached: tuple[set[Translation | TablePointer], ...] = tuple(
+            set() for _ in range(cpus)
+        )
 
-    def fill(self, cpu: int, address: int, path: Sequence[PathEntry], *, origin: TablePointer | None = None) -> None:
-        """Cache what the walk of the virtual `address` read (`hvo.mmu.walk.path`), from the cached table `origin` on.
+    def fill(
+        self,
+        cpu: int,
+        address: int,
+        path: Sequence[PathEntry],
+        *,
+        origin: TablePointer | None = None,
+    ) -> None:
+        """Cache what the walk of the virtual `address` read (`hvo.mmu.walk.path`), from the cached
+        table `origin` on.
 
-        Faults are never cached, and neither is a leaf with the access flag clear where the walker does not set it.
+        Faults are never cached, and neither is a leaf with the access flag clear where the walker
+        does not set it.
         """
         writable = origin is None or origin.writable
         for read in path:
@@ -68,22 +83,35 @@ class Tlb:
 
     def may_use(self, cpu: int, address: int) -> tuple[Translation, ...]:
         """Every cached translation of the virtual `address`, in no order that means anything."""
-        return tuple(held for held in self._cached[cpu] if isinstance(held, Translation) and _covers(held, address))
+        return tuple(
+            held
+            for held in self._cached[cpu]
+            if isinstance(held, Translation) and _covers(held, address)
+        )
 
     def may_walk_from(self, cpu: int, address: int) -> tuple[TablePointer, ...]:
         """Every cached pointer to a table on the way to the virtual `address`."""
-        return tuple(held for held in self._cached[cpu] if isinstance(held, TablePointer) and _covers(held, address))
+        return tuple(
+            held
+            for held in self._cached[cpu]
+            if isinstance(held, TablePointer) and _covers(held, address)
+        )
 
-    def invalidate(self, start: int, end: int, cpu: int | None = None, *, last_level: bool = False) -> None:
+    def invalidate(
+        self, start: int, end: int, cpu: int | None = None, *, last_level: bool = False
+    ) -> None:
         """Forget what translates any of the virtual `start` to `end`, on one CPU or on all.
 
-        With `last_level` pointers to tables may stay, as for arm64 `TLBI VALE1IS` and in `flush_tlb_kernel_range()`.
+        With `last_level` pointers to tables may stay, as for arm64 `TLBI VALE1IS` and in
+        `flush_tlb_kernel_range()`.
         """
         for held in self._cached if cpu is None else (self._cached[cpu],):
             held -= {
                 one
                 for one in held
-                if one.start < end and start < one.start + one.size and not (last_level and isinstance(one, TablePointer))
+                if one.start < end
+                and start < one.start + one.size
+                and not (last_level and isinstance(one, TablePointer))
             }
 
     def invalidate_all(self, cpu: int | None = None) -> None:
@@ -97,7 +125,9 @@ def _covers(held: Translation | TablePointer, address: int) -> bool:
 
 
 def _is_cacheable(format: Format, read: PathEntry) -> bool:
-    leaf = format.is_leaf(read.entry, read.level) and not format.is_malformed(read.entry, read.level)
+    leaf = format.is_leaf(read.entry, read.level) and not format.is_malformed(
+        read.entry, read.level
+    )
     return leaf and (format.is_accessed(read.entry) or not format.access_flag_faults)
 
 
@@ -111,7 +141,8 @@ def _translation(format: Format, address: int, read: PathEntry, writable: bool) 
     grouped = format.is_contiguous(read.entry)
     size = format.contiguous_span(read.level) if grouped else format.span(read.level)
     start = address // size * size
-    # A group is one translation: its first page lies as far below this leaf's as their virtual addresses do.
+    # A group is one translation: its first page lies as far below this leaf's as their virtual
+    # addresses do.
     output = format.translate(read.entry, read.level, address) - (address - start)
     allowed = writable and format.is_writable(read.entry)
     return Translation(start, size, read.level, read.entry, read.location, output, allowed)

@@ -1,7 +1,8 @@
 """One page-table walker for every format, over arrays of virtual addresses.
 
-Addresses that share a table share the read of the entry that points at it, so that walking every page of a range reads
-each upper entry once. The work is cut into pieces small enough for their temporaries to stay in the CPU's cache.
+Addresses that share a table share the read of the entry that points at it, so that walking every
+page of a range reads each upper entry once. The work is cut into pieces small enough for their
+temporaries to stay in the CPU's cache.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ class Walk:
     format: Format
     virtual: Words
     level: NDArray[np.int8]
-    """Level of the entry where the walk ended: of the leaf, of the faulting entry, or the one it was to stop at."""
+    """Level of the entry where the walk ended: of the leaf, of the faulting entry, or the one it
+    was to stop at.
+    """
     entry: Words
     """That entry; 0 where it could not be read."""
     location: Words
@@ -38,15 +41,22 @@ class Walk:
     valid: Flags
     """Whether a leaf was reached."""
     address: Words
-    """Physical address that the virtual one is translated to, offset included; 0 where not valid."""
+    """Physical address that the virtual one is translated to, offset included; 0 where not valid.
+    """
     writable: Flags
-    """Whether the leaf and every table entry on the way to it allow to write; the access flag is another question."""
+    """Whether the leaf and every table entry on the way to it allow to write; the access flag is
+    another question.
+    """
     fault: NDArray[np.uint8]
-    """A `FaultCode`; `NONE` also where the walk stopped, as asked, at an entry that points at a table."""
+    """A `FaultCode`; `NONE` also where the walk stopped, as asked, at an entry that points at a
+    table.
+    """
 
 
 class NoTable(HvoError):
-    """The walk ended above the level that was asked for: `addresses` are the virtual ones (uint64, one dimension)."""
+    """The walk ended above the level that was asked for: `addresses` are the virtual ones (uint64,
+    one dimension).
+    """
 
     def __init__(self, addresses: Words, level: int) -> None:
         more = f" and {addresses.size - 1} more" if addresses.size > 1 else ""
@@ -66,10 +76,14 @@ class PathEntry(NamedTuple):
     entry: int
 
 
-def walk(memory: Memory, format: Format, root: int, addresses: Words, *, stop_level: int = 0) -> Walk:
-    """Translate the virtual `addresses` (uint64, any shape) through the tables at the physical address `root`.
+def walk(
+    memory: Memory, format: Format, root: int, addresses: Words, *, stop_level: int = 0
+) -> Walk:
+    """Translate the virtual `addresses` (uint64, any shape) through the tables at the physical
+    address `root`.
 
-    The walk goes no further down than `stop_level`. It never raises for what it finds in the tables: see `Walk.fault`.
+    The walk goes no further down than `stop_level`. It never raises for what it finds in the
+    tables: see `Walk.fault`.
     """
     virtual = np.ascontiguousarray(addresses, np.uint64)
     flat = virtual.reshape(-1)
@@ -79,8 +93,11 @@ def walk(memory: Memory, format: Format, root: int, addresses: Words, *, stop_le
     return _shaped(result, virtual)
 
 
-def entry_locations(memory: Memory, format: Format, root: int, addresses: Words, level: int) -> Words:
-    """Physical addresses of the entries at `level` that map the virtual `addresses` (any shape), without reading them.
+def entry_locations(
+    memory: Memory, format: Format, root: int, addresses: Words, level: int
+) -> Words:
+    """Physical addresses of the entries at `level` that map the virtual `addresses` (any shape),
+    without reading them.
 
     Raises `NoTable` where an entry above is a leaf or a fault.
     """
@@ -97,23 +114,31 @@ def entry_locations(memory: Memory, format: Format, root: int, addresses: Words,
 
 
 def explain(walk: Walk, i: int) -> Fault:
-    """What stopped the walk of the `i`-th address (counted as in a flat array), and how far the hole goes."""
+    """What stopped the walk of the `i`-th address (counted as in a flat array), and how far the
+    hole goes.
+    """
     format = walk.format
     address, level = int(walk.virtual.flat[i]), int(walk.level.flat[i])
     code = FaultCode(int(walk.fault.flat[i]))
     # A table that is not there is a hole as large as all its entries together.
-    span = format.span(level) * (format.table_entries(level) if code is FaultCode.OUTSIDE_MEMORY else 1)
+    span = format.span(level) * (
+        format.table_entries(level) if code is FaultCode.OUTSIDE_MEMORY else 1
+    )
     skip = span - address % span
     if code is FaultCode.NON_CANONICAL:
         skip = (1 << 64) - (1 << format.va_bits - format.sign_extended) - address
     return Fault(address, code, level, int(walk.location.flat[i]), int(walk.entry.flat[i]), skip)
 
 
-def path(memory: Memory, format: Format, table: int, address: int, *, level: int | None = None) -> tuple[PathEntry, ...]:
-    """The entries that a walk of the virtual `address` reads one after the other, the last of them leaf or fault.
+def path(
+    memory: Memory, format: Format, table: int, address: int, *, level: int | None = None
+) -> tuple[PathEntry, ...]:
+    """The entries that a walk of the virtual `address` reads one after the other, the last of them
+    leaf or fault.
 
-    It begins in the table at the physical address `table`, which is of `level` (the root's when not given): a CPU may
-    begin anywhere if it has kept a pointer to a table. Raises `MemoryFault` for a table outside memory.
+    It begins in the table at the physical address `table`, which is of `level` (the root's when not
+    given): a CPU may begin anywhere if it has kept a pointer to a table. Raises `MemoryFault` for a
+    table outside memory.
     """
     entries: list[PathEntry] = []
     for current in range(format.top if level is None else level, -1, -1):
@@ -171,7 +196,9 @@ def _walk_piece(memory: Memory, root: int, stop_level: int, result: Walk, piece:
     result.valid[piece] = reached.leaf
     result.fault[piece] = FaultCode.NONE if reached.fault is None else reached.fault
     writable = reached.leaf & format.is_writable(reached.entry)
-    result.writable[piece] = writable if reached.protected is None else writable & ~reached.protected
+    result.writable[piece] = (
+        writable if reached.protected is None else writable & ~reached.protected
+    )
     if reached.levels is None:
         address = format.translate(reached.entry, stop_level, virtual)
     else:

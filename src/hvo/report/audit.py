@@ -20,7 +20,9 @@ _SHOWN = 40
 def print_audit(audit: Audit) -> None:
     """Print the result on standard output: summary, map, pools and findings."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-    console.print(Group(_summary(audit), Text(), vmemmap_map(audit, _MAP_ROWS), Text(), _pools(audit), Text()))
+    console.print(
+        Group(_summary(audit), Text(), vmemmap_map(audit, _MAP_ROWS), Text(), _pools(audit), Text())
+    )
     console.print(Text(verdict(audit), style="bold green" if audit.sound else "bold red"))
     for finding in audit.findings[:_SHOWN]:
         style = "red" if finding.severity == "error" else "yellow"
@@ -37,13 +39,30 @@ def _summary(audit: Audit) -> Table:
 
 
 def vmemmap_map(audit: Audit, most: int) -> Group:
-    """The map of the vmemmap, in about `most` rows of 79 characters, under its scale and over its legend."""
+    """The map of the vmemmap, in about `most` rows of 79 characters, under its scale and over its
+    legend.
+    """
     cells = audit.cells
-    lines = [Text(f"vmemmap, a cell for {format_size(cells.frames * audit.page_size)} of memory or a multiple of it", style="bold")]
+    lines = [
+        Text(
+            f"vmemmap, a cell for {format_size(cells.frames * audit.page_size)} of memory or a"
+            " multiple of it",
+            style="bold",
+        )
+    ]
     for start, kinds in rows(cells, most):
         marks = [(MARKS[kind].character, MARKS[kind].style) for kind in kinds]
         lines.append(Text.assemble((f"{start * audit.page_size:#14x} ", "dim"), *marks))
-    return Group(*lines, Text.assemble(*(piece for mark in legend(cells) for piece in ((mark.character, mark.style), f" {mark.name}  "))))
+    return Group(
+        *lines,
+        Text.assemble(
+            *(
+                piece
+                for mark in legend(cells)
+                for piece in ((mark.character, mark.style), f" {mark.name}  ")
+            )
+        ),
+    )
 
 
 def _pools(audit: Audit) -> Table:

@@ -22,11 +22,18 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
-_MARKS = {"safe": ("✓", "green"), "unsafe": ("✗", "bold red"), "unfinished": ("?", "yellow"), None: ("", "")}
+_MARKS = {
+    "safe": ("✓", "green"),
+    "unsafe": ("✗", "bold red"),
+    "unfinished": ("?", "yellow"),
+    None: ("", ""),
+}
 
 
 def print_matrix(results: Sequence[Result], out: Console) -> None:
-    """Protocols down, hazards across, in as many parts as the width asks for; nothing where one line says it all."""
+    """Protocols down, hazards across, in as many parts as the width asks for; nothing where one
+    line says it all.
+    """
     matrix = matrix_of(results)
     if len(matrix.rows) * len(matrix.columns) < 2:
         return
@@ -53,14 +60,33 @@ def _part(matrix: Matrix, columns: Sequence[str]) -> Table:
 def print_results(results: Sequence[Result], out: Console) -> None:
     """One line a job; for a violation how, and the word that replays it."""
     table = Table(box=None, pad_edge=False)
-    for name in ("hazard", "protocol", "arch", "scenario", "verdict", "property", "steps", "states", "seconds"):
-        table.add_column(name, justify="right" if name in ("steps", "states", "seconds") else "left")
+    for name in (
+        "hazard",
+        "protocol",
+        "arch",
+        "scenario",
+        "verdict",
+        "property",
+        "steps",
+        "states",
+        "seconds",
+    ):
+        table.add_column(
+            name, justify="right" if name in ("steps", "states", "seconds") else "left"
+        )
     for result in results:
         case, first = result.case, result.findings[0] if result.findings else None
         table.add_row(
-            case.hazard, case.protocol, case.rules.name, case.scenario.name, Text(result.verdict, _STYLE[result.verdict]),
-            first.property if first else "", str(first.steps) if first else "", str(result.states), f"{result.seconds:.2f}",
-        )  # fmt: skip
+            case.hazard,
+            case.protocol,
+            case.rules.name,
+            case.scenario.name,
+            Text(result.verdict, _STYLE[result.verdict]),
+            first.property if first else "",
+            str(first.steps) if first else "",
+            str(result.states),
+            f"{result.seconds:.2f}",
+        )
     out.print(table)
     for bound in dict.fromkeys(result.bounds for result in results):
         out.print(Text(f"within: {bound}", style="dim"))
@@ -72,21 +98,34 @@ def print_violations(results: Iterable[Result], out: Console) -> None:
         if result.findings:
             first = result.findings[0]
             out.print()
-            out.print(Text(f"{result.case.hazard} {result.case.protocol} on {result.case.rules.name}: {first.property}", style="bold red"))
+            out.print(
+                Text(
+                    f"{result.case.hazard} {result.case.protocol} on {result.case.rules.name}:"
+                    f" {first.property}",
+                    style="bold red",
+                )
+            )
             out.print(f"{first.message} ({first.steps} steps, {first.turns} turns)")
             out.print(f"hvo check --replay {first.token}", soft_wrap=True)
 
 
 def print_mutants(rows: Sequence[MutantRow], out: Console) -> None:
-    """Each mutant: noticed by what, where and after how many steps, or what is believed; protocol by protocol."""
+    """Each mutant: noticed by what, where and after how many steps, or what is believed; protocol
+    by protocol.
+    """
     for protocol in dict.fromkeys(row.protocol for row in rows):
-        table = Table(box=None, pad_edge=False, title=protocol, title_justify="left", title_style="bold")
+        table = Table(
+            box=None, pad_edge=False, title=protocol, title_justify="left", title_style="bold"
+        )
         for name in ("of", "mutant", "verdict", "by", "steps", "where, or why that is believed"):
             table.add_column(name, justify="right" if name == "steps" else "left")
         for row in rows:
             if row.protocol == protocol:
                 verdict = Text(row.verdict, _MUTANT_STYLE[row.verdict])
-                steps, where = "" if row.steps is None else str(row.steps), row.scenario or row.believed or ""
+                steps, where = (
+                    "" if row.steps is None else str(row.steps),
+                    row.scenario or row.believed or "",
+                )
                 table.add_row(row.role, row.mutant, verdict, ", ".join(row.noticed), steps, where)
         out.print(table)
     counted = Counter(row.verdict for row in rows)

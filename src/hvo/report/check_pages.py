@@ -1,8 +1,10 @@
-"""Parts of documentation pages that the checker makes: `python -m hvo.report.check_pages docs/arm64.md docs/h19.md` renews them in place.
+"""Parts of documentation pages that the checker makes: `python -m hvo.report.check_pages
+docs/arm64.md docs/h19.md` renews them in place.
 
-A part stands between `<!-- made: WORDS -->` and `<!-- end -->`; the words say what it is: `proposals` is the table of proposals for arm64,
-`run HAZARD PROTOCOL MACHINE` the shortest run to the worst that this protocol does there, without steps that change no entry, and
-`run-from NUMBER ...` its last steps, all of them from that one on.
+A part stands between `<!-- made: WORDS -->` and `<!-- end -->`; the words say what it is:
+`proposals` is the table of proposals for arm64, `run HAZARD PROTOCOL MACHINE` the shortest run to
+the worst that this protocol does there, without steps that change no entry, and `run-from NUMBER
+...` its last steps, all of them from that one on.
 """
 
 import re
@@ -36,7 +38,10 @@ def _part(words: list[str]) -> str:
         case ["run-from", number, hazard, protocol, machine] if number.isdigit():
             return _fenced(_from(_run(hazard, protocol, machine), int(number)))
         case _:
-            raise HvoError(f"a page asks for {' '.join(words)!r}: expected proposals, or run HAZARD PROTOCOL MACHINE")
+            raise HvoError(
+                f"a page asks for {' '.join(words)!r}: expected proposals, or run HAZARD PROTOCOL"
+                " MACHINE"
+            )
 
 
 def _fenced(lines: Iterator[str]) -> str:
@@ -48,7 +53,9 @@ def _run(hazard: str, protocol: str, machine: str) -> Result:
     results = (check(case) for case in asked([protocol], parse_rules(machine), [hazard], None))
     result = next((result for result in results if result.findings), None)
     if result is None:
-        raise HvoError(f"a page asks for a run of {protocol} on {machine} to {hazard}, and there is none")
+        raise HvoError(
+            f"a page asks for a run of {protocol} on {machine} to {hazard}, and there is none"
+        )
     return result
 
 

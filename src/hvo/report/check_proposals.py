@@ -9,12 +9,21 @@ from rich.text import Text
 from hvo.check.comparison import LISTED, Row, Work
 
 COLUMNS = (
-    "", "proposal", "verdict", "needs", "invalidations", "interrupts", "faults", "longest hold", "to restore", "can fail half-way",
-)  # fmt: skip
+    "",
+    "proposal",
+    "verdict",
+    "needs",
+    "invalidations",
+    "interrupts",
+    "faults",
+    "longest hold",
+    "to restore",
+    "can fail half-way",
+)
 LEGEND = f"""Counted in runs for huge pages of 8 vmemmap pages (2 MiB) whose leaf is split already; "list" is a list of {LISTED} huge pages.
 invalidations, interrupts: for one huge page (in a list: for each page of it, on average); + what a leaf to split adds, once for 64 pages.
 interrupts: each goes to every other CPU. faults: what accesses to one page's vmemmap can take, at most; hw: access flags set by hardware.
-longest hold: steps for which another CPU stands still or waits for one entry; how much longer with each page more of the list."""
+longest hold: steps for which another CPU stands still or waits for one entry; how much longer with each page more of the list."""  # noqa: E501
 """What the columns mean."""
 
 
@@ -22,9 +31,17 @@ def cells(row: Row) -> list[str]:
     """One row, a text for each of `COLUMNS`."""
     work = row.optimize
     return [
-        row.letter, row.title, "safe" if row.safe else "unsafe", row.needs, _rate(work, "invalidations"),
-        _rate(work, "stops"), _faults(work), _hold(work), _restore(row), _failure(row),
-    ]  # fmt: skip
+        row.letter,
+        row.title,
+        "safe" if row.safe else "unsafe",
+        row.needs,
+        _rate(work, "invalidations"),
+        _rate(work, "stops"),
+        _faults(work),
+        _hold(work),
+        _restore(row),
+        _failure(row),
+    ]
 
 
 def _rate(work: Work, name: str) -> str:
@@ -57,7 +74,10 @@ def _restore(row: Row) -> str:
     if row.restore == row.optimize._replace(split=row.restore.split):
         return "the same"
     back = row.restore
-    return f"invalidations {_rate(back, 'invalidations')}; interrupts {_rate(back, 'stops')}; hold {_hold(back)}"
+    return (
+        f"invalidations {_rate(back, 'invalidations')}; interrupts {_rate(back, 'stops')}; hold"
+        f" {_hold(back)}"
+    )
 
 
 def _failure(row: Row) -> str:
@@ -73,7 +93,10 @@ def reasons(row: Row) -> Iterator[str]:
     """Why a proposal is not safe: each property once, with the scenario that shows it."""
     for scenario, found in row.results:
         for violation in found.violations:
-            yield f"{row.letter}: {violation.property}, {scenario.name}: {violation.message} ({violation.steps} steps)"
+            yield (
+                f"{row.letter}: {violation.property}, {scenario.name}: {violation.message}"
+                f" ({violation.steps} steps)"
+            )
 
 
 def print_proposals(rows: Sequence[Row], out: Console) -> None:

@@ -1,4 +1,6 @@
-"""A run as a sequence diagram, one lane a CPU, time downwards, and the page tables that it leaves behind, read from their bytes."""
+"""A run as a sequence diagram, one lane a CPU, time downwards, and the page tables that it leaves
+behind, read from their bytes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +20,9 @@ from hvo.report.ptdump_text import dump_text
 
 
 def print_trace(run: Rerun, out: Console) -> None:
-    """A run step by step, each in the lane of its CPU, with what it changed below it, and what is violated in the end."""
+    """A run step by step, each in the lane of its CPU, with what it changed below it, and what is
+    violated in the end.
+    """
     scenario, trace = run.case.scenario, run.trace
     table = Table(show_lines=False, pad_edge=False)
     table.add_column("", justify="right")
@@ -46,13 +50,21 @@ def mermaid(run: Rerun) -> str:
     """The run as a Mermaid sequence diagram."""
     scenario, trace = run.case.scenario, run.trace
     lines = ["sequenceDiagram"]
-    lines += [f"  participant C{i} as {actor.letter} {_plain(actor.role)}" for i, actor in enumerate(scenario.actors)]
+    lines += [
+        f"  participant C{i} as {actor.letter} {_plain(actor.role)}"
+        for i, actor in enumerate(scenario.actors)
+    ]
     lines.append("  participant M as memory and TLBs")
     for step in trace:
         lines.append(f"  C{step.cpu}->>M: {_plain(step.text)}")
         lines += [f"  Note over M: {_plain(change)}" for change in step.changes]
-        lines += [f"  Note over C{step.cpu},M: VIOLATED {rule} - {_plain(message)}" for rule, message in step.violated]
-    lines += [f"  Note over C0,M: IN THE END {rule} - {_plain(message)}" for rule, message in run.ending]
+        lines += [
+            f"  Note over C{step.cpu},M: VIOLATED {rule} - {_plain(message)}"
+            for rule, message in step.violated
+        ]
+    lines += [
+        f"  Note over C0,M: IN THE END {rule} - {_plain(message)}" for rule, message in run.ending
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -65,8 +77,9 @@ def _plain(text: str) -> str:
 
 
 def entries(replica: Replica) -> list[dict[str, Any]]:
-    """What a walk of the tables in memory finds for each vmemmap page: `level` and `entry` where it ends, `location` of that, and the
-    `frame` that the page is mapped to (None: to none) and whether it is `writable`."""
+    """What a walk of the tables in memory finds for each vmemmap page: `level` and `entry` where it
+    ends, `location` of that, and the `frame` that the page is mapped to (None: to none) and whether
+    it is `writable`."""
     return [_entry(replica, page) for page in range(replica.memory.model.geometry.vmemmap_pages)]
 
 
@@ -89,10 +102,15 @@ def _entry(replica: Replica, page: int) -> dict[str, Any]:
 def tables_text(replica: Replica) -> str:
     """The tables as the kernel's page-table dump prints them, then entry by entry."""
     memory = replica.memory
-    heading = ("Vmemmap", "vmemmap end") if memory.model.rules.arch == "x86_64" else ("vmemmap start", "vmemmap end")
+    heading = (
+        ("Vmemmap", "vmemmap end")
+        if memory.model.rules.arch == "x86_64"
+        else ("vmemmap start", "vmemmap end")
+    )
     region = Region(BASE, BASE + memory.model.geometry.vmemmap_pages * PAGE, *heading)
     lines = [
-        f"page {row['page']:3}  level {row['level']}  at {row['location']:#010x}  entry {row['entry']:#018x}  {_target(row)}"
+        f"page {row['page']:3}  level {row['level']}  at {row['location']:#010x}  entry"
+        f" {row['entry']:#018x}  {_target(row)}"
         for row in entries(replica)
     ]
     return dump_text(memory.memory, memory.format, memory.root, region) + "\n".join(lines) + "\n"
@@ -105,11 +123,21 @@ def _target(row: dict[str, Any]) -> str:
 
 
 def run_json(run: Rerun, replica: Replica, different: Sequence[str]) -> dict[str, Any]:
-    """The run for `hvo check --replay --json`: its steps, and the page tables in the end, `different` where bytes and checker differ."""
+    """The run for `hvo check --replay --json`: its steps, and the page tables in the end,
+    `different` where bytes and checker differ.
+    """
     steps = [asdict(step) for step in run.trace]
     tables = {"entries": entries(replica), "different": list(different)}
-    case = {"protocol": run.case.protocol, "arch": run.case.rules.name, "scenario": run.case.scenario.name}
-    return case | {"steps": steps, "ending": [list(found) for found in run.ending], "tables": tables}
+    case = {
+        "protocol": run.case.protocol,
+        "arch": run.case.rules.name,
+        "scenario": run.case.scenario.name,
+    }
+    return case | {
+        "steps": steps,
+        "ending": [list(found) for found in run.ending],
+        "tables": tables,
+    }
 
 
 def print_replica(replica: Replica, different: Sequence[str], out: Console) -> None:

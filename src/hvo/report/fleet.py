@@ -19,27 +19,53 @@ Row = dict[str, Any]
 def print_fleet(found: Row) -> None:
     """The answer, as `Answer.to_json` gives it."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-    for part in (_head(found), _actions(found["actions"]), *(_breakdown(key, rows) for key, rows in found["by"].items()),
-                 _top(found["top"]), _impossible(found["impossible_because"]), *_warnings(found), *_rejects(found)):  # fmt: skip
+    for part in (
+        _head(found),
+        _actions(found["actions"]),
+        *(_breakdown(key, rows) for key, rows in found["by"].items()),
+        _top(found["top"]),
+        _impossible(found["impossible_because"]),
+        *_warnings(found),
+        *_rejects(found),
+    ):
         if part is not None:
             console.print(part)
 
 
 def _head(found: Row) -> Table:
     table = Table.grid(padding=(0, 2))
-    hosts, memory = f"{found['hosts']:,} host{'s' * (found['hosts'] != 1)}", format_size(found["memory"])
-    table.add_row(Text("fleet", "bold"), f"{hosts} with {memory}, {format_size(found['pool_bytes'])} of it in HugeTLB pools")
+    hosts, memory = (
+        f"{found['hosts']:,} host{'s' * (found['hosts'] != 1)}",
+        format_size(found["memory"]),
+    )
+    table.add_row(
+        Text("fleet", "bold"),
+        f"{hosts} with {memory}, {format_size(found['pool_bytes'])} of it in HugeTLB pools",
+    )
     unknown = f", up to {format_size(found['unknown'])} less" if found["unknown"] else ""
     table.add_row(Text("paid", "bold"), f"{format_size(found['paid'])} for struct pages{unknown}")
     table.add_row(Text("saved", "bold"), format_size(found["saved"]))
-    tables = f" (tables for split leaves would take {format_size(found['table_cost'])} in all)" if found["table_cost"] else ""
+    tables = (
+        f" (tables for split leaves would take {format_size(found['table_cost'])} in all)"
+        if found["table_cost"]
+        else ""
+    )
     table.add_row(Text("possible", "bold green"), f"{format_size(found['possible'])} more{tables}")
     if found["unknown"]:
-        table.add_row(Text("unknown", "bold"), f"{format_size(found['unknown'])} are saved or possible, their hosts do not tell which")
+        table.add_row(
+            Text("unknown", "bold"),
+            f"{format_size(found['unknown'])} are saved or possible, their hosts do not tell which",
+        )
     if found["impossible"]:
         table.add_row(Text("impossible", "bold"), format_size(found["impossible"]))
-    now, after = format_size(found["restore_headroom"]), format_size(found["restore_headroom_after"])
-    table.add_row(Text("give back", "bold"), f"needs up to {now} free now, {after} when all that is possible is saved")
+    now, after = (
+        format_size(found["restore_headroom"]),
+        format_size(found["restore_headroom_after"]),
+    )
+    table.add_row(
+        Text("give back", "bold"),
+        f"needs up to {now} free now, {after} when all that is possible is saved",
+    )
     return table
 
 
@@ -55,10 +81,17 @@ def _columns(title: str, first: Sequence[str], numbers: Sequence[str]) -> Table:
 def _actions(rows: Sequence[Row]) -> Table | None:
     if not rows:
         return None
-    table = _columns("\nwhat to do, most valuable first", ("action", "how"), ("hosts", "gains up to"))
+    table = _columns(
+        "\nwhat to do, most valuable first", ("action", "how"), ("hosts", "gains up to")
+    )
     for row in rows:
         how = row["what"] if row["command"] is None else f"{row['what']}: {row['command']}"
-        table.add_row(row["action"].replace("_", " "), Text(how), f"{row['hosts']:,}", format_size(row["gain"]))
+        table.add_row(
+            row["action"].replace("_", " "),
+            Text(how),
+            f"{row['hosts']:,}",
+            format_size(row["gain"]),
+        )
     return table
 
 
@@ -69,7 +102,12 @@ def _breakdown(key: str, rows: Sequence[Row]) -> Table | None:
     table = _columns(f"\nby {_TITLES[key]}", (_TITLES[key],), ("hosts", *hosts, *_AMOUNTS))
     for row in rows:
         sizes = (format_size(row[name]) for name in (*hosts, *_AMOUNTS))
-        table.add_row(_name(row, "name"), f"{row['hosts']:,}", *sizes, style="dim" if row["name"] is None else "")
+        table.add_row(
+            _name(row, "name"),
+            f"{row['hosts']:,}",
+            *sizes,
+            style="dim" if row["name"] is None else "",
+        )
     return table
 
 
@@ -81,7 +119,11 @@ def _name(row: Row, key: str) -> Text:
 def _top(rows: Sequence[Row]) -> Table | None:
     if not rows:
         return None
-    table = _columns("\nhosts where most is possible", ("host", "group", "kernel", "to do"), ("memory", "paid", "saved", "possible"))
+    table = _columns(
+        "\nhosts where most is possible",
+        ("host", "group", "kernel", "to do"),
+        ("memory", "paid", "saved", "possible"),
+    )
     for row in rows:
         texts = (Text(row[name]) for name in ("host", "group", "kernel"))
         sizes = (format_size(row[name]) for name in ("memory", "paid", "saved", "possible"))
@@ -100,18 +142,31 @@ def _impossible(rows: Sequence[Row]) -> Table | None:
 
 def _warnings(found: Row) -> Iterable[Text]:
     for row in found["defects"]:
-        said = f"\nWARNING: {row['hosts']:,} hosts have the known defect {row['id']}: {row['summary']}"
-        yield Text(f"{said}; {format_size(row['saved'])} of theirs may be saved by such pages: give none back", "bold red")
+        said = (
+            f"\nWARNING: {row['hosts']:,} hosts have the known defect {row['id']}: {row['summary']}"
+        )
+        yield Text(
+            f"{said}; {format_size(row['saved'])} of theirs may be saved by such pages: give none"
+            " back",
+            "bold red",
+        )
 
 
 def _rejects(found: Row) -> Iterable[Table]:
     if not found["rejects"]:
         return
-    table = _columns(f"\n{found['rejected']:,} of {found['rows']:,} rows rejected", ("reason",), ("rows",))
+    table = _columns(
+        f"\n{found['rejected']:,} of {found['rows']:,} rows rejected", ("reason",), ("rows",)
+    )
     for row in found["rejects"]:
         table.add_row(Text(row["reason"]), f"{row['rows']:,}")
     yield table
     table = _columns("\nthe first of them", ("file", "line", "host", "reason"), ())
     for row in found["first_rejects"]:
-        table.add_row(*(Text("" if row[name] is None else str(row[name])) for name in ("file", "line", "host", "reason")))
+        table.add_row(
+            *(
+                Text("" if row[name] is None else str(row[name]))
+                for name in ("file", "line", "host", "reason")
+            )
+        )
     yield table

@@ -13,19 +13,28 @@ _MOST_WRITES = 20  # a conversion of a large pool has thousands
 
 
 def outcome_lines(outcome: Outcome) -> Iterator[str]:
-    """The lines of the report: what was or would be written, how the counters changed, and remarks."""
+    """The lines of the report: what was or would be written, how the counters changed, and
+    remarks.
+    """
     yield from _writes(outcome)
     yield from (f"{change.counter}: {_change(change)}" for change in outcome.changes)
     if outcome.details:
-        yield ", ".join(_detail(name, value) for name, value in outcome.details.items() if value is not None)
+        yield ", ".join(
+            _detail(name, value) for name, value in outcome.details.items() if value is not None
+        )
     yield from (f"note: {note}" for note in outcome.notes)
 
 
 def bench_lines(found: HostBench) -> Iterator[str]:
-    """The lines of `hvo bench-host`: microseconds a page with the switch off and on, then what was written."""
+    """The lines of `hvo bench-host`: microseconds a page with the switch off and on, then what was
+    written.
+    """
     if found.times["allocate", True].rounds:
         yield "microseconds a page: median (least to most)"
-        times = [(what, *(_timing(found.times[what, on]) for on in (False, True))) for what in ("allocate", "free")]
+        times = [
+            (what, *(_timing(found.times[what, on]) for on in (False, True)))
+            for what in ("allocate", "free")
+        ]
         yield from columns([("", "off", "on"), *times])
     yield from outcome_lines(found.outcome)
 
@@ -42,7 +51,10 @@ def _writes(outcome: Outcome) -> Iterator[str]:
     yield f"{outcome.command}: {'would write' if outcome.dry_run else 'wrote'}"
     yield from (f"  {_write(write)}" for write in outcome.writes[:_MOST_WRITES])
     if len(outcome.writes) > _MOST_WRITES:
-        yield f"  and {len(outcome.writes) - _MOST_WRITES} more, the last {_write(outcome.writes[-1])}"
+        yield (
+            f"  and {len(outcome.writes) - _MOST_WRITES} more, the last"
+            f" {_write(outcome.writes[-1])}"
+        )
 
 
 def _detail(name: str, value: int) -> str:
@@ -56,4 +68,7 @@ def _write(write: Write) -> str:
 def _change(change: Change) -> str:
     if change.measured is None:
         return f"would change by {expected(change)}"
-    return f"changed by {change.measured:+d}, expected {expected(change)}{'' if change.holds else '  WRONG'}"
+    return (
+        f"changed by {change.measured:+d}, expected"
+        f" {expected(change)}{'' if change.holds else '  WRONG'}"
+    )

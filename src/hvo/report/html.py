@@ -1,4 +1,6 @@
-"""HTML that cannot be broken by what it shows: text becomes markup in `element` alone, which escapes all that is not markup already."""
+"""HTML that cannot be broken by what it shows: text becomes markup in `element` alone, which
+escapes all that is not markup already.
+"""
 
 import re
 from collections.abc import Iterable
@@ -32,11 +34,14 @@ def joined(parts: Iterable[object]) -> Html:
 
 
 def element(name: str, *children: object, **attributes: object) -> Html:
-    """An element `name`; attributes are named as in HTML, with `_` for `-` and one behind a Python keyword (`class_`).
+    """An element `name`; attributes are named as in HTML, with `_` for `-` and one behind a Python
+    keyword (`class_`).
 
     An attribute that is True stands without a value; one that is None or False is left out.
     """
-    given = "".join(_attribute(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
+    given = "".join(
+        _attribute(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()
+    )
     return Html(f"<{name}{given}>{joined(children)}</{name}>")
 
 

@@ -1,4 +1,6 @@
-"""What `hvo check --litmus` prints: herd's own form, so that results can be compared line by line."""
+"""What `hvo check --litmus` prints: herd's own form, so that results can be compared line by
+line.
+"""
 
 from collections.abc import Sequence
 
@@ -15,13 +17,25 @@ def _one(result: LitmusResult) -> str:
     lines += [f"Flag {flag}" for flag in result.flags]
     lines.append(f"Condition {result.condition}")
     if result.observation is not None:
-        lines.append(f"Observation {result.test} {result.observation} {result.positive} {result.negative}")
+        lines.append(
+            f"Observation {result.test} {result.observation} {result.positive} {result.negative}"
+        )
     return "\n".join(lines)
 
 
 def _outcomes(result: LitmusResult) -> list[str]:
     if result.outcomes is None:
         return [f"outcomes: unsupported ({result.reason})"]
-    agreeing, others = (result.negative, result.positive) if result.kind == "Forbidden" else (result.positive, result.negative)
+    agreeing, others = (
+        (result.negative, result.positive)
+        if result.kind == "Forbidden"
+        else (result.positive, result.negative)
+    )
     verdict = "Ok" if result.valid else "No"
-    return [f"States {len(result.outcomes)}", *result.outcomes, verdict, "Witnesses", f"Positive: {agreeing} Negative: {others}"]
+    return [
+        f"States {len(result.outcomes)}",
+        *result.outcomes,
+        verdict,
+        "Witnesses",
+        f"Positive: {agreeing} Negative: {others}",
+    ]

@@ -1,4 +1,6 @@
-"""Pictures of a memory map: which vmemmap frames are kept, shared and given back, as rows of marked cells for a terminal or a page."""
+"""Pictures of a memory map: which vmemmap frames are kept, shared and given back, as rows of marked
+cells for a terminal or a page.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ from hvo.machine.results import RunResult
 
 ROW = 64
 """Cells in a row."""
+
+
 @dataclass(frozen=True)
 class Mark:
     """How one kind of frame is drawn: a character and a colour, which rich and CSS both know."""
@@ -24,7 +28,9 @@ Cells = list[tuple[Mark, int]]
 
 
 def parts(memmap: Memmap) -> Iterator[Cells]:
-    """The whole vmemmap from its start, in parts of equal size: most of its pages have a frame of their own, or are on a shared one."""
+    """The whole vmemmap from its start, in parts of equal size: most of its pages have a frame of
+    their own, or are on a shared one.
+    """
     for start in range(0, len(memmap.own), ROW):
         yield _runs(own > 0.5 for own in memmap.own[start : start + ROW])
 
@@ -34,7 +40,9 @@ def _runs(kept: Iterable[bool]) -> Cells:
 
 
 def bar(total: int, memmap: Memmap) -> Cells:
-    """All frames of the memory map as built (`total`): kept, shared, given back; a kind that is there has a cell at least."""
+    """All frames of the memory map as built (`total`): kept, shared, given back; a kind that is
+    there has a cell at least.
+    """
     shared = _cells(memmap.shared, total)
     kept = min(_cells(memmap.frames, total), ROW - shared)
     return [(KEPT, kept), (SHARED, shared), (GIVEN_BACK, ROW - kept - shared)]
@@ -45,14 +53,24 @@ def _cells(count: int, total: int) -> int:
 
 
 def page_rows(result: RunResult) -> Iterator[Cells]:
-    """The first huge pages of the pool, one after the other: their vmemmap pages, with a frame of their own or on the shared one."""
+    """The first huge pages of the pool, one after the other: their vmemmap pages, with a frame of
+    their own or on the shared one.
+    """
     for row in result.sample:
         yield _runs(row)
 
 
 def memmap_line(name: str, memmap: Memmap) -> tuple[str, str, str, str, str]:
-    """A row of the table: when, bytes of memory map, frames, frames shared by all, pages that are read-only."""
-    return name, format_size(memmap.bytes), str(memmap.frames), str(memmap.shared), str(memmap.read_only)
+    """A row of the table: when, bytes of memory map, frames, frames shared by all, pages that are
+    read-only.
+    """
+    return (
+        name,
+        format_size(memmap.bytes),
+        str(memmap.frames),
+        str(memmap.shared),
+        str(memmap.read_only),
+    )
 
 
 MEMMAP_COLUMNS = ("", "memory map", "frames", "shared tails", "read-only pages")
@@ -63,11 +81,25 @@ def summary(result: RunResult) -> list[tuple[str, str]]:
     """What was run and what came out: names and values."""
     machine, pool, seconds = result.machine, result.pool, result.seconds
     page = format_size(pool.size)
-    time = {"build": seconds.build, "optimise": seconds.optimize, "restore": seconds.restore, "count": seconds.audit}
+    time = {
+        "build": seconds.build,
+        "optimise": seconds.optimize,
+        "restore": seconds.restore,
+        "count": seconds.audit,
+    }
     return [
-        ("machine", f"{machine.arch}, {format_size(machine.page_size)} pages, {format_size(machine.memory)}, as kernels of {result.era}"),
+        (
+            "machine",
+            (
+                f"{machine.arch}, {format_size(machine.page_size)} pages,"
+                f" {format_size(machine.memory)}, as kernels of {result.era}"
+            ),
+        ),
         ("pool", f"{pool.pages} pages of {page}, {pool.optimized} of them optimised"),
-        ("saved", f"{format_size(result.saved)} of {format_size(result.before.bytes)} of memory map"),
+        (
+            "saved",
+            f"{format_size(result.saved)} of {format_size(result.before.bytes)} of memory map",
+        ),
         ("tables", f"{format_size(result.table_cost)} for split leaves"),
         ("time", ", ".join(f"{what} {took:.2f} s" for what, took in time.items())),
     ]

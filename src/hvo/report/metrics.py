@@ -1,4 +1,6 @@
-"""Metrics in Prometheus' text formats: a collector for its client library, and the file that node_exporter's textfile collector reads."""
+"""Metrics in Prometheus' text formats: a collector for its client library, and the file that
+node_exporter's textfile collector reads.
+"""
 
 import os
 import tempfile
@@ -20,7 +22,9 @@ _ORDER = {name: number for number, name in enumerate(METRICS)}
 
 
 class HostCollector(Collector):
-    """What `read` gives, as metric families; `complain` is called with why a reading failed, once until one succeeds or fails otherwise."""
+    """What `read` gives, as metric families; `complain` is called with why a reading failed, once
+    until one succeeds or fails otherwise.
+    """
 
     def __init__(self, read: Callable[[], Reading], complain: Callable[[str], None]) -> None:
         self._read, self._complain = read, complain
@@ -41,7 +45,9 @@ class HostCollector(Collector):
 
 def families(samples: Iterable[Sample]) -> Iterator[Metric]:
     """`samples` by metric, in the order of `METRICS`."""
-    for name, group in groupby(sorted(samples, key=lambda sample: _ORDER[sample.metric]), attrgetter("metric")):
+    for name, group in groupby(
+        sorted(samples, key=lambda sample: _ORDER[sample.metric]), attrgetter("metric")
+    ):
         family = _family(name)
         for sample in group:
             family.add_metric(sample.labels, sample.value)
@@ -55,26 +61,35 @@ def _family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
 
 
 def registry_of(collector: Collector) -> CollectorRegistry:
-    """A registry with nothing but `collector`: the library's own would add metrics of this process."""
+    """A registry with nothing but `collector`: the library's own would add metrics of this
+    process.
+    """
     registry = CollectorRegistry()
     registry.register(collector)
     return registry
 
 
 def write_textfile(path: Path, reading: Reading) -> None:
-    """Replace `path` by the text of `reading`: who reads it sees the old file or the new one, whole; it is readable by everybody.
+    """Replace `path` by the text of `reading`: who reads it sees the old file or the new one,
+    whole; it is readable by everybody.
 
-    A counter of one reading means nothing, so counters are left out. Raises `HvoError` when the name is not one that node_exporter reads,
-    or the file cannot be written; then it is as it was.
+    A counter of one reading means nothing, so counters are left out. Raises `HvoError` when the
+    name is not one that node_exporter reads, or the file cannot be written; then it is as it was.
     """
     if path.suffix != _SUFFIX:
-        raise HvoError(f"textfile {path}: expected a name that ends in {_SUFFIX}, node_exporter reads no others")
+        raise HvoError(
+            f"textfile {path}: expected a name that ends in {_SUFFIX}, node_exporter reads no"
+            " others"
+        )
     gauges = tuple(sample for sample in reading.samples if METRICS[sample.metric].kind == "gauge")
     text = generate_latest(registry_of(HostCollector(lambda: Reading(gauges, None), _nobody)))
     try:
         _replace(path, text)
     except OSError as error:
-        raise HvoError(f"cannot write {path}: {error.strerror}; expected a directory that this user may write to") from error
+        raise HvoError(
+            f"cannot write {path}: {error.strerror}; expected a directory that this user may"
+            " write to"
+        ) from error
 
 
 def _replace(path: Path, text: bytes) -> None:

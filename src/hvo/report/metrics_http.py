@@ -1,7 +1,7 @@
 """Metrics over HTTP, as Prometheus scrapes them, until the process is told to stop.
 
-The library's own server would do, but it waits for ever for a client that says nothing, lets five connections queue, and writes the same
-text again for every scrape of one reading.
+The library's own server would do, but it waits for ever for a client that says nothing, lets five
+connections queue, and writes the same text again for every scrape of one reading.
 """
 
 import signal
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _FORMATS = 16
-"""Answers kept for one reading at most: clients ask for a few formats, and may not fill memory by asking for many."""
+"""Answers kept for one reading at most: clients ask for a few formats, and may not fill memory by
+asking for many.
+"""
 
 
 class Address(NamedTuple):
@@ -58,11 +60,15 @@ class _Server6(_Server):
 
 
 class SharedAnswers:
-    """A WSGI application that gives equal requests the same answer as long as the reading is the same."""
+    """A WSGI application that gives equal requests the same answer as long as the reading is the
+    same.
+    """
 
     def __init__(self, reader: Reader, complain: Callable[[str], None]) -> None:
         self._reader = reader
-        self._application = cast("WSGIApplication", _make_wsgi_app(registry_of(HostCollector(reader.read, complain))))
+        self._application = cast(
+            "WSGIApplication", _make_wsgi_app(registry_of(HostCollector(reader.read, complain)))
+        )
         self._kept: tuple[Reading | None, dict[tuple[str, ...], tuple[Any, ...]]] = None, {}
 
     def __call__(self, environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
@@ -72,7 +78,13 @@ class SharedAnswers:
         if kept_of is not reading:
             kept = {}
             self._kept = reading, kept
-        names = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING")
+        names = (
+            "REQUEST_METHOD",
+            "PATH_INFO",
+            "QUERY_STRING",
+            "HTTP_ACCEPT",
+            "HTTP_ACCEPT_ENCODING",
+        )
         request = tuple(environ.get(name, "") for name in names)
         answer = kept.get(request) or self._answer(environ)
         if len(kept) < _FORMATS:
@@ -84,18 +96,24 @@ class SharedAnswers:
     def _answer(self, environ: dict[str, Any]) -> tuple[Any, ...]:
         begun: list[Any] = []
 
-        def start(*words: Any) -> Any:  # noqa: ANN401 - the protocol's types are those of a writer that nobody uses
+        def start(*words: Any) -> Any:
             begun.extend(words)
 
         body = self._application(environ, start)
         return (*begun, list(body))
 
 
-def serve(reader: Reader, address: Address, *, ready: Callable[[Address], None], complain: Callable[[str], None]) -> None:
+def serve(
+    reader: Reader,
+    address: Address,
+    *,
+    ready: Callable[[Address], None],
+    complain: Callable[[str], None],
+) -> None:
     """Serve what `reader` reads until SIGTERM or SIGINT; `complain` is told of readings that fail.
 
-    `ready` gets the address, with the port that the kernel chose where 0 was asked for. Call it from the main thread. Raises `HvoError`
-    when the address cannot be listened on.
+    `ready` gets the address, with the port that the kernel chose where 0 was asked for. Call it
+    from the main thread. Raises `HvoError` when the address cannot be listened on.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:

@@ -1,4 +1,6 @@
-"""The section of a page about `hvo check`: the matrix of protocols and hazards, every search, and the run to each violation."""
+"""The section of a page about `hvo check`: the matrix of protocols and hazards, every search, and
+the run to each violation.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,9 +14,16 @@ from hvo.report.record import Record
 _TONE: dict[str, Tone] = {"safe": "good", "unsafe": "bad", "unfinished": "unsure"}
 _WORST = ("unsafe", "unfinished", "safe")
 _COLUMNS = (
-    Column("hazard"), Column("protocol"), Column("machine"), Column("scenario"), Column("verdict"), Column("property"),
-    Column("states", True), Column("transitions", True), Column("seconds", True),
-)  # fmt: skip
+    Column("hazard"),
+    Column("protocol"),
+    Column("machine"),
+    Column("scenario"),
+    Column("verdict"),
+    Column("property"),
+    Column("states", True),
+    Column("transitions", True),
+    Column("seconds", True),
+)
 
 
 def check_section(result: Record) -> Section:
@@ -23,8 +32,16 @@ def check_section(result: Record) -> Section:
     verdicts = Counter(map(_verdict, rows))
     said = ", ".join(f"{verdicts[name]} {name}" for name in _WORST if verdicts[name])
     worst = next((name for name in _WORST if verdicts[name]), "unfinished")
-    body = (_figures(rows, verdicts), _matrix(rows), _searches(rows), _violations(rows), _bounds(rows))
-    return Section("check", _title(rows), Verdict(_TONE[worst], said or "nothing was searched"), joined(body))
+    body = (
+        _figures(rows, verdicts),
+        _matrix(rows),
+        _searches(rows),
+        _violations(rows),
+        _bounds(rows),
+    )
+    return Section(
+        "check", _title(rows), Verdict(_TONE[worst], said or "nothing was searched"), joined(body)
+    )
 
 
 def _verdict(row: Record) -> str:
@@ -37,7 +54,10 @@ def _title(rows: list[Record]) -> str:
     protocols = dict.fromkeys(row.text("protocol") for row in rows)
     if len(protocols) == 1:
         return f"Protocol {next(iter(protocols))}, {p.plural(len(rows), 'scenario')}"
-    return f"{p.plural(len(protocols), 'protocol')} against {p.plural(len(dict.fromkeys(map(_hazard, rows))), 'hazard')}"
+    return (
+        f"{p.plural(len(protocols), 'protocol')} against"
+        f" {p.plural(len(dict.fromkeys(map(_hazard, rows))), 'hazard')}"
+    )
 
 
 def _hazard(row: Record) -> str:
@@ -45,24 +65,49 @@ def _hazard(row: Record) -> str:
 
 
 def _figures(rows: list[Record], verdicts: Counter[str]) -> Html:
-    states, seconds = sum(row.integer("states") for row in rows), sum(row.number("seconds") for row in rows)
-    return p.figures([
-        ("Searches", f"{len(rows):,}", None), *((name.capitalize(), f"{verdicts[name]:,}", None) for name in _WORST[::-1]),
-        ("States", f"{states:,}", f"{sum(row.integer('transitions') for row in rows):,} transitions"),
-        ("Time", f"{seconds:.1f} s", "of one processor"),
-    ])  # fmt: skip
+    states, seconds = (
+        sum(row.integer("states") for row in rows),
+        sum(row.number("seconds") for row in rows),
+    )
+    return p.figures(
+        [
+            ("Searches", f"{len(rows):,}", None),
+            *((name.capitalize(), f"{verdicts[name]:,}", None) for name in _WORST[::-1]),
+            (
+                "States",
+                f"{states:,}",
+                f"{sum(row.integer('transitions') for row in rows):,} transitions",
+            ),
+            ("Time", f"{seconds:.1f} s", "of one processor"),
+        ]
+    )
 
 
 def _matrix(rows: list[Record]) -> Html:
-    """Protocols down, hazards across; a cell is the worst verdict of its searches, and leads to the run that shows it."""
+    """Protocols down, hazards across; a cell is the worst verdict of its searches, and leads to the
+    run that shows it.
+    """
     hazards = sorted(dict.fromkeys(map(_hazard, rows)))
     lines: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for row in rows:
-        lines.setdefault((row.text("protocol"), row.text("arch")), {}).setdefault(_hazard(row), []).append(row)
-    head = element("tr", element("th", "protocol", scope="col"), element("th", "machine", scope="col"), *map(_turned, hazards))
+        lines.setdefault((row.text("protocol"), row.text("arch")), {}).setdefault(
+            _hazard(row), []
+        ).append(row)
+    head = element(
+        "tr",
+        element("th", "protocol", scope="col"),
+        element("th", "machine", scope="col"),
+        *map(_turned, hazards),
+    )
     body = (element("tr", *_line(name, cells, hazards)) for name, cells in sorted(lines.items()))
     name = "Verdicts, protocols down and hazards across"
-    whole = element("table", element("caption", name), element("thead", head), element("tbody", *body), class_="matrix")
+    whole = element(
+        "table",
+        element("caption", name),
+        element("thead", head),
+        element("tbody", *body),
+        class_="matrix",
+    )
     key = p.legend((("good", "safe"), ("bad", "unsafe"), ("unsure", "unfinished")))
     scrolled = element("div", whole, class_="scroll", tabindex=0, role="region", aria_label=name)
     return joined((p.heading("Protocols against hazards"), scrolled, key))
@@ -72,7 +117,9 @@ def _turned(hazard: str) -> Html:
     return element("th", element("span", hazard), scope="col", class_="turned")
 
 
-def _line(name: tuple[str, str], cells: dict[str, list[Record]], hazards: list[str]) -> Iterator[Html]:
+def _line(
+    name: tuple[str, str], cells: dict[str, list[Record]], hazards: list[str]
+) -> Iterator[Html]:
     yield element("th", name[0], scope="row")
     yield element("td", name[1])
     yield from (_cell(cells[hazard]) if hazard in cells else element("td") for hazard in hazards)
@@ -81,7 +128,11 @@ def _line(name: tuple[str, str], cells: dict[str, list[Record]], hazards: list[s
 def _cell(found: Sequence[Record]) -> Html:
     row = min(found, key=lambda row: _WORST.index(_verdict(row)))
     verdict, said = _verdict(row), f"{row.text('scenario')}: {_said(row)}"
-    mark = element("a", p.GLYPH[_TONE[verdict]], href=f"#{_place(row)}") if "trace" in row else p.GLYPH[_TONE[verdict]]
+    mark = (
+        element("a", p.GLYPH[_TONE[verdict]], href=f"#{_place(row)}")
+        if "trace" in row
+        else p.GLYPH[_TONE[verdict]]
+    )
     return element("td", mark, class_=_TONE[verdict], title=said, aria_label=said)
 
 
@@ -101,32 +152,57 @@ def _searches(rows: list[Record]) -> Html:
 def _search(row: Record) -> tuple[object, ...]:
     seconds, verdict = row.number("seconds"), _verdict(row)
     return (
-        _hazard(row), row.text("protocol"), row.text("arch"), row.text("scenario"), element("span", verdict, class_=_TONE[verdict]),
-        row.text("property") if "property" in row else "", p.count(row.integer("states")), p.count(row.integer("transitions")),
+        _hazard(row),
+        row.text("protocol"),
+        row.text("arch"),
+        row.text("scenario"),
+        element("span", verdict, class_=_TONE[verdict]),
+        row.text("property") if "property" in row else "",
+        p.count(row.integer("states")),
+        p.count(row.integer("transitions")),
         Cell(f"{seconds:.2f}", seconds),
-    )  # fmt: skip
+    )
 
 
 def _violations(rows: list[Record]) -> Html:
     found = [row for row in rows if "trace" in row]
-    return joined((p.heading("Shortest runs to a violation"), *map(_violation, found))) if found else Html()
+    return (
+        joined((p.heading("Shortest runs to a violation"), *map(_violation, found)))
+        if found
+        else Html()
+    )
 
 
 def _violation(row: Record) -> Html:
     trace = row.record("trace")
     steps = trace.records("steps")
-    summary = (element("b", row.text("property"), class_="bad"), f" {row.text('protocol')} on {row.text('arch')}, {row.text('scenario')} ",
-               element("span", p.plural(len(steps), "step"), class_="quiet"))  # fmt: skip
+    summary = (
+        element("b", row.text("property"), class_="bad"),
+        f" {row.text('protocol')} on {row.text('arch')}, {row.text('scenario')} ",
+        element("span", p.plural(len(steps), "step"), class_="quiet"),
+    )
     again = element("pre", f"hvo check --replay {trace.text('token')}")
-    messages = (element("p", violation.text("message")) for violation in row.records("violations")[:1]) if "violations" in row else ()
-    return p.unfold(joined(summary), *messages, element("ol", *map(_step, steps), class_="trace"), again, id=_place(row))
+    messages = (
+        (element("p", violation.text("message")) for violation in row.records("violations")[:1])
+        if "violations" in row
+        else ()
+    )
+    return p.unfold(
+        joined(summary),
+        *messages,
+        element("ol", *map(_step, steps), class_="trace"),
+        again,
+        id=_place(row),
+    )
 
 
 def _step(step: Record) -> Html:
     changes = (element("span", change, class_="change") for change in step.texts("changes"))
     broken = step.values.get("violated")
     tone = "violated" if broken else None
-    return element("li", element("b", step.text("letter")), " ", step.text("text"), *changes, class_=tone)
+    return element(
+        "li", element("b", step.text("letter")), " ", step.text("text"), *changes, class_=tone
+    )
 
 
 def _bounds(rows: list[Record]) -> Html:

@@ -1,4 +1,6 @@
-"""What every section of a page is made of: key figures, facts, tables, stacked bars, maps' keys and lists that open."""
+"""What every section of a page is made of: key figures, facts, tables, stacked bars, maps' keys and
+lists that open.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -21,7 +23,9 @@ class Verdict(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What a page says of one result: the command that gave it, a title, the verdict, and the rest as markup."""
+    """What a page says of one result: the command that gave it, a title, the verdict, and the rest
+    as markup.
+    """
 
     command: str
     title: str
@@ -37,14 +41,18 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, and whether it holds numbers (they stand to the right, and sort from the largest)."""
+    """A column of a table: its heading, and whether it holds numbers (they stand to the right, and
+    sort from the largest).
+    """
 
     name: str
     numbers: bool = False
 
 
 class Part(NamedTuple):
-    """A piece of a stacked bar: the colour (a class of the style sheet), its name, how large, and what is said of it."""
+    """A piece of a stacked bar: the colour (a class of the style sheet), its name, how large, and
+    what is said of it.
+    """
 
     colour: str
     name: str
@@ -74,22 +82,43 @@ def percent(part: float, whole: float) -> str:
 
 def badge(verdict: Verdict) -> Html:
     """The verdict with its mark: colour is never all that says it."""
-    return element("p", element("span", GLYPH[verdict.tone], aria_hidden="true"), " ", verdict.text, class_=f"verdict {verdict.tone}")
+    return element(
+        "p",
+        element("span", GLYPH[verdict.tone], aria_hidden="true"),
+        " ",
+        verdict.text,
+        class_=f"verdict {verdict.tone}",
+    )
 
 
 def figures(rows: Iterable[tuple[str, object, object]]) -> Html:
     """The few numbers that matter: label, number, and what it is of or what it means."""
-    return element("dl", *(
-        element("div", element("dt", label), element("dd", value, class_="value"), element("dd", note, class_="note") if note else None)
-        for label, value, note in rows
-    ), class_="figures")  # fmt: skip
+    return element(
+        "dl",
+        *(
+            element(
+                "div",
+                element("dt", label),
+                element("dd", value, class_="value"),
+                element("dd", note, class_="note") if note else None,
+            )
+            for label, value, note in rows
+        ),
+        class_="figures",
+    )
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> Html:
     """Names and values, a line each; values that are None are left out."""
-    return element("dl", *(
-        element("div", element("dt", name), element("dd", value)) for name, value in rows if value is not None
-    ), class_="facts")  # fmt: skip
+    return element(
+        "dl",
+        *(
+            element("div", element("dt", name), element("dd", value))
+            for name, value in rows
+            if value is not None
+        ),
+        class_="facts",
+    )
 
 
 def heading(text: str) -> Html:
@@ -102,14 +131,40 @@ def note(*text: object) -> Html:
     return element("p", *text, class_="remark")
 
 
-def table(name: str, columns: Sequence[Column], rows: Iterable[Sequence[object]], **attributes: object) -> Html:
-    """A table that can be sorted and filtered; `name` is read out, not shown. A row has a `Cell`, or anything, for each column."""
+def table(
+    name: str, columns: Sequence[Column], rows: Iterable[Sequence[object]], **attributes: object
+) -> Html:
+    """A table that can be sorted and filtered; `name` is read out, not shown. A row has a `Cell`,
+    or anything, for each column.
+    """
     shown = list(rows)
-    head = element("tr", *(element("th", column.name, scope="col", class_="number" if column.numbers else None) for column in columns))
-    body = (element("tr", *(_cell(*pair) for pair in zip(columns, row, strict=True))) for row in shown[:_ROWS])
-    whole = element("table", element("caption", name), element("thead", head), element("tbody", *body), class_="data", **attributes)
-    more = note(f"{len(shown) - _ROWS:,} more rows are in the data of this page, not in the table") if len(shown) > _ROWS else None
-    return joined((element("div", whole, class_="scroll", tabindex=0, role="region", aria_label=name), more))
+    head = element(
+        "tr",
+        *(
+            element("th", column.name, scope="col", class_="number" if column.numbers else None)
+            for column in columns
+        ),
+    )
+    body = (
+        element("tr", *(_cell(*pair) for pair in zip(columns, row, strict=True)))
+        for row in shown[:_ROWS]
+    )
+    whole = element(
+        "table",
+        element("caption", name),
+        element("thead", head),
+        element("tbody", *body),
+        class_="data",
+        **attributes,
+    )
+    more = (
+        note(f"{len(shown) - _ROWS:,} more rows are in the data of this page, not in the table")
+        if len(shown) > _ROWS
+        else None
+    )
+    return joined(
+        (element("div", whole, class_="scroll", tabindex=0, role="region", aria_label=name), more)
+    )
 
 
 def _cell(column: Column, value: object) -> Html:
@@ -125,16 +180,29 @@ def code(text: object) -> Html:
 def bar(parts: Sequence[Part], whole: float, name: str) -> Html:
     """A bar as long as `whole`, made of `parts`; what is missing to the whole stays empty."""
     pieces = (
-        element("span", class_=f"part {part.colour}", style=f"width:{100 * part.amount / whole:.4f}%", title=f"{part.name}: {part.text}")
-        for part in parts if part.amount > 0 and whole > 0
-    )  # fmt: skip
+        element(
+            "span",
+            class_=f"part {part.colour}",
+            style=f"width:{100 * part.amount / whole:.4f}%",
+            title=f"{part.name}: {part.text}",
+        )
+        for part in parts
+        if part.amount > 0 and whole > 0
+    )
     said = ", ".join(f"{part.name} {part.text}" for part in parts)
     return element("div", *pieces, class_="bar", role="img", aria_label=f"{name}: {said}")
 
 
 def legend(marks: Iterable[tuple[str, str]]) -> Html:
     """What the colours mean: pairs of class and name."""
-    return element("ul", *(element("li", element("span", class_=f"swatch {colour}"), name) for colour, name in marks), class_="legend")
+    return element(
+        "ul",
+        *(
+            element("li", element("span", class_=f"swatch {colour}"), name)
+            for colour, name in marks
+        ),
+        class_="legend",
+    )
 
 
 def unfold(summary: object, *children: object, **attributes: object) -> Html:

@@ -1,4 +1,6 @@
-"""The section of a page about `hvo plan`: what each pool gives back, era by era, or what the alternatives would."""
+"""The section of a page about `hvo plan`: what each pool gives back, era by era, or what the
+alternatives would.
+"""
 
 from hvo.layout.units import format_size
 from hvo.report import page_parts as p
@@ -8,17 +10,38 @@ from hvo.report.page_parts import Column, Section, Verdict
 from hvo.report.record import Record
 
 _POOLS = (
-    Column("page size"), Column("pages", True), Column("vmemmap pages each", True), Column("freed of each", True), Column("saved", True),
-)  # fmt: skip
+    Column("page size"),
+    Column("pages", True),
+    Column("vmemmap pages each", True),
+    Column("freed of each", True),
+    Column("saved", True),
+)
 _ERAS = (
-    Column("era"), Column("saved", True), Column("split tables", True), Column("shared tails", True), Column("net", True),
+    Column("era"),
+    Column("saved", True),
+    Column("split tables", True),
+    Column("shared tails", True),
+    Column("net", True),
     Column("restore headroom", True),
-)  # fmt: skip
-_NODES = (Column("node", True), Column("memory", True), Column("memory map", True), Column("saved", True), Column("restore headroom", True))
+)
+_NODES = (
+    Column("node", True),
+    Column("memory", True),
+    Column("memory map", True),
+    Column("saved", True),
+    Column("restore headroom", True),
+)
 _ALTERNATIVES = (
-    Column("architecture"), Column("base page"), Column("huge pages"), Column("pages", True), Column("memory map", True),
-    Column("saved", True), Column("split tables", True), Column("restore headroom", True), Column("remark"),
-)  # fmt: skip
+    Column("architecture"),
+    Column("base page"),
+    Column("huge pages"),
+    Column("pages", True),
+    Column("memory map", True),
+    Column("saved", True),
+    Column("split tables", True),
+    Column("restore headroom", True),
+    Column("remark"),
+)
 _COLOURS = {"saved": "green"}
 
 
@@ -28,7 +51,9 @@ def plan_section(result: Record) -> Section:
     nodes = result.records("nodes") if "nodes" in result else []
     pools = ", ".join(map(_pool, result.records("pools")))
     saved, memmap = result.integer("saved"), result.integer("memmap")
-    verdict = Verdict("good", f"gives back {format_size(saved)}, {p.percent(saved, memmap)} of the memory map")
+    verdict = Verdict(
+        "good", f"gives back {format_size(saved)}, {p.percent(saved, memmap)} of the memory map"
+    )
     body = (_facts(result), _figures(result), _pools(result), _eras(eras), _nodes(nodes))
     return Section("plan", pools or "No pool", verdict, joined(body))
 
@@ -41,29 +66,45 @@ def _facts(result: Record) -> Html:
     if "machine" not in result:
         return Html()
     machine = result.record("machine")
-    return p.facts([
-        ("Machine", f"{machine.text('arch')}, {format_size(machine.integer('memory'))} of memory"),
-        ("Base page", format_size(machine.integer("page_size"))), ("struct page", format_size(machine.integer("struct_page_size"))),
-        ("As kernels of", result.text("era") if "era" in result else None),
-    ])  # fmt: skip
+    return p.facts(
+        [
+            (
+                "Machine",
+                f"{machine.text('arch')}, {format_size(machine.integer('memory'))} of memory",
+            ),
+            ("Base page", format_size(machine.integer("page_size"))),
+            ("struct page", format_size(machine.integer("struct_page_size"))),
+            ("As kernels of", result.text("era") if "era" in result else None),
+        ]
+    )
 
 
 def _figures(result: Record) -> Html:
     saved, memmap = result.integer("saved"), result.integer("memmap")
-    return p.figures([
-        ("Given back", format_size(saved), p.percent(saved, memmap)), ("Memory map", format_size(memmap), "of struct pages before"),
-        ("Split tables", format_size(result.integer("table_cost")), "taken for split leaves"),
-        ("Restore headroom", format_size(result.integer("restore_headroom")), "must be free to give the pools back"),
-    ])  # fmt: skip
+    return p.figures(
+        [
+            ("Given back", format_size(saved), p.percent(saved, memmap)),
+            ("Memory map", format_size(memmap), "of struct pages before"),
+            ("Split tables", format_size(result.integer("table_cost")), "taken for split leaves"),
+            (
+                "Restore headroom",
+                format_size(result.integer("restore_headroom")),
+                "must be free to give the pools back",
+            ),
+        ]
+    )
 
 
 def _pools(result: Record) -> Html:
     pools = result.records("pools")
     rows = (
-        (p.size(pool.integer("size")), *(p.count(pool.integer(key)) for key in ("pages", "vmemmap_pages", "freed_pages")),
-         p.size(pool.integer("saved")))
+        (
+            p.size(pool.integer("size")),
+            *(p.count(pool.integer(key)) for key in ("pages", "vmemmap_pages", "freed_pages")),
+            p.size(pool.integer("saved")),
+        )
         for pool in pools
-    )  # fmt: skip
+    )
     chart = _savings([(format_size(pool.integer("size")), pool) for pool in pools])
     return joined((p.heading("Pools"), chart, p.table("Pools", _POOLS, rows)))
 
@@ -72,7 +113,10 @@ def _savings(rows: list[tuple[str, Record]]) -> Html:
     """A chart, where there is something to compare."""
     if len({name for name, _ in rows}) < 2:
         return Html()
-    slices = [Slice(name, "saved", row.integer("saved"), format_size(row.integer("saved"))) for name, row in rows]
+    slices = [
+        Slice(name, "saved", row.integer("saved"), format_size(row.integer("saved")))
+        for name, row in rows
+    ]
     return stacked_bars("Saved", slices, _COLOURS)
 
 
@@ -90,22 +134,44 @@ def _optional(row: Record, key: str) -> object:
 
 def _nodes(nodes: list[Record]) -> Html:
     keys = ("memory", "memmap", "saved", "restore_headroom")
-    rows = ((p.count(node.integer("node")), *(p.size(node.integer(key)) for key in keys)) for node in nodes)
-    return joined((p.heading("Node by node"), p.table("Node by node", _NODES, rows))) if len(nodes) > 1 else Html()
+    rows = (
+        (p.count(node.integer("node")), *(p.size(node.integer(key)) for key in keys))
+        for node in nodes
+    )
+    return (
+        joined((p.heading("Node by node"), p.table("Node by node", _NODES, rows)))
+        if len(nodes) > 1
+        else Html()
+    )
 
 
 def comparison_section(result: Record) -> Section:
-    """The section; raises HvoError where `result` is not what `hvo plan --compare --json` prints."""
+    """The section; raises HvoError where `result` is not what `hvo plan --compare --json`
+    prints.
+    """
     rows = result.records("alternatives")
     planned = [row for row in rows if "saved" in row]
     most = max((row.integer("saved") for row in planned), default=0)
     memory = f" with {format_size(result.integer('memory'))}" if "memory" in result else ""
     chart = _savings([(_name(row), row) for row in planned])
-    said = f"{len(planned)} of {p.plural(len(rows), 'alternative')} possible; the most gives back {format_size(most)}"
+    said = (
+        f"{len(planned)} of {p.plural(len(rows), 'alternative')} possible; the most gives back"
+        f" {format_size(most)}"
+    )
     told = len(_ALTERNATIVES) if any(_remark(row) for row in rows) else -1
-    table = p.table("Alternatives", _ALTERNATIVES[:told], (_alternative(row)[:told] for row in rows))
-    verdict, above = Verdict("good" if planned else "unsure", said), p.heading("Saved") if chart else None
-    return Section("plan", f"{p.plural(len(rows), 'alternative')}{memory}", verdict, joined((above, chart, table)))
+    table = p.table(
+        "Alternatives", _ALTERNATIVES[:told], (_alternative(row)[:told] for row in rows)
+    )
+    verdict, above = (
+        Verdict("good" if planned else "unsure", said),
+        p.heading("Saved") if chart else None,
+    )
+    return Section(
+        "plan",
+        f"{p.plural(len(rows), 'alternative')}{memory}",
+        verdict,
+        joined((above, chart, table)),
+    )
 
 
 def _sizes(row: Record) -> str:

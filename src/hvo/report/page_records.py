@@ -1,4 +1,6 @@
-"""Tables of any list of JSON objects: a column for each key, bytes as sizes, and the section that is one such table."""
+"""Tables of any list of JSON objects: a column for each key, bytes as sizes, and the section that
+is one such table.
+"""
 
 from collections.abc import Sequence
 
@@ -8,16 +10,40 @@ from hvo.report.page_parts import Cell, Column, Section, Verdict
 from hvo.report.record import Record
 
 BYTES = {
-    "paid", "saved", "possible", "impossible", "gain", "cost", "memory", "memmap", "restore_headroom", "headroom", "net", "table_cost",
-    "size", "page_size", "hugepage_size", "struct_page_size",
-}  # fmt: skip
+    "paid",
+    "saved",
+    "possible",
+    "impossible",
+    "gain",
+    "cost",
+    "memory",
+    "memmap",
+    "restore_headroom",
+    "headroom",
+    "net",
+    "table_cost",
+    "size",
+    "page_size",
+    "hugepage_size",
+    "struct_page_size",
+}
 """Keys whose values are bytes, and are shown as sizes."""
 
 
 def records_table(name: str, rows: Sequence[Record]) -> Html:
     """The table: what is no plain value in the rows is in the data of the page only."""
-    keys = list(dict.fromkeys(key for row in rows for key, value in row.values.items() if not isinstance(value, list | dict)))
-    columns = [Column(key.replace("_", " "), all(_is_number(row.values.get(key)) for row in rows)) for key in keys]
+    keys = list(
+        dict.fromkeys(
+            key
+            for row in rows
+            for key, value in row.values.items()
+            if not isinstance(value, list | dict)
+        )
+    )
+    columns = [
+        Column(key.replace("_", " "), all(_is_number(row.values.get(key)) for row in rows))
+        for key in keys
+    ]
     return p.table(name, columns, ([_cell(row, key) for key in keys] for row in rows))
 
 
@@ -38,10 +64,14 @@ def _cell(row: Record, key: str) -> Cell:
 
 
 def verdicts_section(command: str, key: str, result: Record) -> Section:
-    """The section of the list at `key`, whose rows may have a verdict, such as the proposals for arm64."""
+    """The section of the list at `key`, whose rows may have a verdict, such as the proposals for
+    arm64.
+    """
     rows = result.records(key)
     verdicts = [row.text("verdict") for row in rows if "verdict" in row]
     bad = sum(verdict != "safe" for verdict in verdicts)
     good = "all safe" if verdicts else p.plural(len(rows), key.removesuffix("s"))
     verdict = Verdict("bad", f"{bad} of {len(verdicts)} not safe") if bad else Verdict("good", good)
-    return Section(command, p.plural(len(rows), key.removesuffix("s")), verdict, records_table(key, rows))
+    return Section(
+        command, p.plural(len(rows), key.removesuffix("s")), verdict, records_table(key, rows)
+    )

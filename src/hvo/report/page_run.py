@@ -1,4 +1,6 @@
-"""The section of a page about `hvo run`: what came back, where the vmemmap lives, the counters, and every promise."""
+"""The section of a page about `hvo run`: what came back, where the vmemmap lives, the counters, and
+every promise.
+"""
 
 from hvo.layout.units import format_size
 from hvo.report import page_parts as p
@@ -17,48 +19,94 @@ def run_section(result: Record) -> Section:
     machine, pool = result.record("machine"), result.record("pool")
     broken = sum(not promise.flag("holds") for promise in result.records("promises"))
     kept = len(result.records("promises")) - broken
-    verdict = Verdict("bad", f"{p.plural(broken, 'promise')} broken") if broken else Verdict("good", f"all {kept} promises hold")
+    verdict = (
+        Verdict("bad", f"{p.plural(broken, 'promise')} broken")
+        if broken
+        else Verdict("good", f"all {kept} promises hold")
+    )
     pages = f"{p.plural(pool.integer('pages'), 'page')} of {format_size(pool.integer('size'))}"
     title = f"{pages} on {machine.text('arch')} with {format_size(machine.integer('memory'))}"
-    body = (_facts(result, machine), _figures(result, pool), _vmemmap(result), _sample(result), _snapshots(result), _promises(result))
+    body = (
+        _facts(result, machine),
+        _figures(result, pool),
+        _vmemmap(result),
+        _sample(result),
+        _snapshots(result),
+        _promises(result),
+    )
     return Section("run", title, verdict, joined(body))
 
 
 def _facts(result: Record, machine: Record) -> Html:
-    return p.facts([
-        ("Machine", f"{machine.text('arch')}, {format_size(machine.integer('memory'))} of memory"),
-        ("Base page", format_size(machine.integer("page_size"))), ("struct page", format_size(machine.integer("struct_page_size"))),
-        ("As kernels of", result.text("era")),
-    ])  # fmt: skip
+    return p.facts(
+        [
+            (
+                "Machine",
+                f"{machine.text('arch')}, {format_size(machine.integer('memory'))} of memory",
+            ),
+            ("Base page", format_size(machine.integer("page_size"))),
+            ("struct page", format_size(machine.integer("struct_page_size"))),
+            ("As kernels of", result.text("era")),
+        ]
+    )
 
 
 def _figures(result: Record, pool: Record) -> Html:
     before, saved, cost = (result.integer(key) for key in ("memmap_before", "saved", "table_cost"))
-    optimized, pages, seconds = pool.integer("optimized"), pool.integer("pages"), result.record("seconds")
-    return p.figures([
-        ("Given back", format_size(saved), f"{p.percent(saved, before)} of {format_size(before)} of memory map"),
-        ("Memory map now", format_size(result.integer("memmap_after")), "when optimised"),
-        ("Split tables", format_size(cost), "taken for split leaves"),
-        ("Optimised", f"{optimized:,}", f"of {p.plural(pages, 'page')}"),
-        ("Time", f"{seconds.number('optimize'):.2f} s", f"to optimise; {seconds.number('restore'):.2f} s to restore"),
-    ])  # fmt: skip
+    optimized, pages, seconds = (
+        pool.integer("optimized"),
+        pool.integer("pages"),
+        result.record("seconds"),
+    )
+    return p.figures(
+        [
+            (
+                "Given back",
+                format_size(saved),
+                f"{p.percent(saved, before)} of {format_size(before)} of memory map",
+            ),
+            ("Memory map now", format_size(result.integer("memmap_after")), "when optimised"),
+            ("Split tables", format_size(cost), "taken for split leaves"),
+            ("Optimised", f"{optimized:,}", f"of {p.plural(pages, 'page')}"),
+            (
+                "Time",
+                f"{seconds.number('optimize'):.2f} s",
+                f"to optimise; {seconds.number('restore'):.2f} s to restore",
+            ),
+        ]
+    )
 
 
 def _vmemmap(result: Record) -> Html:
-    """How many frames are behind the vmemmap at each moment, and which parts of it have their own when optimised."""
+    """How many frames are behind the vmemmap at each moment, and which parts of it have their own
+    when optimised.
+    """
     if "vmemmap" not in result:
         return Html()
     states = [(name, result.record("vmemmap").record(key)) for key, name in _STATES]
     whole = max(states[0][1].integer("frames"), 1)
-    bars = (element("div", element("dt", name), element("dd", _frames(name, at, whole))) for name, at in states)
+    bars = (
+        element("div", element("dt", name), element("dd", _frames(name, at, whole)))
+        for name, at in states
+    )
     key = p.legend((("own", "kept"), ("mixed", "shared tails"), ("optimised", "given back")))
     cells = (_share(share) for share in states[1][1].numbers("own"))
-    return joined((
-        p.heading("Frames behind the vmemmap"), element("dl", *bars, class_="bars"), key,
-        p.table("Memory map", _COLUMNS, map(_row, states)),
-        p.heading("The vmemmap from its start, optimised"), element("div", *cells, class_="cells", aria_hidden="true"),
-        p.legend((("own", "most pages have a frame of their own"), ("optimised", "most pages are on a shared frame"))),
-    ))  # fmt: skip
+    return joined(
+        (
+            p.heading("Frames behind the vmemmap"),
+            element("dl", *bars, class_="bars"),
+            key,
+            p.table("Memory map", _COLUMNS, map(_row, states)),
+            p.heading("The vmemmap from its start, optimised"),
+            element("div", *cells, class_="cells", aria_hidden="true"),
+            p.legend(
+                (
+                    ("own", "most pages have a frame of their own"),
+                    ("optimised", "most pages are on a shared frame"),
+                )
+            ),
+        )
+    )
 
 
 def _frames(name: str, at: Record, whole: int) -> Html:
@@ -66,7 +114,9 @@ def _frames(name: str, at: Record, whole: int) -> Html:
     gone = whole - frames - shared
     kept = Part("own", "kept", frames, format_size(frames * page))
     tails = Part("mixed", "shared tails", shared, format_size(shared * page))
-    return p.bar([kept, tails, Part("optimised", "given back", gone, format_size(gone * page))], whole, name)
+    return p.bar(
+        [kept, tails, Part("optimised", "given back", gone, format_size(gone * page))], whole, name
+    )
 
 
 def _row(state: tuple[str, Record]) -> tuple[object, ...]:
@@ -92,9 +142,17 @@ def _snapshots(result: Record) -> Html:
     if "snapshots" not in result:
         return Html()
     snapshots = result.records("snapshots")
-    names = dict.fromkeys(name for snapshot in snapshots for name in snapshot.record("counters").values)
-    columns = (Column("counter"), *(Column(snapshot.text("name"), numbers=True) for snapshot in snapshots))
-    rows = ((name, *(_counter(snapshot.record("counters"), name) for snapshot in snapshots)) for name in names)
+    names = dict.fromkeys(
+        name for snapshot in snapshots for name in snapshot.record("counters").values
+    )
+    columns = (
+        Column("counter"),
+        *(Column(snapshot.text("name"), numbers=True) for snapshot in snapshots),
+    )
+    rows = (
+        (name, *(_counter(snapshot.record("counters"), name) for snapshot in snapshots))
+        for name in names
+    )
     return joined((p.heading("Counters"), p.table("Counters at each snapshot", columns, rows)))
 
 
@@ -103,11 +161,25 @@ def _counter(counters: Record, name: str) -> object:
 
 
 def _promises(result: Record) -> Html:
-    return joined((p.heading("Promises"), element("ul", *map(_promise, result.records("promises")), class_="promises")))
+    return joined(
+        (
+            p.heading("Promises"),
+            element("ul", *map(_promise, result.records("promises")), class_="promises"),
+        )
+    )
 
 
 def _promise(promise: Record) -> Html:
     tone = "good" if promise.flag("holds") else "bad"
-    mark = element("span", p.GLYPH[tone], class_=f"mark {tone}", aria_label="holds" if tone == "good" else "broken")
-    text = element("p", element("b", promise.text("statement")), " ", element("code", promise.text("id")))
-    return element("li", mark, element("div", text, element("p", promise.text("evidence"), class_="remark")))
+    mark = element(
+        "span",
+        p.GLYPH[tone],
+        class_=f"mark {tone}",
+        aria_label="holds" if tone == "good" else "broken",
+    )
+    text = element(
+        "p", element("b", promise.text("statement")), " ", element("code", promise.text("id"))
+    )
+    return element(
+        "li", mark, element("div", text, element("p", promise.text("evidence"), class_="remark"))
+    )

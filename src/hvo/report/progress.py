@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress() -> Generator[Callable[[str], None]]:
-    """A function to call with the name of each phase as it begins; the line is gone when the block ends."""
+    """A function to call with the name of each phase as it begins; the line is gone when the block
+    ends.
+    """
     if not sys.stderr.isatty():
         yield _nothing
         return
@@ -19,17 +21,32 @@ def progress() -> Generator[Callable[[str], None]]:
 
 @contextmanager
 def progress_bar() -> Generator[Callable[[str, int, int], None]]:
-    """The same for work whose amount is known: a function to call with what is going on, how much is done, and of how much."""
+    """The same for work whose amount is known: a function to call with what is going on, how much
+    is done, and of how much.
+    """
     if not sys.stderr.isatty():
         yield _nothing
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("starting", total=None)
-        yield lambda what, done, total: shown.update(task, description=what, completed=done, total=total)
+        yield lambda what, done, total: shown.update(
+            task, description=what, completed=done, total=total
+        )
 
 
 def _nothing(*_: object) -> None:

@@ -1,4 +1,6 @@
-"""Results read back from JSON: every value is asked for by its key and kind, and what is not so is said with file and place."""
+"""Results read back from JSON: every value is asked for by its key and kind, and what is not so is
+said with file and place.
+"""
 
 import json
 import math
@@ -30,7 +32,11 @@ class Record:
     def integer(self, key: str) -> int:
         """The whole number at `key`."""
         value = self.values.get(key)
-        return value if _is_integer(value) and abs(value) < _MOST else self._refuse(key, "a whole number")
+        return (
+            value
+            if _is_integer(value) and abs(value) < _MOST
+            else self._refuse(key, "a whole number")
+        )
 
     def number(self, key: str) -> float:
         """The number at `key`, which is finite."""
@@ -45,7 +51,11 @@ class Record:
     def record(self, key: str) -> "Record":
         """The object at `key`."""
         value = self.values.get(key)
-        return self._inner(key, cast("dict[str, Any]", value)) if isinstance(value, dict) else self._refuse(key, "an object")
+        return (
+            self._inner(key, cast("dict[str, Any]", value))
+            if isinstance(value, dict)
+            else self._refuse(key, "an object")
+        )
 
     def records(self, key: str) -> list["Record"]:
         """The list of objects at `key`."""
@@ -57,7 +67,11 @@ class Record:
     def texts(self, key: str) -> list[str]:
         """The list of texts at `key`."""
         rows = self._list(key)
-        return rows if all(isinstance(row, str) for row in rows) else self._refuse(key, "a list of texts")
+        return (
+            rows
+            if all(isinstance(row, str) for row in rows)
+            else self._refuse(key, "a list of texts")
+        )
 
     def numbers(self, key: str) -> list[float]:
         """The list of finite numbers at `key`."""
@@ -67,12 +81,20 @@ class Record:
     def integers(self, key: str) -> list[int]:
         """The list of whole numbers at `key`, each of which 64 bits hold."""
         rows = self._list(key)
-        return rows if all(_is_integer(row) and abs(row) < 1 << 63 for row in rows) else self._refuse(key, "a list of whole numbers")
+        return (
+            rows
+            if all(_is_integer(row) and abs(row) < 1 << 63 for row in rows)
+            else self._refuse(key, "a list of whole numbers")
+        )
 
     def rows(self, key: str) -> list[list[bool]]:
         """The list of lists of true and false at `key`."""
         rows = self._list(key)
-        well = all(isinstance(row, list) and all(isinstance(flag, bool) for flag in cast("list[object]", row)) for row in rows)
+        well = all(
+            isinstance(row, list)
+            and all(isinstance(flag, bool) for flag in cast("list[object]", row))
+            for row in rows
+        )
         return rows if well else self._refuse(key, "lists of true and false")
 
     def _list(self, key: str) -> list[Any]:
@@ -84,7 +106,10 @@ class Record:
 
     def _refuse(self, key: str, expected: str) -> Never:
         found = json.dumps(self.values[key])[:40] if key in self.values else "nothing"
-        raise HvoError(f"{self._inner(key, {}).where}: expected {expected}, found {found}; give what `hvo ... --json` printed")
+        raise HvoError(
+            f"{self._inner(key, {}).where}: expected {expected}, found {found}; give what `hvo ..."
+            " --json` printed"
+        )
 
 
 def _is_integer(value: object) -> TypeGuard[int]:
@@ -92,4 +117,9 @@ def _is_integer(value: object) -> TypeGuard[int]:
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST and math.isfinite(value)
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) < _MOST
+        and math.isfinite(value)
+    )

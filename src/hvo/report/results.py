@@ -1,4 +1,6 @@
-"""Results of commands, read back from the JSON that they printed or from a page that was made of it."""
+"""Results of commands, read back from the JSON that they printed or from a page that was made of
+it.
+"""
 
 import json
 import re
@@ -18,7 +20,10 @@ KEYS = {
     "fleet": {"hosts", "saved", "possible"},
 }
 """By what keys the kind of a result is recognised."""
-_ACCEPTED = "expected what `hvo run`, `audit`, `check`, `plan` or `fleet` printed with --json, or a page of hvo report"
+_ACCEPTED = (
+    "expected what `hvo run`, `audit`, `check`, `plan` or `fleet` printed with --json, or a page of"
+    " hvo report"
+)
 _EMBEDDED = re.compile(r'<script type="application/json" id="results">(.*?)</script>', re.DOTALL)
 
 
@@ -28,13 +33,18 @@ def kind_of(values: dict[str, Any]) -> str | None:
 
 
 def read_results(text: str, where: str) -> Iterator[Record]:
-    """The results in `text`, which is one JSON object or a page; raises HvoError when there are none."""
+    """The results in `text`, which is one JSON object or a page; raises HvoError when there are
+    none.
+    """
     page = _EMBEDDED.search(text) if text.lstrip().lower().startswith("<!doctype html") else None
     found = _parsed(page[1], where) if page else [_parsed(text, where)]
     for number, values in enumerate(cast("list[object]", found) if isinstance(found, list) else []):
         if not isinstance(values, dict) or kind_of(cast("dict[str, Any]", values)) is None:
             raise HvoError(f"{where}: no result of a command: {_ACCEPTED}")
-        yield Record(where if page is None else f"{where} result {number + 1}", cast("dict[str, Any]", values))
+        yield Record(
+            where if page is None else f"{where} result {number + 1}",
+            cast("dict[str, Any]", values),
+        )
 
 
 def _parsed(text: str, where: str) -> object:

@@ -16,9 +16,19 @@ _STYLE = {"blue": "blue", "orange": "yellow", "green": "green"}
 
 
 def print_run(result: RunResult) -> None:
-    """Print the result on standard output: the memory map before and after, the counts, snapshots, and the promises."""
+    """Print the result on standard output: the memory map before and after, the counts, snapshots,
+    and the promises.
+    """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-    parts = [_summary(result), Text(), _maps(result), Text(), _counts(result), Text(), _promises(result)]
+    parts = [
+        _summary(result),
+        Text(),
+        _maps(result),
+        Text(),
+        _counts(result),
+        Text(),
+        _promises(result),
+    ]
     if result.snapshots is not None:
         parts[-1:-1] = [_snapshots(result.snapshots), Text()]
     console.print(Group(*parts))
@@ -39,10 +49,30 @@ def _maps(result: RunResult) -> Group:
     lines: list[Text] = []
     for name, memmap in picture.states(result)[:2]:
         lines += [Text(f"vmemmap {name}", style="bold"), *map(_row, picture.parts(memmap)), Text()]
-        lines += [Text(f"its frames {name}", style="bold"), _row(picture.bar(result.before.frames, memmap)), Text()]
-    lines += [Text("vmemmap pages of the first huge pages, optimised", style="bold"), *map(_row, picture.page_rows(result)), Text()]
-    legend = (("kept", picture.KEPT), ("shared", picture.SHARED), ("given back", picture.GIVEN_BACK))
-    lines.append(Text.assemble(*(piece for name, mark in legend for piece in ((mark.character, _STYLE[mark.colour]), f" {name}  "))))
+        lines += [
+            Text(f"its frames {name}", style="bold"),
+            _row(picture.bar(result.before.frames, memmap)),
+            Text(),
+        ]
+    lines += [
+        Text("vmemmap pages of the first huge pages, optimised", style="bold"),
+        *map(_row, picture.page_rows(result)),
+        Text(),
+    ]
+    legend = (
+        ("kept", picture.KEPT),
+        ("shared", picture.SHARED),
+        ("given back", picture.GIVEN_BACK),
+    )
+    lines.append(
+        Text.assemble(
+            *(
+                piece
+                for name, mark in legend
+                for piece in ((mark.character, _STYLE[mark.colour]), f" {name}  ")
+            )
+        )
+    )
     return Group(*lines)
 
 
@@ -69,5 +99,9 @@ def _promises(result: RunResult) -> Table:
     table = Table.grid(padding=(0, 1))
     for promise in result.promises:
         tick = Text("✓", style="bold green") if promise.holds else Text("✗", style="bold red")
-        table.add_row(tick, Text(promise.id, style="bold"), Group(Text(promise.statement), Text(promise.evidence, style="dim")))
+        table.add_row(
+            tick,
+            Text(promise.id, style="bold"),
+            Group(Text(promise.statement), Text(promise.evidence, style="dim")),
+        )
     return table

@@ -5,16 +5,34 @@ from collections.abc import Callable, Iterator
 from hvo.host.status import PoolStatus, Status
 from hvo.layout.units import format_size
 
-HEADINGS = ("size", "node", "pages", "free", "in use", "reserved", "surplus", "optimised", "paid", "saved", "possible")
+HEADINGS = (
+    "size",
+    "node",
+    "pages",
+    "free",
+    "in use",
+    "reserved",
+    "surplus",
+    "optimised",
+    "paid",
+    "saved",
+    "possible",
+)
 """What `pool_cells` gives, cell by cell."""
 _INDENT = "  "
 
 
 def status_lines(status: Status) -> Iterator[str]:
-    """The lines of the report: the host and its kernel, the pools, the memory map, and what to do."""
+    """The lines of the report: the host and its kernel, the pools, the memory map, and what to
+    do.
+    """
     yield from _kernel(status)
     yield ""
-    yield from columns([HEADINGS, *(pool_cells(row) for row in status.pools)]) if status.pools else ("no HugeTLB pools",)
+    yield from (
+        columns([HEADINGS, *(pool_cells(row) for row in status.pools)])
+        if status.pools
+        else ("no HugeTLB pools",)
+    )
     yield from interval_lines(status)
     yield ""
     yield memmap_line(status)
@@ -26,10 +44,15 @@ def status_lines(status: Status) -> Iterator[str]:
 
 
 def columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """`rows` of text as columns that line up, numbers to the right; the first column to the left."""
+    """`rows` of text as columns that line up, numbers to the right; the first column to the
+    left.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        cells = [
+            first.ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)),
+        ]
         yield "  ".join(cells).rstrip()
 
 
@@ -37,7 +60,10 @@ def _kernel(status: Status) -> Iterator[str]:
     kernel = status.kernel
     name = "" if status.host is None else f"{status.host}: "
     memory = "" if status.memory is None else f", {format_size(status.memory)} of memory"
-    yield f"{name}kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages{memory}"
+    yield (
+        f"{name}kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)}"
+        f" pages{memory}"
+    )
     yield f"optimisation: {state(status)} ({kernel.reason})"
     for defect in kernel.defects:
         yield f"WARNING: known defect {defect.id}: {defect.summary}"
@@ -45,16 +71,34 @@ def _kernel(status: Status) -> Iterator[str]:
 
 def state(status: Status) -> str:
     """Whether the optimisation is on, in a word or two."""
-    return "cannot optimise" if not status.kernel.supports else "on" if status.kernel.enabled else "off"
+    return (
+        "cannot optimise"
+        if not status.kernel.supports
+        else "on"
+        if status.kernel.enabled
+        else "off"
+    )
 
 
 def pool_cells(row: PoolStatus) -> tuple[str, ...]:
     """The cells of one pool, under `HEADINGS`."""
     pool = row.pool
-    counts = (pool.pages, pool.free, pool.in_use, "" if pool.reserved is None else pool.reserved, pool.surplus)
+    counts = (
+        pool.pages,
+        pool.free,
+        pool.in_use,
+        "" if pool.reserved is None else pool.reserved,
+        pool.surplus,
+    )
     optimised = _bounds((row.optimized.low, row.optimized.high), str)
     sizes = [_bounds(bounds, format_size) for bounds in (row.paid, row.saved, row.possible)]
-    return (format_size(pool.size), "all" if pool.node is None else str(pool.node), *map(str, counts), optimised, *sizes)
+    return (
+        format_size(pool.size),
+        "all" if pool.node is None else str(pool.node),
+        *map(str, counts),
+        optimised,
+        *sizes,
+    )
 
 
 def _bounds(bounds: tuple[int, int], form: Callable[[int], str]) -> str:
@@ -65,7 +109,10 @@ def _bounds(bounds: tuple[int, int], form: Callable[[int], str]) -> str:
 def interval_lines(status: Status) -> Iterator[str]:
     """Why what is shown as an interval is one."""
     reasons = {row.optimized.reason for row in status.pools if row.optimized.exact is None}
-    yield from (f"{_INDENT}how many are optimised is known within bounds only: {reason}" for reason in sorted(reasons))
+    yield from (
+        f"{_INDENT}how many are optimised is known within bounds only: {reason}"
+        for reason in sorted(reasons)
+    )
 
 
 def memmap_line(status: Status) -> str:
@@ -74,4 +121,7 @@ def memmap_line(status: Status) -> str:
     if memmap.memmap is None or memmap.boot is None or memmap.runtime is None:
         return f"struct pages: not counted by this kernel; MemTotal {format_size(memmap.mem_total)}"
     parts = f"{format_size(memmap.boot)} from boot, {format_size(memmap.runtime)} since"
-    return f"struct pages: {format_size(memmap.memmap)} ({parts}); MemTotal {format_size(memmap.mem_total)}"
+    return (
+        f"struct pages: {format_size(memmap.memmap)} ({parts}); MemTotal"
+        f" {format_size(memmap.mem_total)}"
+    )

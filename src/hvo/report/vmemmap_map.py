@@ -1,4 +1,6 @@
-"""The map of an audited vmemmap: a cell for each part of it, marked by what is worst or most in it."""
+"""The map of an audited vmemmap: a cell for each part of it, marked by what is worst or most in
+it.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,7 +13,9 @@ from hvo.audit.result import Cells
 
 
 class Mark(NamedTuple):
-    """How a kind of cell is drawn: a character, its colour on a terminal, and the class of the style sheet in a page."""
+    """How a kind of cell is drawn: a character, its colour on a terminal, and the class of the
+    style sheet in a page.
+    """
 
     name: str
     character: str
@@ -21,17 +25,22 @@ class Mark(NamedTuple):
 
 _OUTSIDE, _OWN, _SHARED, _FINDING, _HOLE = range(len(KINDS))
 MARKS = (
-    Mark("no huge page", "·", "dim", "outside"), Mark("huge, not optimised", "█", "blue", "own"),
-    Mark("mixed", "▓", "cyan", "mixed"), Mark("optimised", "░", "green", "optimised"), Mark("finding", "✗", "bold red", "finding"),
+    Mark("no huge page", "·", "dim", "outside"),
+    Mark("huge, not optimised", "█", "blue", "own"),
+    Mark("mixed", "▓", "cyan", "mixed"),
+    Mark("optimised", "░", "green", "optimised"),
+    Mark("finding", "✗", "bold red", "finding"),
     Mark("not mapped", " ", "default", "unmapped"),
-)  # fmt: skip
+)
 """Kinds of cells, by the numbers that `kinds` gives."""
 ROW = 64
 """Cells in a row."""
 
 
 def kinds(cells: Cells) -> NDArray[np.int64]:
-    """The number in `MARKS` of each part: a finding however small, else what HugeTLB pages make of it, else nothing."""
+    """The number in `MARKS` of each part: a finding however small, else what HugeTLB pages make of
+    it, else nothing.
+    """
     shares = cells.shares
     huge = shares[:, _OWN] + shares[:, _SHARED]
     plain = np.where(shares[:, _SHARED] > 0.5 * huge, 3, np.where(shares[:, _SHARED] > 0, 2, 1))
@@ -47,13 +56,18 @@ class Row(NamedTuple):
 
 
 def rows(cells: Cells, most: int) -> Iterator[Row]:
-    """The map in rows of at most 64 cells; a row ends where memory has a hole; neighbours are joined until about `most` rows are left."""
+    """The map in rows of at most 64 cells; a row ends where memory has a hole; neighbours are
+    joined until about `most` rows are left.
+    """
     found = kinds(cells)
     joined = max(1, -(-len(found) // (ROW * most)))
     for first, last in _stretches(cells):
         for at in range(first, last, ROW * joined):
             parts = found[at : min(at + ROW * joined, last)].tolist()
-            yield Row(int(cells.start[at]), [_worst(parts[i : i + joined]) for i in range(0, len(parts), joined)])
+            yield Row(
+                int(cells.start[at]),
+                [_worst(parts[i : i + joined]) for i in range(0, len(parts), joined)],
+            )
 
 
 def _worst(kinds_joined: list[int]) -> int:

@@ -1,4 +1,6 @@
-"""The live view of `hvo watch`, on Textual: looks at the host at an interval, and draws what was found."""
+"""The live view of `hvo watch`, on Textual: looks at the host at an interval, and draws what was
+found.
+"""
 
 import asyncio
 import os
@@ -18,15 +20,28 @@ from hvo.errors import HvoError
 from hvo.host.status import Status
 from hvo.host.watching import Mapped, Watcher, read_map
 from hvo.memory.target import LIVE
-from hvo.report.watch_text import advice_line, counter_lines, curve, map_text, pool_lines, saving_line, state_text, title
+from hvo.report.watch_text import (
+    advice_line,
+    counter_lines,
+    curve,
+    map_text,
+    pool_lines,
+    saving_line,
+    state_text,
+    title,
+)
 
 _REST = 10
-"""After an audit of the running kernel it rests for so many times as long as it took: watching must not load the host."""
+"""After an audit of the running kernel it rests for so many times as long as it took: watching must
+not load the host.
+"""
 _PARTS = ("state", "pools", "counters", "saved", "curve", "advice", "map")
 
 
 class WatchApp(App[None]):
-    """Shows what `watcher` sees every `interval` seconds, and the vmemmap of `target` (`live`, a core, or `None`)."""
+    """Shows what `watcher` sees every `interval` seconds, and the vmemmap of `target` (`live`, a
+    core, or `None`).
+    """
 
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,7 +59,9 @@ class WatchApp(App[None]):
     """
 
     def __init__(self, watcher: Watcher, interval: float, target: str | None) -> None:
-        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)  # else Textual writes greys where no colour is asked for
+        super().__init__(
+            ansi_color=True if "NO_COLOR" in os.environ else None
+        )  # else Textual writes greys where no colour is asked for
         self._watcher, self._interval, self._target = watcher, interval, target
         self._status: Status | None = None
         self._map_due: float | None = 0
@@ -96,14 +113,18 @@ class WatchApp(App[None]):
         self._text("advice").update(advice_line(status))
 
     def _map(self) -> None:
-        """In a thread of its own, which nobody waits for at the end: an audit of a large host takes seconds."""
+        """In a thread of its own, which nobody waits for at the end: an audit of a large host takes
+        seconds.
+        """
         mapped = read_map(self._target)
         if self.is_running:
             self.call_from_thread(self._show_map, mapped)
 
     def _show_map(self, mapped: Mapped) -> None:
         self._text("map").update(map_text(mapped))
-        if self._target == LIVE and mapped.audit:  # a core does not change, and what cannot be read stays so
+        if (
+            self._target == LIVE and mapped.audit
+        ):  # a core does not change, and what cannot be read stays so
             self._map_due = time.monotonic() + _REST * mapped.seconds
 
     def _text(self, name: str) -> Static:

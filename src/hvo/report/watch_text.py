@@ -1,4 +1,6 @@
-"""What `hvo watch` shows of one moment, as lines and texts that fit a width; pure functions of what was read."""
+"""What `hvo watch` shows of one moment, as lines and texts that fit a width; pure functions of what
+was read.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +24,10 @@ def title(status: Status, interval: float, now: float) -> str:
     """The first line: which host and kernel, how often, and when."""
     kernel = status.kernel
     when = f"{time.strftime('%H:%M:%S', time.localtime(now))}, every {interval:g} s"
-    return f"{status.host or 'hvo watch'}  {when}  kernel {kernel.release}, {kernel.arch}, {format_size(kernel.page_size)} pages"
+    return (
+        f"{status.host or 'hvo watch'}  {when}  kernel {kernel.release}, {kernel.arch},"
+        f" {format_size(kernel.page_size)} pages"
+    )
 
 
 def state_text(status: Status) -> Text:
@@ -35,12 +40,18 @@ def state_text(status: Status) -> Text:
 
 
 def pool_lines(status: Status, width: int) -> Iterator[str]:
-    """The table of the pools in as many columns as fit into `width` characters, and why intervals are intervals."""
+    """The table of the pools in as many columns as fit into `width` characters, and why intervals
+    are intervals.
+    """
     if not status.pools:
         yield "no HugeTLB pools"
         return
     rows = [HEADINGS, *(pool_cells(row) for row in status.pools)]
-    kept = [number for number, heading in enumerate(HEADINGS) if heading != "node" or len({row[number] for row in rows}) > 2]
+    kept = [
+        number
+        for number, heading in enumerate(HEADINGS)
+        if heading != "node" or len({row[number] for row in rows}) > 2
+    ]
     for heading in _LEFT_OUT:
         if max(map(len, columns(_chosen(rows, kept)))) > width and HEADINGS.index(heading) in kept:
             kept.remove(HEADINGS.index(heading))
@@ -66,11 +77,16 @@ def saving_line(history: Sequence[Point]) -> str:
     now = format_size(low) if low == high else f"{format_size(low)}..{format_size(high)}"
     lows = [point.saved[0] for point in history]
     what = "saved" if low == high else "saved, at least"
-    return f"{what}: {now} (from {format_size(min(lows))} to {format_size(max(lows))} in {_ago(history[-1].at - history[0].at)})"
+    return (
+        f"{what}: {now} (from {format_size(min(lows))} to {format_size(max(lows))} in"
+        f" {_ago(history[-1].at - history[0].at)})"
+    )
 
 
 def curve(history: Sequence[Point], width: int) -> Iterator[str]:
-    """What was saved at least, over time: bars in two lines, up from nothing; neighbours are joined where there are more than `width`."""
+    """What was saved at least, over time: bars in two lines, up from nothing; neighbours are joined
+    where there are more than `width`.
+    """
     joined = -(-len(history) // width)
     shown = [point.saved[0] for point in list(history)[::-1][::joined][::-1]]
     heights = [round(2 * _EIGHTHS * amount / max(*shown, 1)) for amount in shown]
@@ -87,7 +103,9 @@ def advice_line(status: Status) -> str:
 
 
 def map_text(mapped: Mapped | None) -> RenderableType:
-    """The vmemmap, what an audit says of it, or why it is not shown; `None` while it is being looked at."""
+    """The vmemmap, what an audit says of it, or why it is not shown; `None` while it is being
+    looked at.
+    """
     from hvo.report.audit import vmemmap_map  # late: it brings numpy
     from hvo.report.audit_table import verdict
 
@@ -101,7 +119,13 @@ def map_text(mapped: Mapped | None) -> RenderableType:
 
 def _ago(seconds: float) -> str:
     whole = round(seconds)
-    return f"{whole} s" if whole < 120 else f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
+    return (
+        f"{whole} s"
+        if whole < 120
+        else f"{whole // 60} min"
+        if whole < 7200
+        else f"{whole // 3600} h"
+    )
 
 
 def _signed(amount: int) -> str:

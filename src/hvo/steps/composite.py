@@ -1,4 +1,6 @@
-"""Steps that stand for a fixed run of primitives; `parts` is that run, for one page, in the kernel's order."""
+"""Steps that stand for a fixed run of primitives; `parts` is that run, for one page, in the
+kernel's order.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +29,9 @@ from hvo.steps.vocabulary import (
 )
 
 RESET_STRUCT_PAGES = 3
-"""How many struct pages of a restored vmemmap page are reset (NR_RESET_STRUCT_PAGE, mm/hugetlb_vmemmap.c of 5.18)."""
+"""How many struct pages of a restored vmemmap page are reset (NR_RESET_STRUCT_PAGE,
+mm/hugetlb_vmemmap.c of 5.18).
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +45,9 @@ class Composite(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllocateFrames(Composite):
-    """Allocate `count` frames on `node` -> their pfns, or None when not all are to be had (then none is kept)."""
+    """Allocate `count` frames on `node` -> their pfns, or None when not all are to be had (then
+    none is kept).
+    """
 
     count: int
     node: Value
@@ -49,7 +55,9 @@ class AllocateFrames(Composite):
     memmap: bool = False
 
     def parts(self) -> Steps:
-        """One frame at a time; the frames already taken go back when one is refused (`alloc_vmemmap_page_list`)."""
+        """One frame at a time; the frames already taken go back when one is refused
+        (`alloc_vmemmap_page_list`).
+        """
         got: list[int] = []
         for _ in range(self.count):
             pfn = yield AllocateFrame(self.node, self.this_node_only, self.memmap)
@@ -74,7 +82,9 @@ class FreePile(Composite):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RemapEntries(Composite):
-    """Exchange the PTEs at `locations` (last axis; they translate the pages from `address` on) for `values` -> the old values."""
+    """Exchange the PTEs at `locations` (last axis; they translate the pages from `address` on) for
+    `values` -> the old values.
+    """
 
     locations: Value
     values: Value
@@ -94,10 +104,12 @@ class RemapEntries(Composite):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RestoreEntries(Composite):
-    """Give the pages mapped by the PTEs at `locations` (last axis) frames of their own again: `frames`, in that order -> None.
+    """Give the pages mapped by the PTEs at `locations` (last axis) frames of their own again:
+    `frames`, in that order -> None.
 
-    Each frame first gets a copy of what is mapped at `source` (None: of what the page maps now); with `reset`, its first struct pages are
-    overwritten with clean tails (`vmemmap_restore_pte` and `reset_struct_pages`, mm/hugetlb_vmemmap.c).
+    Each frame first gets a copy of what is mapped at `source` (None: of what the page maps now);
+    with `reset`, its first struct pages are overwritten with clean tails (`vmemmap_restore_pte` and
+    `reset_struct_pages`, mm/hugetlb_vmemmap.c).
     """
 
     locations: Value
@@ -111,9 +123,13 @@ class RestoreEntries(Composite):
 
     def parts(self) -> Steps:
         """Entry by entry: copy, reset, barrier, write the entry."""
-        for i, (location, frame, value) in enumerate(zip(self.locations.tolist(), self.frames.tolist(), self.values.tolist(), strict=True)):
+        for i, (location, frame, value) in enumerate(
+            zip(self.locations.tolist(), self.frames.tolist(), self.values.tolist(), strict=True)
+        ):
             address = int(self.address) + i * self.page_size
-            yield CopyFrame(address if self.source is None else self.source, frame, self.struct_pages)
+            yield CopyFrame(
+                address if self.source is None else self.source, frame, self.struct_pages
+            )
             reset = min(RESET_STRUCT_PAGES, self.struct_pages // 2) if self.reset else 0
             for index in range(reset):
                 yield CopyTailWords(frame, reset + index, index)
@@ -123,7 +139,9 @@ class RestoreEntries(Composite):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FillTable(Composite):
-    """Store `values` (last axis) as the entries of the table in frame `table`, which no CPU walks yet -> None."""
+    """Store `values` (last axis) as the entries of the table in frame `table`, which no CPU walks
+    yet -> None.
+    """
 
     table: Value
     values: Value
@@ -136,7 +154,9 @@ class FillTable(Composite):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CopyFrame(Composite):
-    """Copy the page of struct pages that is mapped at `source` into the frame `target` (`copy_page`) -> None."""
+    """Copy the page of struct pages that is mapped at `source` into the frame `target`
+    (`copy_page`) -> None.
+    """
 
     source: Value
     target: Value
@@ -150,7 +170,9 @@ class CopyFrame(Composite):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FillTails(Composite):
-    """Make every struct page of the frame `target`, which nobody reads yet, a tail of `head` -> None."""
+    """Make every struct page of the frame `target`, which nobody reads yet, a tail of `head` ->
+    None.
+    """
 
     target: Value
     head: Value
@@ -165,9 +187,11 @@ class FillTails(Composite):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flush(Composite):
-    """Drop the translations of [`start`, `end`) everywhere, and wait (`flush_tlb_kernel_range`) -> None.
+    """Drop the translations of [`start`, `end`) everywhere, and wait (`flush_tlb_kernel_range`) ->
+    None.
 
-    With `tables` copies of pointers to tables as well, where the architecture's plain flush leaves them.
+    With `tables` copies of pointers to tables as well, where the architecture's plain flush leaves
+    them.
     """
 
     start: Value
@@ -192,9 +216,11 @@ class FlushAll(Composite):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForEach(Composite):
-    """Run `block` for each of `items`, in order -> an int64 array of what it returned, up to and with the first that `stops`.
+    """Run `block` for each of `items`, in order -> an int64 array of what it returned, up to and
+    with the first that `stops`.
 
-    `items` is an array whose first axis is the item. An executor may run the block for many items at once where nobody can tell.
+    `items` is an array whose first axis is the item. An executor may run the block for many items
+    at once where nobody can tell.
     """
 
     block: Block
@@ -212,11 +238,15 @@ class ForEach(Composite):
 
 
 def primitives(actor: Steps) -> Steps:
-    """`actor` with every composite taken apart: yields primitives only, returns what `actor` returns."""
+    """`actor` with every composite taken apart: yields primitives only, returns what `actor`
+    returns.
+    """
     result: Any = None
     while True:
         try:
             step: Step = actor.send(result)
         except StopIteration as stop:
             return stop.value
-        result = (yield from primitives(step.parts())) if isinstance(step, Composite) else (yield step)
+        result = (
+            (yield from primitives(step.parts())) if isinstance(step, Composite) else (yield step)
+        )

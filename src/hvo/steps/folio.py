@@ -10,7 +10,9 @@ from hvo.steps.vocabulary import Step, Steps, StorePage, Value
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllocateFolio(Step):
-    """Allocate a block of `order` on `node` for movable contents -> its first pfn, None when there is none on that node."""
+    """Allocate a block of `order` on `node` for movable contents -> its first pfn, None when there
+    is none on that node.
+    """
 
     order: int
     node: int
@@ -18,7 +20,9 @@ class AllocateFolio(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllocateFolios(Composite):
-    """Allocate `count` blocks of `order` on `node` -> their first pfns (int64 array), fewer when memory runs out."""
+    """Allocate `count` blocks of `order` on `node` -> their first pfns (int64 array), fewer when
+    memory runs out.
+    """
 
     order: int
     node: int
@@ -37,7 +41,9 @@ class AllocateFolios(Composite):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrepareCompound(Composite):
-    """Make the blocks `heads` of `order` compound pages that nobody references yet (`prep_compound_page`) -> None."""
+    """Make the blocks `heads` of `order` compound pages that nobody references yet
+    (`prep_compound_page`) -> None.
+    """
 
     heads: Value
     order: int
@@ -62,10 +68,11 @@ class LinkTail(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FreeFolio(Step):
-    """Give the block `head` of `order` to the page allocator, which looks at every struct page first -> whether it took it.
+    """Give the block `head` of `order` to the page allocator, which looks at every struct page
+    first -> whether it took it.
 
-    A tail that does not link to its head is a "Bad page state": the block is lost (`free_pages_prepare`, mm/page_alloc.c). `heads` may be
-    an array: then an array of bools.
+    A tail that does not link to its head is a "Bad page state": the block is lost
+    (`free_pages_prepare`, mm/page_alloc.c). `heads` may be an array: then an array of bools.
     """
 
     heads: Value

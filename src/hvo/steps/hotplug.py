@@ -24,7 +24,9 @@ class RemoveMemory(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnlinePages(Step):
-    """Give the frames [`start`, `end`) to the movable zone of `node`, all free but the first `hosted`, which stay reserved -> None."""
+    """Give the frames [`start`, `end`) to the movable zone of `node`, all free but the first
+    `hosted`, which stay reserved -> None.
+    """
 
     start: int
     end: int
@@ -34,7 +36,9 @@ class OnlinePages(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OfflinePages(Step):
-    """Take the frames [`start`, `end`), the first `hosted` of which are reserved, out of their zone -> whether all others were free."""
+    """Take the frames [`start`, `end`), the first `hosted` of which are reserved, out of their zone
+    -> whether all others were free.
+    """
 
     start: int
     end: int
@@ -43,7 +47,9 @@ class OfflinePages(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InitPage(Step):
-    """Make the struct page of `pfn` that of a page of the movable zone of `node` that nobody uses (`__init_single_page`) -> None."""
+    """Make the struct page of `pfn` that of a page of the movable zone of `node` that nobody uses
+    (`__init_single_page`) -> None.
+    """
 
     pfn: int
     node: int
@@ -51,7 +57,9 @@ class InitPage(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InitPages(Composite):
-    """Do that for the frames [`start`, `end`), whose struct pages fill whole frames of their own (`memmap_init_range`) -> None."""
+    """Do that for the frames [`start`, `end`), whose struct pages fill whole frames of their own
+    (`memmap_init_range`) -> None.
+    """
 
     start: int
     end: int
@@ -65,7 +73,9 @@ class InitPages(Composite):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllocateBlock(Step):
-    """Allocate a block of `order` of unmovable memory on `node` that will hold struct pages -> its first pfn, None when there is none."""
+    """Allocate a block of `order` of unmovable memory on `node` that will hold struct pages -> its
+    first pfn, None when there is none.
+    """
 
     order: int
     node: int
@@ -73,7 +83,8 @@ class AllocateBlock(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FreeBlock(Step):
-    """Give the block of `order` at `pfn`, which held struct pages, back -> None (`free_pagetable`, `free_hotplug_page_range`).
+    """Give the block of `order` at `pfn`, which held struct pages, back -> None (`free_pagetable`,
+    `free_hotplug_page_range`).
 
     Frames that are reserved since boot go back one by one.
     """
@@ -84,14 +95,18 @@ class FreeBlock(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TableIsEmpty(Composite):
-    """Look at the `entries` entries of the table of `level` at the physical address `table` -> whether all are 0."""
+    """Look at the `entries` entries of the table of `level` at the physical address `table` ->
+    whether all are 0.
+    """
 
     table: int
     level: int
     entries: int
 
     def parts(self) -> Steps:
-        """Entry by entry, up to the first that is not 0 (`free_empty_pte_table`, arch/arm64/mm/mmu.c; `free_pte_table` of x86)."""
+        """Entry by entry, up to the first that is not 0 (`free_empty_pte_table`,
+        arch/arm64/mm/mmu.c; `free_pte_table` of x86).
+        """
         for index in range(self.entries):
             entry = yield ReadEntry(self.table + 8 * index, self.level)
             if int(entry.value):

@@ -7,7 +7,9 @@ from hvo.steps.vocabulary import Step, Value
 
 
 class PoolNumbers(NamedTuple):
-    """What a pool holds on the nodes asked about: all pages, free ones, surplus ones, and how many are promised."""
+    """What a pool holds on the nodes asked about: all pages, free ones, surplus ones, and how many
+    are promised.
+    """
 
     nr: int
     free: int
@@ -30,7 +32,8 @@ class ReadPool(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TakeFree(Step):
-    """Take up to `count` pages off the free list of `node`, the top first (`remove_hugetlb_folio`) -> int64 array of heads.
+    """Take up to `count` pages off the free list of `node`, the top first (`remove_hugetlb_folio`)
+    -> int64 array of heads.
 
     With `use` they stay in the pool, in use (`dequeue_hugetlb_folio_node_exact`).
     """
@@ -52,7 +55,9 @@ class TakeOut(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PutFree(Step):
-    """Put `heads`, one or several of one node, on top of its free list, as `surplus` pages or not (`enqueue_hugetlb_folio`) -> None."""
+    """Put `heads`, one or several of one node, on top of its free list, as `surplus` pages or not
+    (`enqueue_hugetlb_folio`) -> None.
+    """
 
     size: int
     heads: Value
@@ -61,7 +66,9 @@ class PutFree(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EndUse(Step):
-    """Take up to `count` pages of `node` out of use, the last used first -> int64 array of heads; the caller has them now."""
+    """Take up to `count` pages of `node` out of use, the last used first -> int64 array of heads;
+    the caller has them now.
+    """
 
     size: int
     node: int
@@ -79,7 +86,9 @@ class AddSurplus(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reserve(Step):
-    """Promise `delta` more free pages of the pool to a mapping (below 0: fewer) -> whether there are as many (`hugetlb_acct_memory`)."""
+    """Promise `delta` more free pages of the pool to a mapping (below 0: fewer) -> whether there
+    are as many (`hugetlb_acct_memory`).
+    """
 
     size: int
     delta: int

@@ -9,8 +9,9 @@ from hvo.steps.vocabulary import Step, Value
 class StopCpus(Step):
     """Stop all other CPUs -> None, once they have stopped.
 
-    With `preemptible` only where they hold no spin lock and are in no read-side section, as `stop_machine` does; else wherever an interrupt
-    finds them: not where they have masked interrupts. `interrupts`: the stopping CPU itself still takes them.
+    With `preemptible` only where they hold no spin lock and are in no read-side section, as
+    `stop_machine` does; else wherever an interrupt finds them: not where they have masked
+    interrupts. `interrupts`: the stopping CPU itself still takes them.
     """
 
     preemptible: bool
@@ -24,7 +25,9 @@ class ResumeCpus(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompareExchangeEntry(Step):
-    """Atomically write `value` as the entry at `location` (of `level`, translating `address`) if it is `expected` -> whether it was."""
+    """Atomically write `value` as the entry at `location` (of `level`, translating `address`) if it
+    is `expected` -> whether it was.
+    """
 
     location: Value
     expected: Value
@@ -35,6 +38,8 @@ class CompareExchangeEntry(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllowFaults(Step):
-    """From now on (`allowed`) a kernel access that meets an invalid entry waits until it is valid, or (not) is an error again -> None."""
+    """From now on (`allowed`) a kernel access that meets an invalid entry waits until it is valid,
+    or (not) is an error again -> None.
+    """
 
     allowed: bool

@@ -1,4 +1,6 @@
-"""Steps on the record of broken pages that a HugeTLB page keeps, its `raw_hwp_list` (mm/memory-failure.c)."""
+"""Steps on the record of broken pages that a HugeTLB page keeps, its `raw_hwp_list`
+(mm/memory-failure.c).
+"""
 
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ class AddRawError(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TakeRawErrors(Step):
-    """Empty the record of the HugeTLB page `head` (`llist_del_all`) -> the pfns that were in it, a tuple of ints."""
+    """Empty the record of the HugeTLB page `head` (`llist_del_all`) -> the pfns that were in it, a
+    tuple of ints.
+    """
 
     head: Value

@@ -1,13 +1,15 @@
 """What an actor may do in one step, and what it gets back.
 
-A protocol is a generator that yields steps and goes on from their results. Two kinds exist. A *primitive* is one thing that another CPU
-can see happen: one memory access, one entry written, one lock, one frame allocated or freed, one invalidation requested or completed. A
-*composite* stands for a fixed run of primitives, which its `parts` yields in the kernel's order; an executor that can do the same work at
-once (arrays) may, and one that interleaves (the checker) takes it apart.
+A protocol is a generator that yields steps and goes on from their results. Two kinds exist. A
+*primitive* is one thing that another CPU can see happen: one memory access, one entry written, one
+lock, one frame allocated or freed, one invalidation requested or completed. A *composite* stands
+for a fixed run of primitives, which its `parts` yields in the kernel's order; an executor that can
+do the same work at once (arrays) may, and one that interleaves (the checker) takes it apart.
 
-The fields hold one value for one page. An executor that runs a block for many pages at once gives the generator arrays whose *first axis is
-the page*, so code between steps is written with numpy's broadcasting (`strided`), and branches only on results that say so: `None`, `bool`
-and `EntryKind` are always one value for every page of a run.
+The fields hold one value for one page. An executor that runs a block for many pages at once gives
+the generator arrays whose *first axis is the page*, so code between steps is written with numpy's
+broadcasting (`strided`), and branches only on results that say so: `None`, `bool` and `EntryKind`
+are always one value for every page of a run.
 """
 
 from collections.abc import Callable, Generator
@@ -52,7 +54,9 @@ class Lock(Enum):
 
 
 class Counter(Enum):
-    """Counts that the kernel keeps about the vmemmap; the key is Linux's from 5.18 to 7.0, here it is kept in every era."""
+    """Counts that the kernel keeps about the vmemmap; the key is Linux's from 5.18 to 7.0, here it
+    is kept in every era.
+    """
 
     OPTIMIZED_KEY = "hugetlb_optimize_vmemmap_key"
     MEMMAP = "nr_memmap_pages"
@@ -60,8 +64,12 @@ class Counter(Enum):
 
 
 def strided(start: Value, count: int, stride: int) -> NDArray[np.uint64]:
-    """`start`, `start + stride`, ...: `count` values on a new last axis, for one start or one a page."""
-    return np.asarray(start, np.uint64)[..., None] + np.arange(0, count * stride, stride, dtype=np.uint64)
+    """`start`, `start + stride`, ...: `count` values on a new last axis, for one start or one a
+    page.
+    """
+    return np.asarray(start, np.uint64)[..., None] + np.arange(
+        0, count * stride, stride, dtype=np.uint64
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +84,8 @@ class Step:
 class Locate(Step):
     """Where the entry of `level` (0 = PTE, 1 = PMD) that translates `address` lies -> its location.
 
-    Not an access that can race: above the PMD the tables of the vmemmap never change (`pmd_off_k`, include/linux/pgtable.h).
+    Not an access that can race: above the PMD the tables of the vmemmap never change (`pmd_off_k`,
+    include/linux/pgtable.h).
     """
 
     address: Value
@@ -118,7 +127,9 @@ class WritePointer(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PublishPointer(Step):
-    """Compare-and-swap the kernel variable at `location` from null to `value` -> None when it worked, else the value found."""
+    """Compare-and-swap the kernel variable at `location` from null to `value` -> None when it
+    worked, else the value found.
+    """
 
     location: Value
     value: Value
@@ -129,7 +140,8 @@ class PublishPointer(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllocateFrame(Step):
-    """Allocate one frame of unmovable memory on `node` (elsewhere too unless `this_node_only`) -> its pfn, None when there is none.
+    """Allocate one frame of unmovable memory on `node` (elsewhere too unless `this_node_only`) ->
+    its pfn, None when there is none.
 
     `memmap`: it will hold struct pages, and is counted in `nr_memmap_pages`.
     """
@@ -143,8 +155,8 @@ class AllocateFrame(Step):
 class FreeFrame(Step):
     """Give the frame `pfn` back to the page allocator -> None.
 
-    `memmap`: it held struct pages, and leaves `nr_memmap_pages`, or `nr_memmap_boot_pages` where it was reserved at boot
-    (`free_vmemmap_page`, mm/hugetlb_vmemmap.c).
+    `memmap`: it held struct pages, and leaves `nr_memmap_pages`, or `nr_memmap_boot_pages` where it
+    was reserved at boot (`free_vmemmap_page`, mm/hugetlb_vmemmap.c).
     """
 
     pfn: Value
@@ -153,7 +165,9 @@ class FreeFrame(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CopyWords(Step):
-    """Copy the struct page number `index` that is mapped at `source` into the same place of the frame `target` -> None."""
+    """Copy the struct page number `index` that is mapped at `source` into the same place of the
+    frame `target` -> None.
+    """
 
     source: Value
     target: Value
@@ -162,7 +176,9 @@ class CopyWords(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CopyTailWords(Step):
-    """Within the frame `target`, copy struct page number `source` over struct page number `index` -> None."""
+    """Within the frame `target`, copy struct page number `source` over struct page number `index`
+    -> None.
+    """
 
     target: Value
     source: int
@@ -171,7 +187,9 @@ class CopyTailWords(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FillTail(Step):
-    """Make struct page number `index` of the frame `target` a tail of the head at pfn `head`, order `order` -> None."""
+    """Make struct page number `index` of the frame `target` a tail of the head at pfn `head`, order
+    `order` -> None.
+    """
 
     target: Value
     head: Value
@@ -181,7 +199,9 @@ class FillTail(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoreTableEntry(Step):
-    """Store `value` as entry `index` of the table in frame `table`, which no CPU walks yet -> None."""
+    """Store `value` as entry `index` of the table in frame `table`, which no CPU walks yet ->
+    None.
+    """
 
     table: Value
     index: int
@@ -221,7 +241,8 @@ class StorePage(Step):
 class IncrementUnlessZero(Step):
     """Atomically add one to `field` of the struct page of `pfn` unless it is 0 -> whether it did.
 
-    A compare-and-swap, so a write to the page that holds it as soon as the value is not 0 (`atomic_add_unless`).
+    A compare-and-swap, so a write to the page that holds it as soon as the value is not 0
+    (`atomic_add_unless`).
     """
 
     pfn: Value
@@ -230,7 +251,9 @@ class IncrementUnlessZero(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FreezeCount(Step):
-    """Atomically set the reference count of `pfn` from `expected` to 0 -> whether it did (`folio_ref_freeze`)."""
+    """Atomically set the reference count of `pfn` from `expected` to 0 -> whether it did
+    (`folio_ref_freeze`).
+    """
 
     pfn: Value
     expected: int
@@ -260,16 +283,20 @@ class WriteBarrier(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadBarrier(Step):
-    """Take no later load before an earlier one (`smp_rmb`, or the load before is an acquire) -> None."""
+    """Take no later load before an earlier one (`smp_rmb`, or the load before is an acquire) ->
+    None.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Invalidate(Step):
-    """Ask all CPUs to drop translations of [`start`, `end`) (TLBI, or the interrupt of x86) -> None.
+    """Ask all CPUs to drop translations of [`start`, `end`) (TLBI, or the interrupt of x86) ->
+    None.
 
-    With `tables` copies of pointers to tables as well (`__flush_tlb_kernel_pgtable`, arch/arm64/include/asm/tlbflush.h): without, an
-    architecture may drop the last level only (arm64's VAALE1IS; SFENCE.VMA of an address). With `this_cpu` only the asking CPU does it,
-    at once (`flush_tlb_one_kernel` of x86).
+    With `tables` copies of pointers to tables as well (`__flush_tlb_kernel_pgtable`,
+    arch/arm64/include/asm/tlbflush.h): without, an architecture may drop the last level only
+    (arm64's VAALE1IS; SFENCE.VMA of an address). With `this_cpu` only the asking CPU does it, at
+    once (`flush_tlb_one_kernel` of x86).
     """
 
     start: Value
@@ -280,7 +307,9 @@ class Invalidate(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InvalidateAll(Step):
-    """Ask all CPUs to drop every translation, pointers to tables too; with `this_cpu` only the asking one does -> None."""
+    """Ask all CPUs to drop every translation, pointers to tables too; with `this_cpu` only the
+    asking one does -> None.
+    """
 
     this_cpu: bool = False
 
@@ -330,7 +359,9 @@ class PileIsEmpty(Step):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TakePiled(Step):
-    """Take `count` frames from the top of the actor's list (all: None) -> their pfns, the top first."""
+    """Take `count` frames from the top of the actor's list (all: None) -> their pfns, the top
+    first.
+    """
 
     count: int | None = None
 

@@ -1,8 +1,10 @@
-"""HugeTLB pages reserved at boot whose vmemmap is built optimised, before anyone reads it (6.15 and later, x86-64, gigantic pages).
+"""HugeTLB pages reserved at boot whose vmemmap is built optimised, before anyone reads it (6.15 and
+later, x86-64, gigantic pages).
 
-mm/hugetlb_vmemmap.c `hugetlb_vmemmap_init_early` and `hugetlb_vmemmap_init_late`, mm/sparse-vmemmap.c `vmemmap_populate_hvo` and
-`vmemmap_wrprotect_hvo`. Linux never allocates the frames of the tails; here the machine has mapped them already, so building gives them
-back. Nothing live is remapped, so nothing is flushed and no lock is needed.
+mm/hugetlb_vmemmap.c `hugetlb_vmemmap_init_early` and `hugetlb_vmemmap_init_late`,
+mm/sparse-vmemmap.c `vmemmap_populate_hvo` and `vmemmap_wrprotect_hvo`. Linux never allocates the
+frames of the tails; here the machine has mapped them already, so building gives them back. Nothing
+live is remapped, so nothing is flushed and no lock is needed.
 """
 
 from functools import partial
@@ -19,7 +21,9 @@ from hvo.vmemmap.split import split_vmemmap_huge_pmd
 
 
 def hugetlb_vmemmap_init(v: Vmemmap, order: int, heads: NDArray[np.int64]) -> Steps:
-    """Build the vmemmap of the pages `heads` of `order` optimised, and write-protect their tails later in boot -> int64 array of errors."""
+    """Build the vmemmap of the pages `heads` of `order` optimised, and write-protect their tails
+    later in boot -> int64 array of errors.
+    """
     results = yield ForEach(partial(vmemmap_populate_hvo, v, order), heads)
     yield FreePile()
     yield ForEach(partial(vmemmap_wrprotect_hvo, v, order), heads[results == 0])
@@ -27,9 +31,13 @@ def hugetlb_vmemmap_init(v: Vmemmap, order: int, heads: NDArray[np.int64]) -> St
 
 
 def vmemmap_populate_hvo(v: Vmemmap, order: int, head: Value) -> Steps:
-    """Map the tails of one page to the frame they share, still writable -> 0, or ENOMEM and nothing changed but leaves split."""
+    """Map the tails of one page to the frame they share, still writable -> 0, or ENOMEM and nothing
+    changed but leaves split.
+    """
     for first, _ in v.pieces(order, 0):
-        error = yield from split_vmemmap_huge_pmd(v, _piece(v, head, first), v.node_of(head), flush=False)
+        error = yield from split_vmemmap_huge_pmd(
+            v, _piece(v, head, first), v.node_of(head), flush=False
+        )
         if error:
             return error
     shared = yield from shared_tail(v, order, head)
@@ -40,7 +48,9 @@ def vmemmap_populate_hvo(v: Vmemmap, order: int, head: Value) -> Steps:
         shared = yield from frame_at(v, pte, v.era.layout.kept_pages - 1)
     for address, pte_index, pages in _tails(v, order, head):
         pte = yield from pte_of(v, address)
-        yield PileFrames((yield from _map_tails(v, shared, pte, address, pte_index, pages, writable=True)))
+        yield PileFrames(
+            (yield from _map_tails(v, shared, pte, address, pte_index, pages, writable=True))
+        )
     yield StorePage(head, "vmemmap_optimized", 1)
     yield Count(Counter.OPTIMIZED_KEY, 1)
     return 0
@@ -49,7 +59,8 @@ def vmemmap_populate_hvo(v: Vmemmap, order: int, head: Value) -> Steps:
 def vmemmap_wrprotect_hvo(v: Vmemmap, order: int, head: Value) -> Steps:
     """Make the entries of the tails of one page read-only -> 0.
 
-    Without `protect-whole-range` the end of the range was counted in pages where bytes were meant, so most tails stayed writable (H15).
+    Without `protect-whole-range` the end of the range was counted in pages where bytes were meant,
+    so most tails stayed writable (H15).
     """
     tails = v.vmemmap_pages(order) - v.era.layout.kept_pages
     left = tails if v.era.has("protect-whole-range") else -(-tails // v.page_size)
@@ -68,15 +79,23 @@ def _piece(v: Vmemmap, head: Value, first: int) -> Value:
 
 
 def _tails(v: Vmemmap, order: int, head: Value) -> list[tuple[Value, int, int]]:
-    """For each piece under one table: its address, and which of its pages are tails: the first one, and how many."""
+    """For each piece under one table: its address, and which of its pages are tails: the first one,
+    and how many.
+    """
     kept = v.era.layout.kept_pages
     skips = [(first, pages, kept if first == 0 else 0) for first, pages in v.pieces(order, 0)]
     return [(_piece(v, head, first), skip, pages - skip) for first, pages, skip in skips]
 
 
-def _map_tails(v: Vmemmap, shared: Value, pte: Value, address: Value, first: int, pages: int, *, writable: bool) -> Steps:
-    """Map `pages` pages from the `first` one on to the frame `shared` -> the frames they were mapped to."""
+def _map_tails(
+    v: Vmemmap, shared: Value, pte: Value, address: Value, first: int, pages: int, *, writable: bool
+) -> Steps:
+    """Map `pages` pages from the `first` one on to the frame `shared` -> the frames they were
+    mapped to.
+    """
     locations = strided(pte + np.uint64(8 * first), pages, 8)
     values = np.broadcast_to(v.leaf_entry(shared, writable=writable)[..., None], locations.shape)
-    old = yield RemapEntries(locations, values, address + np.uint64(first * v.page_size), v.page_size)
+    old = yield RemapEntries(
+        locations, values, address + np.uint64(first * v.page_size), v.page_size
+    )
     return v.pfn(old)

@@ -20,8 +20,9 @@ REFUSED = -95
 class Vmemmap:
     """The vmemmap of one machine as a protocol sees it.
 
-    `base` is the address of the struct page of pfn 0; `node_of` and `zone_of` give the NUMA node and zone index of pfns, `tail_slot` the
-    location of the variable that holds the shared tail of a zone (7.1), for one or many.
+    `base` is the address of the struct page of pfn 0; `node_of` and `zone_of` give the NUMA node
+    and zone index of pfns, `tail_slot` the location of the variable that holds the shared tail of a
+    zone (7.1), for one or many.
     """
 
     format: Format
@@ -44,7 +45,9 @@ class Vmemmap:
         return self.format.span(1)
 
     def vmemmap_pages(self, order: int) -> int:
-        """Vmemmap pages that hold the struct pages of one huge page of `order` (0 when they fill less than one)."""
+        """Vmemmap pages that hold the struct pages of one huge page of `order` (0 when they fill
+        less than one).
+        """
         return (self.struct_page_size << order) // self.page_size
 
     def address(self, pfn: Value) -> Value:
@@ -53,14 +56,18 @@ class Vmemmap:
         return pfns * np.uint64(self.struct_page_size) + np.uint64(self.base)
 
     def pte_location(self, pmd_entry: Value, address: Value) -> Value:
-        """Where the PTE of `address` lies in the table that `pmd_entry` points to (`pte_offset_kernel`)."""
+        """Where the PTE of `address` lies in the table that `pmd_entry` points to
+        (`pte_offset_kernel`).
+        """
         table = np.asarray(self.format.output_address(pmd_entry, 1), np.uint64)
         return table + np.asarray(self.format.index(address, 0), np.uint64) * np.uint64(8)
 
     def pfn(self, entry: Value, level: int = 0) -> Value:
         """Frame number that `entry` of `level` maps."""
         shift = np.uint64(self.page_size.bit_length() - 1)
-        return (np.asarray(self.format.output_address(entry, level), np.uint64) >> shift).astype(np.int64)
+        return (np.asarray(self.format.output_address(entry, level), np.uint64) >> shift).astype(
+            np.int64
+        )
 
     def leaf_entry(self, pfn: Value, *, writable: bool) -> Value:
         """A PTE that maps the frame `pfn` (`mk_pte` with PAGE_KERNEL or PAGE_KERNEL_RO)."""
@@ -68,9 +75,11 @@ class Vmemmap:
         return np.asarray(self.format.make_leaf(physical, 0, writable=writable), np.uint64)
 
     def pieces(self, order: int, first: int) -> list[tuple[int, int]]:
-        """The vmemmap pages `first`... of a huge page of `order`, cut where leaves end: (first page, pages) of each piece.
+        """The vmemmap pages `first`... of a huge page of `order`, cut where leaves end: (first
+        page, pages) of each piece.
 
-        Huge pages are naturally aligned, so their struct pages either lie inside one leaf or are whole leaves.
+        Huge pages are naturally aligned, so their struct pages either lie inside one leaf or are
+        whole leaves.
         """
         total, per_leaf = self.vmemmap_pages(order), self.leaf // self.page_size
         cuts = [first, *range(per_leaf, total, per_leaf), total]

@@ -1,4 +1,6 @@
-"""Optimise HugeTLB pages: one at a time (5.14 to 6.6) or a list at once (6.7 and later) (mm/hugetlb_vmemmap.c)."""
+"""Optimise HugeTLB pages: one at a time (5.14 to 6.6) or a list at once (6.7 and later)
+(mm/hugetlb_vmemmap.c).
+"""
 
 from functools import partial
 
@@ -33,16 +35,22 @@ from hvo.vmemmap.split import split_vmemmap_huge_pmd
 
 
 def hugetlb_vmemmap_optimizable(v: Vmemmap, order: int) -> bool:
-    """Whether pages of `order` have vmemmap pages to give back, and struct pages that do not straddle them."""
+    """Whether pages of `order` have vmemmap pages to give back, and struct pages that do not
+    straddle them.
+    """
     odd = v.struct_page_size & (v.struct_page_size - 1) != 0
-    return v.vmemmap_pages(order) > v.era.layout.kept_pages and not (odd and v.era.has("refuse-odd-struct"))
+    return v.vmemmap_pages(order) > v.era.layout.kept_pages and not (
+        odd and v.era.has("refuse-odd-struct")
+    )
 
 
 def hugetlb_vmemmap_optimize_folios(v: Vmemmap, order: int, heads: NDArray[np.int64]) -> Steps:
-    """Optimise the HugeTLB pages `heads` (int64 array) of `order`, in that order -> an int64 array: 0, ENOMEM or REFUSED for each.
+    """Optimise the HugeTLB pages `heads` (int64 array) of `order`, in that order -> an int64 array:
+    0, ENOMEM or REFUSED for each.
 
-    A page that fails is left as it was; the others are done. With batching the leaves are split first, then one full flush, then page
-    after page is remapped without a flush while the frames pile up, then one full flush before they are freed.
+    A page that fails is left as it was; the others are done. With batching the leaves are split
+    first, then one full flush, then page after page is remapped without a flush while the frames
+    pile up, then one full flush before they are freed.
     """
     if not hugetlb_vmemmap_optimizable(v, order):
         return np.full(heads.size, REFUSED, np.int64)
@@ -68,20 +76,26 @@ def hugetlb_vmemmap_optimize(v: Vmemmap, order: int, head: Value) -> Steps:
 
 
 def _split_folio(v: Vmemmap, order: int, head: Value) -> Steps:
-    """Split every leaf under the vmemmap of one page, without flushing -> 0 or ENOMEM (`hugetlb_vmemmap_split_folio`)."""
+    """Split every leaf under the vmemmap of one page, without flushing -> 0 or ENOMEM
+    (`hugetlb_vmemmap_split_folio`).
+    """
     if (yield from _self_hosted(v, head)):
         return 0
     yield Acquire(Lock.MMAP_READ)
     error = 0
     for first, _ in v.pieces(order, 0):
         address = v.address(head) + np.uint64(first * v.page_size)
-        error = error or (yield from split_vmemmap_huge_pmd(v, address, v.node_of(head), flush=False))
+        error = error or (
+            yield from split_vmemmap_huge_pmd(v, address, v.node_of(head), flush=False)
+        )
     yield Release(Lock.MMAP_READ)
     return error
 
 
 def _optimize_in_batch(v: Vmemmap, order: int, head: Value) -> Steps:
-    """Optimise one page of a list; out of memory, free what has piled up and try once more -> 0, ENOMEM or REFUSED."""
+    """Optimise one page of a list; out of memory, free what has piled up and try once more -> 0,
+    ENOMEM or REFUSED.
+    """
     error = yield from _optimize(v, order, head, flush=False)
     if error == ENOMEM and not (yield PileIsEmpty()):
         yield FlushAll()
@@ -91,7 +105,9 @@ def _optimize_in_batch(v: Vmemmap, order: int, head: Value) -> Steps:
 
 
 def _optimize(v: Vmemmap, order: int, head: Value, *, flush: bool) -> Steps:
-    """The steps of one page, up to the frames on the actor's list (`__hugetlb_vmemmap_optimize_folio`) -> 0, ENOMEM or REFUSED."""
+    """The steps of one page, up to the frames on the actor's list
+    (`__hugetlb_vmemmap_optimize_folio`) -> 0, ENOMEM or REFUSED.
+    """
     if (yield from _self_hosted(v, head)):
         return REFUSED
     yield Count(Counter.OPTIMIZED_KEY, 1)
@@ -122,7 +138,9 @@ def _give_up(v: Vmemmap, head: Value, error: int | None) -> Steps:
 
 
 def _copy_head(v: Vmemmap, head: Value) -> Steps:
-    """A new frame with a copy of page 0 -> its pfn; None in eras that leave the head where it is, or when there is no frame."""
+    """A new frame with a copy of page 0 -> its pfn; None in eras that leave the head where it is,
+    or when there is no frame.
+    """
     if not v.era.layout.moves_head:
         return None
     frame = yield AllocateFrame(v.node_of(head), memmap=True)
@@ -132,7 +150,9 @@ def _copy_head(v: Vmemmap, head: Value) -> Steps:
 
 
 def shared_tail(v: Vmemmap, order: int, head: Value) -> Steps:
-    """The frame that tails of `order` share in the zone of `head` (7.1) -> its pfn; None in other eras; False when there is no frame."""
+    """The frame that tails of `order` share in the zone of `head` (7.1) -> its pfn; None in other
+    eras; False when there is no frame.
+    """
     if v.era.layout.shares != "zone-tail":
         return None
     slot = v.tail_slot(v.zone_of(head), order)
@@ -147,7 +167,9 @@ def shared_tail(v: Vmemmap, order: int, head: Value) -> Steps:
 
 
 def _publish(v: Vmemmap, slot: Value, frame: Value) -> Steps:
-    """Make `frame` the zone's shared tail -> the frame that is it now; without `publish-tail` a plain store, and two may win (H14)."""
+    """Make `frame` the zone's shared tail -> the frame that is it now; without `publish-tail` a
+    plain store, and two may win (H14).
+    """
     if not v.era.has("publish-tail"):
         yield WritePointer(slot, frame)
         return frame
@@ -159,9 +181,11 @@ def _publish(v: Vmemmap, slot: Value, frame: Value) -> Steps:
 
 
 def _self_hosted(v: Vmemmap, head: Value) -> Steps:
-    """Whether the block of `head` holds its own struct pages (`memmap_on_memory`) -> bool; only kernels with the fix ask (H09).
+    """Whether the block of `head` holds its own struct pages (`memmap_on_memory`) -> bool; only
+    kernels with the fix ask (H09).
 
-    Such a block marks the frames of its struct pages, and HugeTLB pages are aligned, so one vmemmap page tells for all of a huge page.
+    Such a block marks the frames of its struct pages, and HugeTLB pages are aligned, so one vmemmap
+    page tells for all of a huge page.
     """
     if not v.era.has("refuse-self-hosted"):
         return False

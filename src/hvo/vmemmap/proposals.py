@@ -1,8 +1,10 @@
-"""Ways in which arm64 could remap the vmemmap live, as they were proposed: each exchanges entries in its own manner.
+"""Ways in which arm64 could remap the vmemmap live, as they were proposed: each exchanges entries
+in its own manner.
 
-arm64 wants break-before-make where an entry that can be written changes its frame, but while an entry is broken any access by another CPU
-faults. All of them share one frame of tails per zone and leave the head where it is. F is not here: it builds the vmemmap optimised at
-boot (`hvo.vmemmap.boot`).
+arm64 wants break-before-make where an entry that can be written changes its frame, but while an
+entry is broken any access by another CPU faults. All of them share one frame of tails per zone and
+leave the head where it is. F is not here: it builds the vmemmap optimised at boot
+(`hvo.vmemmap.boot`).
 """
 
 from collections.abc import Callable
@@ -37,14 +39,16 @@ from hvo.vmemmap.remap import pte_of
 from hvo.vmemmap.split import table_of_leaf
 
 EAGAIN = -11
-"""An entry could not be exchanged: what was exchanged before stays so, and is marked as optimised, so that restore can finish."""
+"""An entry could not be exchanged: what was exchanged before stays so, and is marked as optimised,
+so that restore can finish.
+"""
 TRIES = 16
 """How often proposal E tries an entry."""
 
 
 class Change(NamedTuple):
-    """An entry to be exchanged: where it is, what is there, what shall be there, its level, the address that it translates, and the
-    huge page that it is about."""
+    """An entry to be exchanged: where it is, what is there, what shall be there, its level, the
+    address that it translates, and the huge page that it is about."""
 
     location: int
     old: int
@@ -57,10 +61,11 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Proposal:
-    """One way: `exchange` makes changes -> how many were made; `split` replaces leaves (None: as `exchange` does).
+    """One way: `exchange` makes changes -> how many were made; `split` replaces leaves (None: as
+    `exchange` does).
 
-    `needs` is what it asks of the hardware; `tries` is how often it tries an entry that can be lost, `marks_partial`
-    whether a page that is optimised in part says so.
+    `needs` is what it asks of the hardware; `tries` is how often it tries an entry that can be
+    lost, `marks_partial` whether a page that is optimised in part says so.
     """
 
     letter: str
@@ -81,7 +86,9 @@ Exchange = Callable[[Vmemmap, Proposal, list[Change]], Steps]
 def span(v: Vmemmap, changes: list[Change]) -> Flush:
     """The flush of everything from the first of what `changes` translate to the last."""
     last = max(changes, key=lambda change: change.address)
-    return Flush(min(change.address for change in changes), last.address + v.format.span(last.level))
+    return Flush(
+        min(change.address for change in changes), last.address + v.format.span(last.level)
+    )
 
 
 def _write(changes: list[Change], *, new: bool) -> Steps:
@@ -98,7 +105,9 @@ def break_and_make(v: Vmemmap, changes: list[Change]) -> Steps:
 
 
 def handle_faults(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
-    """A: break and make under the page-table lock, entry by entry; an access that meets a broken one waits in the fault handler."""
+    """A: break and make under the page-table lock, entry by entry; an access that meets a broken
+    one waits in the fault handler.
+    """
     yield AllowFaults(True)
     for change in changes:
         yield Acquire(Lock.PAGE_TABLE)
@@ -116,7 +125,9 @@ def stop_machine(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps
 
 
 def pause_cpus(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
-    """D: break and make while an interrupt holds all other CPUs, wherever they are; the lock comes first, or its owner could be held."""
+    """D: break and make while an interrupt holds all other CPUs, wherever they are; the lock comes
+    first, or its owner could be held.
+    """
     yield Acquire(Lock.PAGE_TABLE)
     yield StopCpus(preemptible=False)
     done = yield from break_and_make(v, changes)
@@ -126,20 +137,28 @@ def pause_cpus(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
 
 
 def write_directly(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
-    """Write over the live entry, as x86-64 may, and arm64 with FEAT_BBM level 2 for a block that becomes a table."""
+    """Write over the live entry, as x86-64 may, and arm64 with FEAT_BBM level 2 for a block that
+    becomes a table.
+    """
     yield from _write(changes, new=True)
     yield span(v, changes)
     return len(changes)
 
 
 def retarget_equal(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
-    """C: make the old entries read-only, flush, write what the shared frame holds into the old frames, then point the entries there.
+    """C: make the old entries read-only, flush, write what the shared frame holds into the old
+    frames, then point the entries there.
 
-    Only for tails that become read-only; back to a writable frame of its own an entry cannot go this way, and is broken like any other.
+    Only for tails that become read-only; back to a writable frame of its own an entry cannot go
+    this way, and is broken like any other.
     """
     if any(v.format.is_writable(change.new) for change in changes):
         return (yield from stop_machine(v, proposal, changes))
-    yield from write_directly(v, proposal, [change._replace(new=int(v.format.read_only(change.old))) for change in changes])
+    yield from write_directly(
+        v,
+        proposal,
+        [change._replace(new=int(v.format.read_only(change.old))) for change in changes],
+    )
     for change in changes:
         yield FillTails(int(v.pfn(change.old)), change.head, change.order, v.structs_per_page)
     yield WriteBarrier()
@@ -147,7 +166,9 @@ def retarget_equal(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Ste
 
 
 def swap_without_access_flag(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
-    """E: clear the access flag, flush, compare and swap; hardware that sets the flag meanwhile makes the swap fail, a few times at most."""
+    """E: clear the access flag, flush, compare and swap; hardware that sets the flag meanwhile
+    makes the swap fail, a few times at most.
+    """
     for done, change in enumerate(changes):
         if not (yield from _swap(v, change, proposal.tries)):
             return done
@@ -158,10 +179,18 @@ def _swap(v: Vmemmap, change: Change, tries: int) -> Steps:
     cleared = int(v.format.access_flag_cleared(change.old))
     for _ in range(tries):
         now = yield ReadEntry(change.location, change.level)
-        if not (yield CompareExchangeEntry(change.location, int(now.value), cleared, change.level, change.address)):
+        if not (
+            yield CompareExchangeEntry(
+                change.location, int(now.value), cleared, change.level, change.address
+            )
+        ):
             continue
         yield span(v, [change])
-        if (yield CompareExchangeEntry(change.location, cleared, change.new, change.level, change.address)):
+        if (
+            yield CompareExchangeEntry(
+                change.location, cleared, change.new, change.level, change.address
+            )
+        ):
             return True
     yield WriteEntry(change.location, change.old, change.level, change.address)
     return False
@@ -171,11 +200,27 @@ _LEVEL_2 = "FEAT_BBM level 2, no conflict aborts"
 PROPOSALS = {
     made.letter: made
     for made in (
-        Proposal("A", "break-before-make under the lock, the fault waits", "nothing", handle_faults),
+        Proposal(
+            "A", "break-before-make under the lock, the fault waits", "nothing", handle_faults
+        ),
         Proposal("B", "stop_machine around break-before-make", "nothing", stop_machine),
-        Proposal("C", "split live, then read-only, flush, equal contents, retarget", _LEVEL_2, retarget_equal, write_directly),
-        Proposal("D", "pause the other CPUs by interrupt around break-before-make", "nothing", pause_cpus),
-        Proposal("E", "access flag clear, flush, compare-and-swap", _LEVEL_2 + ", FEAT_HAFDBS", swap_without_access_flag, write_directly),
+        Proposal(
+            "C",
+            "split live, then read-only, flush, equal contents, retarget",
+            _LEVEL_2,
+            retarget_equal,
+            write_directly,
+        ),
+        Proposal(
+            "D", "pause the other CPUs by interrupt around break-before-make", "nothing", pause_cpus
+        ),
+        Proposal(
+            "E",
+            "access flag clear, flush, compare-and-swap",
+            _LEVEL_2 + ", FEAT_HAFDBS",
+            swap_without_access_flag,
+            write_directly,
+        ),
     )
 }
 """The proposals that work on a live vmemmap, by their letters."""
@@ -185,7 +230,9 @@ PROPOSALS = {
 
 
 def optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
-    """Optimise one huge page -> 0, ENOMEM (nothing changed) or EAGAIN (the tails that were exchanged stay, the page is marked)."""
+    """Optimise one huge page -> 0, ENOMEM (nothing changed) or EAGAIN (the tails that were
+    exchanged stay, the page is marked).
+    """
     yield Acquire(Lock.MMAP_WRITE)
     result = yield from _optimize(v, proposal, order, head)
     yield Release(Lock.MMAP_WRITE)
@@ -212,7 +259,9 @@ def _optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
 
 
 def _split(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
-    """Replace every leaf under the page by a table -> 0 or ENOMEM; the write lock keeps others away."""
+    """Replace every leaf under the page by a table -> 0 or ENOMEM; the write lock keeps others
+    away.
+    """
     for first, _ in v.pieces(order, 0):
         address = int(v.address(head)) + first * v.page_size
         pmd = int((yield Locate(address, 1)))
@@ -225,7 +274,9 @@ def _split(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
             yield WriteBarrier()
             base = address & -v.leaf
             new = int(v.format.make_table(table * v.page_size))
-            yield from (proposal.split or proposal.exchange)(v, proposal, [Change(pmd, int(entry.value), new, 1, base, head, order)])
+            yield from (proposal.split or proposal.exchange)(
+                v, proposal, [Change(pmd, int(entry.value), new, 1, base, head, order)]
+            )
     return 0
 
 
@@ -237,12 +288,24 @@ def changes_of(v: Vmemmap, order: int, head: int) -> Steps:
         pte = yield from pte_of(v, address)
         for i, location in enumerate(strided(pte, pages, 8).tolist()):
             entry = yield ReadEntry(location, 0)
-            found.append(Change(location, int(entry.value), int(entry.value), 0, address + i * v.page_size, head, order))
+            found.append(
+                Change(
+                    location,
+                    int(entry.value),
+                    int(entry.value),
+                    0,
+                    address + i * v.page_size,
+                    head,
+                    order,
+                )
+            )
     return found
 
 
 def restore(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
-    """Give the tails frames of their own again, those that share one -> 0, ENOMEM (nothing changed) or EAGAIN (some are still shared)."""
+    """Give the tails frames of their own again, those that share one -> 0, ENOMEM (nothing changed)
+    or EAGAIN (some are still shared).
+    """
     if not (yield TestPage(head, "vmemmap_optimized")):
         return 0
     shared = yield from shared_tail(v, order, head)

@@ -1,8 +1,10 @@
-"""The proposals for arm64 on a list of huge pages: what they exchange is put together, so that a flush or a stop serves many entries.
+"""The proposals for arm64 on a list of huge pages: what they exchange is put together, so that a
+flush or a stop serves many entries.
 
-All leaves are split first, then all tails are exchanged. A breaks no more than one huge page at a time, since whoever meets a broken entry
-waits; B and D hold the other CPUs once, for the whole list; C writes and flushes the whole list at once; E goes through the whole list in
-rounds, and an entry that is lost in one is tried again in the next.
+All leaves are split first, then all tails are exchanged. A breaks no more than one huge page at a
+time, since whoever meets a broken entry waits; B and D hold the other CPUs once, for the whole
+list; C writes and flushes the whole list at once; E goes through the whole list in rounds, and an
+entry that is lost in one is tried again in the next.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,9 @@ from hvo.vmemmap.split import table_of_leaf
 
 
 def optimize_folios(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps:
-    """Optimise a list of huge pages -> for each 0, ENOMEM (nothing changed) or EAGAIN (some tails are shared, and it is marked)."""
+    """Optimise a list of huge pages -> for each 0, ENOMEM (nothing changed) or EAGAIN (some tails
+    are shared, and it is marked).
+    """
     yield Acquire(Lock.MMAP_WRITE)
     results = yield from _optimize(v, proposal, order, heads)
     yield Release(Lock.MMAP_WRITE)
@@ -81,15 +85,23 @@ def _split(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> 
     changes: dict[int, Change] = {}
     for number, head in enumerate(heads):
         for first, _ in v.pieces(order, 0):
-            if not (yield from _prepare_split(v, order, head, int(v.address(head)) + first * v.page_size, changes)):
+            if not (
+                yield from _prepare_split(
+                    v, order, head, int(v.address(head)) + first * v.page_size, changes
+                )
+            ):
                 yield from _split_now(v, proposal, list(changes.values()))
                 return number
     yield from _split_now(v, proposal, list(changes.values()))
     return len(heads)
 
 
-def _prepare_split(v: Vmemmap, order: int, head: int, address: int, changes: dict[int, Change]) -> Steps:
-    """Add the exchange of the leaf at `address`, if it is one and not among `changes` yet -> False when no table could be had."""
+def _prepare_split(
+    v: Vmemmap, order: int, head: int, address: int, changes: dict[int, Change]
+) -> Steps:
+    """Add the exchange of the leaf at `address`, if it is one and not among `changes` yet -> False
+    when no table could be had.
+    """
     pmd = int((yield Locate(address, 1)))
     entry = yield ReadEntry(pmd, 1)
     if pmd in changes or entry.kind is not EntryKind.LEAF:
@@ -132,19 +144,33 @@ def _page_by_page(v: Vmemmap, changes: list[Change]) -> Steps:
 
 
 def _in_rounds(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
-    """E: clear every access flag, flush once, compare and swap every entry; again for those that were lost."""
+    """E: clear every access flag, flush once, compare and swap every entry; again for those that
+    were lost.
+    """
     left = changes
     for _ in range(proposal.tries):
         cleared: list[Change] = []
         for change in left:
             now = yield ReadEntry(change.location, change.level)
-            if (yield CompareExchangeEntry(change.location, int(now.value), _cleared(v, change), change.level, change.address)):
+            if (
+                yield CompareExchangeEntry(
+                    change.location,
+                    int(now.value),
+                    _cleared(v, change),
+                    change.level,
+                    change.address,
+                )
+            ):
                 cleared.append(change)
         if cleared:
             yield span(v, cleared)
         made: list[Change] = []
         for change in cleared:
-            if (yield CompareExchangeEntry(change.location, _cleared(v, change), change.new, change.level, change.address)):
+            if (
+                yield CompareExchangeEntry(
+                    change.location, _cleared(v, change), change.new, change.level, change.address
+                )
+            ):
                 made.append(change)
         left = [change for change in left if change not in made]
         if not left:
@@ -159,7 +185,9 @@ def _cleared(v: Vmemmap, change: Change) -> int:
 
 
 def restore_folios(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps:
-    """Give the tails of a list of pages frames of their own again -> for each 0, ENOMEM (nothing changed) or EAGAIN (some are shared)."""
+    """Give the tails of a list of pages frames of their own again -> for each 0, ENOMEM (nothing
+    changed) or EAGAIN (some are shared).
+    """
     yield Acquire(Lock.MMAP_WRITE)
     wanted: list[Change] = []
     results: list[int] = []
@@ -182,7 +210,9 @@ def restore_folios(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[i
 
 
 def _with_frames(v: Vmemmap, order: int, head: int) -> Steps:
-    """The changes that give one page's shared tails new frames, with copies of what they show -> None when there is no memory."""
+    """The changes that give one page's shared tails new frames, with copies of what they show ->
+    None when there is no memory.
+    """
     if not (yield TestPage(head, "vmemmap_optimized")):
         return []
     every: list[Change] = yield from changes_of(v, order, head)
@@ -193,4 +223,7 @@ def _with_frames(v: Vmemmap, order: int, head: int) -> Steps:
     for change, frame in zip(changes, np.asarray(frames).tolist(), strict=True):
         yield CopyFrame(change.address, frame, v.structs_per_page)
     yield WriteBarrier()
-    return [change._replace(new=int(v.leaf_entry(frame, writable=True))) for change, frame in zip(changes, frames.tolist(), strict=True)]
+    return [
+        change._replace(new=int(v.leaf_entry(frame, writable=True)))
+        for change, frame in zip(changes, frames.tolist(), strict=True)
+    ]

@@ -1,11 +1,23 @@
-"""Exchange the entries of a huge page's vmemmap, and put them back when something fails in the middle (mm/hugetlb_vmemmap.c)."""
+"""Exchange the entries of a huge page's vmemmap, and put them back when something fails in the
+middle (mm/hugetlb_vmemmap.c).
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from hvo.steps.composite import Flush, RemapEntries, RestoreEntries
-from hvo.steps.vocabulary import Locate, PileFrames, ReadEntry, Steps, TakePiled, Value, WriteBarrier, WriteEntry, strided
+from hvo.steps.vocabulary import (
+    Locate,
+    PileFrames,
+    ReadEntry,
+    Steps,
+    TakePiled,
+    Value,
+    WriteBarrier,
+    WriteEntry,
+    strided,
+)
 from hvo.vmemmap.context import Vmemmap
 from hvo.vmemmap.split import split_vmemmap_huge_pmd
 
@@ -14,8 +26,9 @@ from hvo.vmemmap.split import split_vmemmap_huge_pmd
 class Remap:
     """What to do with the vmemmap of the huge page(s) `head` of `order`.
 
-    `shared` is the frame that the tails shall map (None: the frame that the last kept page maps); `new_head` the frame for page 0 (None: it
-    stays where it is). `flush` False leaves flushing to the caller.
+    `shared` is the frame that the tails shall map (None: the frame that the last kept page maps);
+    `new_head` the frame for page 0 (None: it stays where it is). `flush` False leaves flushing to
+    the caller.
     """
 
     head: Value
@@ -26,7 +39,9 @@ class Remap:
 
 
 def vmemmap_remap_free(v: Vmemmap, remap: Remap) -> Steps:
-    """Map the tails read-only onto the shared frame; the frames behind go on the actor's list -> 0, or ENOMEM and nothing changed."""
+    """Map the tails read-only onto the shared frame; the frames behind go on the actor's list -> 0,
+    or ENOMEM and nothing changed.
+    """
     done, error = yield from _remap_pieces(v, remap)
     if not error and remap.flush:
         start = v.address(remap.head)
@@ -39,10 +54,12 @@ def vmemmap_remap_free(v: Vmemmap, remap: Remap) -> Steps:
 
 
 def _remap_pieces(v: Vmemmap, remap: Remap) -> Steps:
-    """Piece by piece (a piece is under one leaf): split, then remap -> (vmemmap pages walked, error).
+    """Piece by piece (a piece is under one leaf): split, then remap -> (vmemmap pages walked,
+    error).
 
-    What must be split here is flushed here, even where a list's remap is not: only the pass that splits all of a list beforehand leaves
-    that to one flush for all (VMEMMAP_SPLIT_NO_TLB_FLUSH; the remap has VMEMMAP_REMAP_NO_TLB_FLUSH alone).
+    What must be split here is flushed here, even where a list's remap is not: only the pass that
+    splits all of a list beforehand leaves that to one flush for all (VMEMMAP_SPLIT_NO_TLB_FLUSH;
+    the remap has VMEMMAP_REMAP_NO_TLB_FLUSH alone).
     """
     kept, shared = v.era.layout.kept_pages, remap.shared
     walked = 0
@@ -76,7 +93,9 @@ def frame_at(v: Vmemmap, pte: Value, index: int) -> Steps:
 
 
 def _move_head(v: Vmemmap, remap: Remap, pte: Value, address: Value) -> Steps:
-    """Map page 0 onto the new frame that holds a copy of it; the old frame goes on the actor's list."""
+    """Map page 0 onto the new frame that holds a copy of it; the old frame goes on the actor's
+    list.
+    """
     old = yield ReadEntry(pte, 0)
     yield WriteBarrier()  # the copy must be visible before the entry is
     yield WriteEntry(pte, v.leaf_entry(remap.new_head, writable=True), 0, address)
@@ -84,28 +103,42 @@ def _move_head(v: Vmemmap, remap: Remap, pte: Value, address: Value) -> Steps:
 
 
 def _share(v: Vmemmap, shared: Value, pte: Value, address: Value, first: int, pages: int) -> Steps:
-    """Map `pages` vmemmap pages from `first` on read-only onto `shared`; their frames go on the actor's list."""
+    """Map `pages` vmemmap pages from `first` on read-only onto `shared`; their frames go on the
+    actor's list.
+    """
     locations = strided(pte + np.uint64(8 * first), pages, 8)
     values = np.broadcast_to(v.leaf_entry(shared, writable=False)[..., None], locations.shape)
-    old = yield RemapEntries(locations, values, address + np.uint64(first * v.page_size), v.page_size)
+    old = yield RemapEntries(
+        locations, values, address + np.uint64(first * v.page_size), v.page_size
+    )
     yield PileFrames(v.pfn(old))
 
 
 def _roll_back(v: Vmemmap, remap: Remap, done: int) -> Steps:
-    """Undo the first `done` pages with the very frames that were taken out, the last one first; a copied head keeps its mapping.
+    """Undo the first `done` pages with the very frames that were taken out, the last one first; a
+    copied head keeps its mapping.
 
-    Without `rollback-tails-only` 7.1 began at page 0 and rebuilt the head as if it were a tail (H13).
+    Without `rollback-tails-only` 7.1 began at page 0 and rebuilt the head as if it were a tail
+    (H13).
     """
     from_head = v.era.layout.shares == "zone-tail" and not v.era.has("rollback-tails-only")
     first = 0 if from_head else v.era.layout.kept_pages
     frames = yield TakePiled(done - first)
-    template = v.address(remap.head) + np.uint64(v.page_size) if from_head else shared_source(v, remap.head)
-    yield from restore_pages(v, remap.head, remap.order, frames, Restore(first, template, flush=True))
+    template = (
+        v.address(remap.head) + np.uint64(v.page_size)
+        if from_head
+        else shared_source(v, remap.head)
+    )
+    yield from restore_pages(
+        v, remap.head, remap.order, frames, Restore(first, template, flush=True)
+    )
 
 
 @dataclass(frozen=True)
 class Restore:
-    """How to restore: from which vmemmap page on, with a copy of what is mapped at `source` (None: at each page itself), flush or not."""
+    """How to restore: from which vmemmap page on, with a copy of what is mapped at `source` (None:
+    at each page itself), flush or not.
+    """
 
     first: int
     source: Value | None
@@ -113,7 +146,9 @@ class Restore:
 
 
 def shared_source(v: Vmemmap, head: Value) -> Value | None:
-    """Address that shows what the tails of `head` share: the last kept page; None where each page shows it itself (7.1)."""
+    """Address that shows what the tails of `head` share: the last kept page; None where each page
+    shows it itself (7.1).
+    """
     if v.era.layout.shares == "zone-tail":
         return None
     return v.address(head) + np.uint64((v.era.layout.kept_pages - 1) * v.page_size)
@@ -131,8 +166,19 @@ def restore_pages(v: Vmemmap, head: Value, order: int, frames: Value, how: Resto
         pte = yield from pte_of(v, address)
         mine = frames[..., used : used + pages]
         values = v.leaf_entry(mine, writable=True)
-        yield RestoreEntries(strided(pte, pages, 8), mine, values, how.source, address, v.page_size, v.structs_per_page, reset)
+        yield RestoreEntries(
+            strided(pte, pages, 8),
+            mine,
+            values,
+            how.source,
+            address,
+            v.page_size,
+            v.structs_per_page,
+            reset,
+        )
         used += pages
-    if how.flush:  # from 6.2 on the page of the head as well, which may have moved (`vmemmap_remap_range`)
+    if (
+        how.flush
+    ):  # from 6.2 on the page of the head as well, which may have moved (`vmemmap_remap_range`)
         first = start if v.era.layout.moves_head else start + np.uint64(how.first * v.page_size)
         yield Flush(first, start + np.uint64((how.first + count) * v.page_size))

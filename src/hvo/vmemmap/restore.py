@@ -6,26 +6,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.steps.composite import AllocateFrames, FlushAll, ForEach
-from hvo.steps.vocabulary import Acquire, Count, Counter, Lock, Release, Steps, StorePage, SynchronizeReaders, TestPage, Value
+from hvo.steps.vocabulary import (
+    Acquire,
+    Count,
+    Counter,
+    Lock,
+    Release,
+    Steps,
+    StorePage,
+    SynchronizeReaders,
+    TestPage,
+    Value,
+)
 from hvo.vmemmap.context import ENOMEM, Vmemmap
 from hvo.vmemmap.remap import Restore, restore_pages, shared_source
 
 
 def hugetlb_vmemmap_restore_folios(v: Vmemmap, order: int, heads: NDArray[np.int64]) -> Steps:
-    """Restore the HugeTLB pages `heads` (int64 array) of `order` until one fails -> an int64 array: 0 or ENOMEM, up to the one that failed.
+    """Restore the HugeTLB pages `heads` (int64 array) of `order` until one fails -> an int64 array:
+    0 or ENOMEM, up to the one that failed.
 
     A page that fails stays optimised and usable. Batched eras flush once, at the end.
     """
     if v.era.batched and v.era.has("wait-for-readers"):
         yield SynchronizeReaders()
-    results = yield ForEach(partial(hugetlb_vmemmap_restore, v, order, flush=not v.era.batched), heads, stops=bool)
+    results = yield ForEach(
+        partial(hugetlb_vmemmap_restore, v, order, flush=not v.era.batched), heads, stops=bool
+    )
     if v.era.batched:
         yield FlushAll()
     return results
 
 
 def hugetlb_vmemmap_restore(v: Vmemmap, order: int, head: Value, *, flush: bool = True) -> Steps:
-    """Give one HugeTLB page the frames of its vmemmap back, all of them or none -> 0 or ENOMEM (`__hugetlb_vmemmap_restore_folio`).
+    """Give one HugeTLB page the frames of its vmemmap back, all of them or none -> 0 or ENOMEM
+    (`__hugetlb_vmemmap_restore_folio`).
 
     Without `flush` the caller flushes, before anyone writes to a tail.
     """
@@ -33,11 +48,15 @@ def hugetlb_vmemmap_restore(v: Vmemmap, order: int, head: Value, *, flush: bool 
         return 0
     first = v.era.layout.kept_pages
     only = not v.era.has("node-fallback")
-    frames = yield AllocateFrames(v.vmemmap_pages(order) - first, v.node_of(head), this_node_only=only, memmap=True)
+    frames = yield AllocateFrames(
+        v.vmemmap_pages(order) - first, v.node_of(head), this_node_only=only, memmap=True
+    )
     if frames is None:
         return ENOMEM
     yield Acquire(Lock.MMAP_READ)
-    yield from restore_pages(v, head, order, frames, Restore(first, shared_source(v, head), flush=flush))
+    yield from restore_pages(
+        v, head, order, frames, Restore(first, shared_source(v, head), flush=flush)
+    )
     yield Release(Lock.MMAP_READ)
     yield StorePage(head, "vmemmap_optimized", 0)
     yield Count(Counter.OPTIMIZED_KEY, -1)

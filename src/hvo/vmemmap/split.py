@@ -1,4 +1,6 @@
-"""Split the leaf that maps a piece of the vmemmap into a table of pages (mm/hugetlb_vmemmap.c, `split_vmemmap_huge_pmd`)."""
+"""Split the leaf that maps a piece of the vmemmap into a table of pages (mm/hugetlb_vmemmap.c,
+`split_vmemmap_huge_pmd`).
+"""
 
 import numpy as np
 
@@ -23,10 +25,11 @@ from hvo.vmemmap.context import ENOMEM, Vmemmap
 
 
 def split_vmemmap_huge_pmd(v: Vmemmap, address: Value, node: Value, *, flush: bool) -> Steps:
-    """Make sure that `address` is mapped by a table of pages -> 0, or ENOMEM when no frame could be had for the table.
+    """Make sure that `address` is mapped by a table of pages -> 0, or ENOMEM when no frame could be
+    had for the table.
 
-    Without `split-lock-read` the leaf is seen once and its frame read later (H05); without `split-recheck` the table is installed
-    without looking again (H04).
+    Without `split-lock-read` the leaf is seen once and its frame read later (H05); without
+    `split-recheck` the table is installed without looking again (H04).
     """
     pmd = yield Locate(address, 1)
     entry = yield from _read_leaf(v, pmd)
@@ -47,7 +50,9 @@ def _read_leaf(v: Vmemmap, pmd: Value) -> Steps:
     entry = yield (ReadEntry(pmd, 1))
     if entry.kind is not EntryKind.LEAF:
         return None
-    return (yield ReadEntry(pmd, 1))  # pmd_page(*pmd): a second load, which may find what another CPU put there
+    return (
+        yield ReadEntry(pmd, 1)
+    )  # pmd_page(*pmd): a second load, which may find what another CPU put there
 
 
 def _locked_read(pmd: Value) -> Steps:

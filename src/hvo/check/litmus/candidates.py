@@ -1,4 +1,6 @@
-"""The candidate executions of a litmus test: a run for each thread, the write each read reads from, the order of writes to each place."""
+"""The candidate executions of a litmus test: a run for each thread, the write each read reads from,
+the order of writes to each place.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ MOST_COMBINATIONS = 200_000
 
 @dataclass(frozen=True)
 class Combination:
-    """One run of every thread, with the initial writes: the events of an execution, numbered through; threads follow the initial writes."""
+    """One run of every thread, with the initial writes: the events of an execution, numbered
+    through; threads follow the initial writes.
+    """
 
     initial: tuple[Event, ...]
     locals: tuple[Local, ...]
@@ -53,7 +57,12 @@ class Combination:
     def walks(self) -> dict[int, int]:
         """The walk that each access or fault went through."""
         pairs = zip(self.offsets, self.locals, strict=True)
-        return {offset + at: offset + walk for offset, local in pairs for at, walk in enumerate(local.walks) if walk is not None}
+        return {
+            offset + at: offset + walk
+            for offset, local in pairs
+            for at, walk in enumerate(local.walks)
+            if walk is not None
+        }
 
     @cached_property
     def partners(self) -> dict[int, int]:
@@ -61,8 +70,10 @@ class Combination:
         pairs = zip(self.offsets, self.locals, strict=True)
         return {
             offset + at: offset + event.partner
-            for offset, local in pairs for at, event in enumerate(local.run.events) if event.partner is not None
-        }  # fmt: skip
+            for offset, local in pairs
+            for at, event in enumerate(local.run.events)
+            if event.partner is not None
+        }
 
     @cached_property
     def threads(self) -> list[int]:
@@ -75,7 +86,9 @@ class Combination:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A combination with the write each read reads from (rf) and the coherence order of writes (co)."""
+    """A combination with the write each read reads from (rf) and the coherence order of writes
+    (co).
+    """
 
     combination: Combination
     source: dict[int, int]
@@ -92,7 +105,9 @@ class Candidate:
 
     @cached_property
     def coherence_after(self) -> Relation:
-        """ca = co | fr: from a write or a read to every write that comes later in the order of its place."""
+        """ca = co | fr: from a write or a read to every write that comes later in the order of its
+        place.
+        """
         result = none(len(self.combination.events))
         for writes in self.order:
             later = 0
@@ -118,25 +133,44 @@ def candidates(test: Test) -> Iterator[Candidate]:
     for each in runs:
         count *= len(each)
     if count > MOST_COMBINATIONS:
-        raise HvoError(f"{test.file}: {count} combinations of what its threads may do, more than {MOST_COMBINATIONS}; try fewer accesses")
-    initial = tuple(Event(-1, at, INITIAL, place=place, value=value) for at, (place, value) in enumerate(_initial(test, values).items()))
+        raise HvoError(
+            f"{test.file}: {count} combinations of what its threads may do, more than"
+            f" {MOST_COMBINATIONS}; try fewer accesses"
+        )
+    initial = tuple(
+        Event(-1, at, INITIAL, place=place, value=value)
+        for at, (place, value) in enumerate(_initial(test, values).items())
+    )
     for chosen in product(*runs):
         yield from _of(Combination(initial, chosen))
 
 
 def all_runs(test: Test) -> tuple[list[list[Local]], Values]:
-    """Every run of every thread, then of what the hardware may do by itself, with the values that places may have.
+    """Every run of every thread, then of what the hardware may do by itself, with the values that
+    places may have.
 
-    They are found by letting threads run on what others may have written, until there is nothing new.
+    They are found by letting threads run on what others may have written, until there is nothing
+    new.
     """
     threads = [Thread(test, number) for number in range(len(test.threads))]
     values: Values = {place: frozenset({value}) for place, value in _first(test).items()}
     rounds = sum(len(steps) for steps in test.threads) * 3 + 2
     for _ in range(rounds):
         runs = [[*thread.runs(values)] for thread in threads]
-        written = {(event.place, event.value) for each in runs for run in each for event in run.events if event.kind in (WRITE, UPDATE)}
+        written = {
+            (event.place, event.value)
+            for each in runs
+            for run in each
+            for event in run.events
+            if event.kind in (WRITE, UPDATE)
+        }
         if happens(test):
-            written |= {(place, new) for place, held in values.items() for value in held if (new := updated(value)) is not None}
+            written |= {
+                (place, new)
+                for place, held in values.items()
+                for value in held
+                if (new := updated(value)) is not None
+            }
         more = dict(values)
         for place, value in written:
             assert place is not None
@@ -145,13 +179,20 @@ def all_runs(test: Test) -> tuple[list[list[Local]], Values]:
             extra = updates(test, (run for each in runs for run in each), values, _first(test))
             return [[Local(run) for run in each] for each in runs] + extra, values
         values = more
-    raise HvoError(f"{test.file}: its values do not come to an end; expected a test in which no thread feeds on its own additions")
+    raise HvoError(
+        f"{test.file}: its values do not come to an end; expected a test in which no thread feeds"
+        " on its own additions"
+    )
 
 
 def _first(test: Test) -> dict[Address, Value]:
     """What every place of the test holds at first."""
     pages = list(test.coding.pages)
-    return {place: _first_value(test, place) for page in pages for place in (Address("PA", page), Address("PTE", page))}
+    return {
+        place: _first_value(test, place)
+        for page in pages
+        for place in (Address("PA", page), Address("PTE", page))
+    }
 
 
 def _first_value(test: Test, place: Address) -> Value:
@@ -180,27 +221,46 @@ def _of(combination: Combination) -> Iterator[Candidate]:
             yield Candidate(combination, dict(zip(reads, sources, strict=True)), order)
 
 
-def _sources(combination: Combination, read: int, writers: dict[tuple[Address | None, Value], list[int]]) -> list[int]:
+def _sources(
+    combination: Combination, read: int, writers: dict[tuple[Address | None, Value], list[int]]
+) -> list[int]:
     """The writes that the read may read from; not one of its own thread that comes later."""
     event = combination.events[read]
     found = writers.get((event.place, event.value), [])
     own = combination.events
-    return [write for write in found if not (own[write].thread == event.thread and (own[write].order, write) > (event.order, read))]
+    return [
+        write
+        for write in found
+        if not (
+            own[write].thread == event.thread and (own[write].order, write) > (event.order, read)
+        )
+    ]
 
 
 def _orders(combination: Combination) -> list[list[tuple[int, ...]]]:
-    """For each place the coherence orders of its writes: the initial one first, explicit ones of one thread as it wrote them."""
+    """For each place the coherence orders of its writes: the initial one first, explicit ones of
+    one thread as it wrote them.
+    """
     found: list[list[tuple[int, ...]]] = []
     for first in range(len(combination.initial)):
         place = combination.events[first].place
-        writes = [at for at in members(combination.mask(WRITE, UPDATE)) if combination.events[at].place == place]
-        found.append([(first, *order) for order in permutations(writes) if _keeps_order(combination, order)])
+        writes = [
+            at
+            for at in members(combination.mask(WRITE, UPDATE))
+            if combination.events[at].place == place
+        ]
+        found.append(
+            [(first, *order) for order in permutations(writes) if _keeps_order(combination, order)]
+        )
     return found
 
 
 def _keeps_order(combination: Combination, order: Sequence[int]) -> bool:
     own = combination.events
     return all(
-        own[later].thread != own[first].thread or own[later].order >= own[first].order or UPDATE in (own[later].kind, own[first].kind)
-        for at, first in enumerate(order) for later in order[at + 1 :]
-    )  # fmt: skip
+        own[later].thread != own[first].thread
+        or own[later].order >= own[first].order
+        or UPDATE in (own[later].kind, own[first].kind)
+        for at, first in enumerate(order)
+        for later in order[at + 1 :]
+    )

@@ -1,4 +1,6 @@
-"""The final condition of a litmus test: read, put to a final state, and printed as herd prints it."""
+"""The final condition of a litmus test: read, put to a final state, and printed as herd prints
+it.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,7 +11,9 @@ from hvo.check.litmus.values import Address, Coding, Value
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that an access took: thread, label of the instruction, page and kind (Translation, AccessFlag, Permission); None is any."""
+    """A fault that an access took: thread, label of the instruction, page and kind (Translation,
+    AccessFlag, Permission); None is any.
+    """
 
     thread: int
     label: str | None
@@ -19,12 +23,18 @@ class Fault:
     def matches(self, other: "Fault") -> bool:
         """Whether `other`, which did happen, is the fault asked about."""
         same_label = self.label is None or self.label in (other.label or "").split(",")
-        return self.thread == other.thread and same_label and self.page in (None, other.page) and self.kind in (None, other.kind)
+        return (
+            self.thread == other.thread
+            and same_label
+            and self.page in (None, other.page)
+            and self.kind in (None, other.kind)
+        )
 
     def text(self, unit: str = "MMU") -> str:
         """The fault in parentheses, as herd prints it; `unit` stands before its kind."""
         where = f"P{self.thread}" + (f":{self.label}" if self.label else "")
-        return f"({','.join([where, *([self.page] if self.page else []), *([f'{unit}:{self.kind}'] if self.kind else [])])})"
+        parts = [where, self.page, f"{unit}:{self.kind}" if self.kind else ""]
+        return f"({','.join(part for part in parts if part)})"
 
 
 Location = tuple[int, str] | Address
@@ -88,7 +98,9 @@ def atoms(proposition: Proposition) -> Iterator[Equal | Faulted]:
         yield proposition
 
 
-def holds(proposition: Proposition, value: Callable[[Location], Value], faulted: Callable[[Fault], bool]) -> bool:
+def holds(
+    proposition: Proposition, value: Callable[[Location], Value], faulted: Callable[[Fault], bool]
+) -> bool:
     """Whether the proposition holds in a final state."""
     match proposition:
         case Equal():
@@ -120,7 +132,10 @@ def _text(proposition: Proposition, coding: Coding) -> str:
         case Both():
             if not proposition.parts:
                 return "true"
-            parts = (f"({_text(part, coding)})" if isinstance(part, Both) else _text(part, coding) for part in proposition.parts)
+            parts = (
+                f"({_text(part, coding)})" if isinstance(part, Both) else _text(part, coding)
+                for part in proposition.parts
+            )
             return f" {proposition.operator} ".join(parts)
 
 
@@ -129,7 +144,9 @@ class Unreadable(Exception):
 
 
 def parse_proposition(text: str, atom: Callable[[str], Proposition]) -> Proposition:
-    """The proposition that `text` is; `atom` reads comparisons and faults, or raises `Unreadable` as this does."""
+    """The proposition that `text` is; `atom` reads comparisons and faults, or raises `Unreadable`
+    as this does.
+    """
     reader = _Reader(text)
     proposition = _either(reader, atom)
     if reader.rest:

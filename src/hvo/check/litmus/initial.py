@@ -1,14 +1,27 @@
-"""Reads the initial state of a litmus test: what registers, memory and descriptors hold at first."""
+"""Reads the initial state of a litmus test: what registers, memory and descriptors hold at
+first.
+"""
 
 import re
 
 from hvo.check.litmus.program import Test
 from hvo.check.litmus.source import Source
-from hvo.check.litmus.values import ATTRIBUTES, FLAGS, Address, Descriptor, Value, as_descriptor, is_attribute, number
+from hvo.check.litmus.values import (
+    ATTRIBUTES,
+    FLAGS,
+    Address,
+    Descriptor,
+    Value,
+    as_descriptor,
+    is_attribute,
+    number,
+)
 
 
 def read_initial(source: Source, test: Test) -> None:
-    """Read the braces and what stands in them into the test; the source is left at the line after them."""
+    """Read the braces and what stands in them into the test; the source is left at the line after
+    them.
+    """
     text, first = "", source.at
     while "}" not in text:
         if source.at == len(source.lines):
@@ -29,7 +42,9 @@ def read_initial(source: Source, test: Test) -> None:
 
 _TYPE = r"(?:(?:u?int(?:\d+_t|ptr_t)?|pteval_t)\s+\*?\s*)?"
 _REGISTER = re.compile(rf"{_TYPE}P?(\d+):([XWxw]\d+)\s*(?:=\s*(.+))?", re.DOTALL)
-_MEMORY = re.compile(rf"{_TYPE}\[?\s*((?:PTE|PA)\(\s*\w+\s*\)|\w+)\s*\]?\s*(?:=\s*(.+))?", re.DOTALL)
+_MEMORY = re.compile(
+    rf"{_TYPE}\[?\s*((?:PTE|PA)\(\s*\w+\s*\)|\w+)\s*\]?\s*(?:=\s*(.+))?", re.DOTALL
+)
 
 
 def _declare(source: Source, test: Test, text: str, line: int) -> None:
@@ -56,7 +71,9 @@ def read_place(text: str) -> Address:
 
 
 def read_value(source: Source, test: Test, text: str, line: int, own: str | None = None) -> Value:
-    """The value that is written; a descriptor that does not say where it leads leads to the page `own`."""
+    """The value that is written; a descriptor that does not say where it leads leads to the page
+    `own`.
+    """
     text = text.strip()
     if re.fullmatch(r"-?(0[xX][0-9a-fA-F]+|\d+)", text):
         return as_descriptor(number(text)) if own else number(text)
@@ -70,7 +87,12 @@ def read_value(source: Source, test: Test, text: str, line: int, own: str | None
     if re.fullmatch(r"[A-Za-z_]\w*", text):
         test.coding.frame(text)
         return Address("VA", text)
-    raise source.error(line, text, "a number, x, PTE(x), PA(x) or a descriptor, (oa:PA(x), valid:1, af:1, db:1, dbm:0, attrs:(Normal))")
+    raise source.error(
+        line,
+        text,
+        "a number, x, PTE(x), PA(x) or a descriptor, (oa:PA(x), valid:1, af:1, db:1, dbm:0,"
+        " attrs:(Normal))",
+    )
 
 
 def _descriptor(source: Source, test: Test, text: str, line: int, own: str | None) -> Descriptor:
@@ -86,7 +108,9 @@ def _descriptor(source: Source, test: Test, text: str, line: int, own: str | Non
         elif name == "attrs" or not value:
             attributes += [word for word in re.split(r"[\s,()]+", value or name) if word]
         else:
-            raise source.error(line, part, "oa:PA(x), valid, af, db, dbm or el0 with :0 or :1, or attrs:(...)")
+            raise source.error(
+                line, part, "oa:PA(x), valid, af, db, dbm or el0 with :0 or :1, or attrs:(...)"
+            )
     unknown = [name for name in attributes if not is_attribute(name)]
     if unknown:
         raise source.error(line, unknown[0], f"a memory attribute: {', '.join(ATTRIBUTES)}")

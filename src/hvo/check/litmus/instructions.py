@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from hvo.check.litmus.values import number as number_of
 
 ACCEPTED = (
-    "LDR, LDAR, LDAPR, STR, STLR, CAS, SWP, LDADD, LDCLR, LDEOR, LDSET (with A, L, AL) and their ST forms, MOV, ADD, SUB, AND, BIC, "
-    "ORR, EOR, LSL, LSR, CBZ, CBNZ, B, NOP, DMB, DSB, ISB or TLBI"
+    "LDR, LDAR, LDAPR, STR, STLR, CAS, SWP, LDADD, LDCLR, LDEOR, LDSET (with A, L, AL) and their ST"
+    " forms, MOV, ADD, SUB, AND, BIC, ORR, EOR, LSL, LSR, CBZ, CBNZ, B, NOP, DMB, DSB, ISB or TLBI"
 )
 """What `decode` reads, for messages."""
 
@@ -38,7 +38,9 @@ class Store:
 
 @dataclass(frozen=True)
 class Atomic:
-    """Read and write one place at once: CAS compares with `source` and writes `register`, the others write what they make of `source`."""
+    """Read and write one place at once: CAS compares with `source` and writes `register`, the
+    others write what they make of `source`.
+    """
 
     text: str
     operation: str
@@ -72,7 +74,9 @@ class Branch:
 
 @dataclass(frozen=True)
 class Fence:
-    """A barrier; `kind` is isb, or dmb or dsb with .full, .ld or .st. Shareability makes no difference: all observers are in one domain."""
+    """A barrier; `kind` is isb, or dmb or dsb with .full, .ld or .st. Shareability makes no
+    difference: all observers are in one domain.
+    """
 
     text: str
     kind: str
@@ -101,10 +105,14 @@ _MEMORY = r"\[\s*(X\d+)\s*(?:,\s*(?:#0|([XW]\d+)(?:\s*,\s*(?:SXTW|UXTW|LSL\s*#0)
 _NUMBER = r"#?(-?(?:0X[0-9A-F]+|\d+))"
 _LOAD = re.compile(rf"(LDR|LDAR|LDAPR)\s+{_R}\s*,\s*{_MEMORY}")
 _STORE = re.compile(rf"(STR|STLR)\s+{_R}\s*,\s*{_MEMORY}")
-_ATOMIC = re.compile(rf"(CAS|SWP|LDADD|LDCLR|LDEOR|LDSET)(A?L?)\s+{_R}\s*,\s*{_R}\s*,\s*\[\s*(X\d+)\s*\]")
+_ATOMIC = re.compile(
+    rf"(CAS|SWP|LDADD|LDCLR|LDEOR|LDSET)(A?L?)\s+{_R}\s*,\s*{_R}\s*,\s*\[\s*(X\d+)\s*\]"
+)
 _ATOMIC_STORE = re.compile(rf"ST(ADD|CLR|EOR|SET)(L?)\s+{_R}\s*,\s*\[\s*(X\d+)\s*\]")
 _MOVE = re.compile(rf"MOV\s+{_R}\s*,\s*(?:{_R}|{_NUMBER})")
-_COMPUTE = re.compile(rf"(ADD|SUB|AND|BIC|ORR|EOR|LSL|LSR)\s+{_R}\s*,\s*{_R}\s*,\s*(?:{_R}|{_NUMBER})")
+_COMPUTE = re.compile(
+    rf"(ADD|SUB|AND|BIC|ORR|EOR|LSL|LSR)\s+{_R}\s*,\s*{_R}\s*,\s*(?:{_R}|{_NUMBER})"
+)
 _BRANCH = re.compile(rf"(CBZ|CBNZ)\s+{_R}\s*,\s*(\w+)")
 _JUMP = re.compile(r"B\s+(\w+)")
 _FENCE = re.compile(r"(DMB|DSB)\s+(?:(ISH|OSH|NSH|SY)?(LD|ST)?)")
@@ -154,7 +162,9 @@ def _compute(upper: str, text: str) -> Instruction | None:
         return Compute(text, "MOV", name, (_operand(match[2], match[3]),), narrow)
     if match := _COMPUTE.fullmatch(upper):
         name, narrow = register(match[2])
-        return Compute(text, match[1], name, (register(match[3])[0], _operand(match[4], match[5])), narrow)
+        return Compute(
+            text, match[1], name, (register(match[3])[0], _operand(match[4], match[5])), narrow
+        )
     return None
 
 

@@ -1,7 +1,9 @@
-"""The order that one thread's own instructions require, whatever other threads do: barriers, dependencies, the walk before its access.
+"""The order that one thread's own instructions require, whatever other threads do: barriers,
+dependencies, the walk before its access.
 
-The rules are those of Arm's memory model with virtual memory (Arm ARM B2.3; as a program herdtools7 `herd/libdir/aarch64hwreqs.cat` and
-`aarch64loc.cat`); each function below is one definition there and has its name.
+The rules are those of Arm's memory model with virtual memory (Arm ARM B2.3; as a program herdtools7
+`herd/libdir/aarch64hwreqs.cat` and `aarch64loc.cat`); each function below is one definition there
+and has its name.
 """
 
 from collections.abc import Callable, Iterable
@@ -57,14 +59,30 @@ class Local:
         """Explicit accesses of one place in program order (po & same-loc)."""
         explicit = self.kinds(READ, WRITE)
         return [
-            self.after(at) & explicit & self.where(lambda other, event=event: other.place == event.place) if explicit >> at & 1 else 0
+            (
+                self.after(at)
+                & explicit
+                & self.where(lambda other, event=event: other.place == event.place)
+                if explicit >> at & 1
+                else 0
+            )
             for at, event in enumerate(self.run.events)
         ]
 
     @cached_property
     def barriers(self) -> Relation:
-        """What barriers, dependencies and acquire or release order: no walk and no sameness of places has part in it."""
-        return closure(union(self._fences(), self._acquire_release(), self._dependencies(), self._atomics(), self._context()))
+        """What barriers, dependencies and acquire or release order: no walk and no sameness of
+        places has part in it.
+        """
+        return closure(
+            union(
+                self._fences(),
+                self._acquire_release(),
+                self._dependencies(),
+                self._atomics(),
+                self._context(),
+            )
+        )
 
     @cached_property
     def required(self) -> Relation:
@@ -73,7 +91,9 @@ class Local:
 
     @cached_property
     def completed(self) -> Relation:
-        """From each TLBI to what comes after the DSB that completes it and after an ISB then (TLBI; po; dsb.full; po)."""
+        """From each TLBI to what comes after the DSB that completes it and after an ISB then (TLBI;
+        po; dsb.full; po).
+        """
         result = none(self.size)
         implicit = self.kinds(WALK, UPDATE)
         for at in members(self.kinds(INVALIDATE)):
@@ -94,10 +114,20 @@ class Local:
             result[at] |= targets
 
     def _fences(self) -> Relation:
-        """bob of DMB and DSB, and DSB-ob: a DSB orders all but walks, which only an ISB after it does."""
+        """bob of DMB and DSB, and DSB-ob: a DSB orders all but walks, which only an ISB after it
+        does.
+        """
         result = none(self.size)
-        reads, writes, faults = self.kinds(READ) & ~self._marked("N"), self.kinds(WRITE), self.kinds(FAULT)
-        explicit, memory, invalidate = self.kinds(READ, WRITE), self.kinds(READ, WRITE, WALK, UPDATE), self.kinds(INVALIDATE)
+        reads, writes, faults = (
+            self.kinds(READ) & ~self._marked("N"),
+            self.kinds(WRITE),
+            self.kinds(FAULT),
+        )
+        explicit, memory, invalidate = (
+            self.kinds(READ, WRITE),
+            self.kinds(READ, WRITE, WALK, UPDATE),
+            self.kinds(INVALIDATE),
+        )
         shown = ~self.kinds(WALK, UPDATE)
         for at in members(self.kinds(FENCE)):
             before, after = self.before(at), self.after(at)
@@ -156,7 +186,11 @@ class Local:
         if self.run.events[at].kind != WRITE:
             return 0
         later = self.coherent[at]
-        return sum(1 << read for read in members(later & self.kinds(READ)) if not later & self.kinds(WRITE) & self.before(read))
+        return sum(
+            1 << read
+            for read in members(later & self.kinds(READ))
+            if not later & self.kinds(WRITE) & self.before(read)
+        )
 
     def _atomics(self) -> Relation:
         """aob."""
@@ -167,7 +201,9 @@ class Local:
         return result
 
     def _context(self) -> Relation:
-        """IFB-ob: what an ISB puts in order, after a DSB (through the ISB itself), a control or an address dependency."""
+        """IFB-ob: what an ISB puts in order, after a DSB (through the ISB itself), a control or an
+        address dependency.
+        """
         result = none(self.size)
         explicit = self.kinds(READ, WRITE)
         for at in members(self._fence("isb")):
@@ -178,7 +214,9 @@ class Local:
         return result
 
     def _walk_order(self) -> Relation:
-        """tr-ib, and what comes after an access waits for its walk: writes, and through an ISB all."""
+        """tr-ib, and what comes after an access waits for its walk: writes, and through an ISB
+        all.
+        """
         result = none(self.size)
         writes, contexts = self.kinds(WRITE), self._fence("isb")
         for at, walk in enumerate(self.walks):
@@ -192,22 +230,32 @@ class Local:
         return result
 
     def _same_place(self) -> Relation:
-        """lws and its kin: accesses of one place before a write to it, or before a fault that stands for one."""
+        """lws and its kin: accesses of one place before a write to it, or before a fault that
+        stands for one.
+        """
         result = none(self.size)
         writes = self.kinds(WRITE)
         for at in members(self.kinds(READ, WRITE)):
             result[at] |= self.coherent[at] & writes | self._faults_after(at)
         for at in members(self.kinds(WALK)):
             place = self.run.events[at].place
-            result[at] |= self.after(at) & self.where(lambda other, place=place: other.kind in (WRITE, UPDATE) and other.place == place)
+            result[at] |= self.after(at) & self.where(
+                lambda other, place=place: other.kind in (WRITE, UPDATE) and other.place == place
+            )
         return result
 
     def _faults_after(self, at: int) -> int:
-        """Faults after the access `at` that count as accesses of its place: Translation faults by their page, all by their frame."""
+        """Faults after the access `at` that count as accesses of its place: Translation faults by
+        their page, all by their frame.
+        """
         place, output, found = self.run.events[at].place, self._output(at), 0
         for fault in members(self.after(at) & self.kinds(FAULT)):
             event = self.run.events[fault]
-            same_page = event.note == "Translation" and place is not None and (place.kind, place.name) == ("PA", event.page)
+            same_page = (
+                event.note == "Translation"
+                and place is not None
+                and (place.kind, place.name) == ("PA", event.page)
+            )
             found |= (same_page or (output is not None and output == self._output(fault))) << fault
         return found
 

@@ -1,6 +1,8 @@
-"""Whether a test's outcomes are told: where barriers, dependencies or there being one access put everything of a thread in order.
+"""Whether a test's outcomes are told: where barriers, dependencies or there being one access put
+everything of a thread in order.
 
-Elsewhere they depend on what the architecture leaves open between accesses that nothing orders, and nothing is said about them.
+Elsewhere they depend on what the architecture leaves open between accesses that nothing orders, and
+nothing is said about them.
 """
 
 from collections.abc import Iterator
@@ -31,5 +33,8 @@ def _unordered(local: Local) -> str | None:
     accesses = list(groups.values())
     for first, then in pairwise(accesses):
         if not any(local.barriers[a] >> b & 1 for a in first for b in then):
-            return f"nothing orders '{events[first[0]].text}' before '{events[then[0]].text}' in P{events[first[0]].thread}"
+            return (
+                f"nothing orders '{events[first[0]].text}' before '{events[then[0]].text}' in"
+                f" P{events[first[0]].thread}"
+            )
     return None

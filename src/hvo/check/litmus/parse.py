@@ -1,9 +1,21 @@
-"""Reads herd's litmus format, AArch64 with the VMSA variant, into a `Test`; what it does not understand is an error that names the line."""
+"""Reads herd's litmus format, AArch64 with the VMSA variant, into a `Test`; what it does not
+understand is an error that names the line.
+"""
 
 import re
 from pathlib import Path
 
-from hvo.check.litmus.condition import Condition, Equal, Fault, Faulted, Location, Proposition, Unreadable, atoms, parse_proposition
+from hvo.check.litmus.condition import (
+    Condition,
+    Equal,
+    Fault,
+    Faulted,
+    Location,
+    Proposition,
+    Unreadable,
+    atoms,
+    parse_proposition,
+)
 from hvo.check.litmus.initial import read_initial, read_place, read_value
 from hvo.check.litmus.instructions import ACCEPTED, Branch, Nothing, decode
 from hvo.check.litmus.program import Step, Test
@@ -13,11 +25,16 @@ from hvo.errors import HvoError
 
 
 def read_test(path: Path) -> Test:
-    """The test in a file; raises `HvoError` when it cannot be read or says something that is not understood."""
+    """The test in a file; raises `HvoError` when it cannot be read or says something that is not
+    understood.
+    """
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise HvoError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; expected a litmus test") from error
+        raise HvoError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}; expected a litmus"
+            " test"
+        ) from error
     return parse(text, str(path))
 
 
@@ -36,7 +53,9 @@ def _header(source: Source) -> Test:
     first = next((at for at, line in enumerate(lines) if line.strip()), 0)
     match = re.fullmatch(r"\s*AArch64\s+(\S+)\s*", lines[first] if lines else "")
     if match is None:
-        raise source.error(first, lines[first] if lines else "", "'AArch64' and the name of the test")
+        raise source.error(
+            first, lines[first] if lines else "", "'AArch64' and the name of the test"
+        )
     test = Test(match[1], source.file)
     for source.at in range(first + 1, len(lines)):
         line = lines[source.at].strip()
@@ -81,7 +100,9 @@ def _code(source: Source, test: Test) -> None:
     line, names = rows[0]
     for number, name in enumerate(names):
         if name != f"P{number}":
-            raise source.error(line, name, f"P{number}, as the head of a column; fault handlers are not read")
+            raise source.error(
+                line, name, f"P{number}, as the head of a column; fault handlers are not read"
+            )
     cells: list[list[tuple[int, str]]] = [[] for _ in names]
     for line, row in rows[1:]:
         if len(row) != len(names):
@@ -99,7 +120,11 @@ def _rows(source: Source) -> "list[tuple[int, list[str]]]":
             break
         if line:
             if not line.endswith(";"):
-                raise source.error(source.at, line, "a row of instructions, one a thread, with | between and ; at the end")
+                raise source.error(
+                    source.at,
+                    line,
+                    "a row of instructions, one a thread, with | between and ; at the end",
+                )
             rows.append((source.at, [cell.strip() for cell in line[:-1].split("|")]))
         source.at += 1
     return rows
@@ -126,10 +151,14 @@ def _thread(source: Source, column: list[tuple[int, str]]) -> list[Step]:
 
 
 def _check_targets(source: Source, steps: list[Step], lines: list[int]) -> None:
-    """Refuse a branch whose label is not further down; `lines` are those of the steps but the last."""
+    """Refuse a branch whose label is not further down; `lines` are those of the steps but the
+    last.
+    """
     for at, line in enumerate(lines):
         branch = steps[at].instruction
-        if isinstance(branch, Branch) and not any(branch.target in later.labels for later in steps[at + 1 :]):
+        if isinstance(branch, Branch) and not any(
+            branch.target in later.labels for later in steps[at + 1 :]
+        ):
             raise source.error(line, branch.text, "a branch forward, to a label further down")
 
 
@@ -137,28 +166,52 @@ def _final(source: Source, test: Test) -> None:
     text = "\n".join(source.lines[source.at :]).strip()
     try:
         if match := re.match(r"locations\s*\[(.*?)\]\s*(?=~?\s*exists|forall|$)", text, re.DOTALL):
-            test.shown = tuple(_shown(source, test, part.strip()) for part in match[1].split(";") if part.strip())
+            test.shown = tuple(
+                _shown(source, test, part.strip()) for part in match[1].split(";") if part.strip()
+            )
             text = text[match.end() :]
         if match and not text:
             _check_threads(source, test, test.condition.proposition)
             return
         match = re.match(r"(~?\s*exists|forall)\b\s*(.*)", text, re.DOTALL)
         if match is None:
-            raise source.error(source.at, text or "the end", "exists, ~exists or forall with a condition, after locations [...] at most")
-        proposition = parse_proposition(match[2].strip().rstrip(";"), lambda atom: _atom(source, test, atom))
+            raise source.error(
+                source.at,
+                text or "the end",
+                "exists, ~exists or forall with a condition, after locations [...] at most",
+            )
+        proposition = parse_proposition(
+            match[2].strip().rstrip(";"), lambda atom: _atom(source, test, atom)
+        )
     except Unreadable as unreadable:
-        raise source.error(source.at, str(unreadable), "conditions as 0:X0=1, [x]=1 or fault(P0:L0,x), and /\\, \\/, ~") from None
+        raise source.error(
+            source.at,
+            str(unreadable),
+            "conditions as 0:X0=1, [x]=1 or fault(P0:L0,x), and /\\, \\/, ~",
+        ) from None
     _check_threads(source, test, proposition)
     test.condition = Condition("".join(match[1].split()), proposition)
 
 
 def _check_threads(source: Source, test: Test, proposition: Proposition) -> None:
     """Refuse a condition about a thread that the test does not have."""
-    asked: list[Location | Fault] = [atom.fault if isinstance(atom, Faulted) else atom.location for atom in atoms(proposition)]
+    asked: list[Location | Fault] = [
+        atom.fault if isinstance(atom, Faulted) else atom.location for atom in atoms(proposition)
+    ]
     for location in (*asked, *test.shown):
-        thread = location.thread if isinstance(location, Fault) else -1 if isinstance(location, Address) else location[0]
+        thread = (
+            location.thread
+            if isinstance(location, Fault)
+            else -1
+            if isinstance(location, Address)
+            else location[0]
+        )
         if thread >= len(test.threads):
-            raise source.error(source.at, f"thread {thread}", f"one of the {len(test.threads)} threads of the test, P0 and on")
+            raise source.error(
+                source.at,
+                f"thread {thread}",
+                f"one of the {len(test.threads)} threads of the test, P0 and on",
+            )
 
 
 def _shown(source: Source, test: Test, text: str) -> Location | Fault:
@@ -175,7 +228,10 @@ def _location(text: str) -> Location:
 
 
 def _atom(source: Source, test: Test, text: str) -> Proposition:
-    if match := re.fullmatch(r"[Ff]ault\s*\(\s*P?(\d+)\s*(?::\s*(\w+))?\s*(?:,\s*(\w+))?\s*(?:,\s*(?:D-)?MMU:(\w+))?\s*\)", text):
+    if match := re.fullmatch(
+        r"[Ff]ault\s*\(\s*P?(\d+)\s*(?::\s*(\w+))?\s*(?:,\s*(\w+))?\s*(?:,\s*(?:D-)?MMU:(\w+))?\s*\)",
+        text,
+    ):
         return Faulted(Fault(int(match[1]), match[2], match[3], match[4]))
     left, equals, right = text.partition("=")
     if not equals:

@@ -20,7 +20,9 @@ _ANY = Condition("forall", TRUE)
 
 @dataclass
 class Test:
-    """A litmus test: what memory and registers hold at first, what each thread does, and what is asked of the end."""
+    """A litmus test: what memory and registers hold at first, what each thread does, and what is
+    asked of the end.
+    """
 
     __test__ = False
 
@@ -28,7 +30,9 @@ class Test:
     file: str
     coding: Coding = field(default_factory=Coding)
     variants: frozenset[str] = frozenset()
-    hardware: dict[int | None, frozenset[str]] = field(default_factory=dict[int | None, frozenset[str]])
+    hardware: dict[int | None, frozenset[str]] = field(
+        default_factory=dict[int | None, frozenset[str]]
+    )
     """TTHM: HA and HD of each thread; None is every thread."""
     user: frozenset[int] = frozenset()
     """Threads that run at EL0."""
@@ -40,6 +44,10 @@ class Test:
     condition: Condition = _ANY
 
     def manages(self, thread: int, what: str) -> bool:
-        """Whether the hardware updates descriptors for `thread`: `what` is HA (access flag) or HD (dirty state, which needs HA)."""
-        named = self.hardware.get(thread, frozenset[str]()) | self.hardware.get(None, frozenset[str]())
+        """Whether the hardware updates descriptors for `thread`: `what` is HA (access flag) or HD
+        (dirty state, which needs HA).
+        """
+        named = self.hardware.get(thread, frozenset[str]()) | self.hardware.get(
+            None, frozenset[str]()
+        )
         return what in named or (what == "HA" and "HD" in named)

@@ -1,4 +1,6 @@
-"""Runs litmus tests: what herd would say of each, its outcomes where they can be told, and its flag always."""
+"""Runs litmus tests: what herd would say of each, its outcomes where they can be told, and its flag
+always.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,7 +8,15 @@ from pathlib import Path
 
 from hvo.check.litmus.breaking import FLAG, lacks_break
 from hvo.check.litmus.candidates import all_runs, candidates
-from hvo.check.litmus.condition import Condition, Fault, Faulted, Location, atoms, holds, location_text
+from hvo.check.litmus.condition import (
+    Condition,
+    Fault,
+    Faulted,
+    Location,
+    atoms,
+    holds,
+    location_text,
+)
 from hvo.check.litmus.model import Execution, Model
 from hvo.check.litmus.ordering import reason_not_told
 from hvo.check.litmus.parse import read_test
@@ -19,7 +29,9 @@ _KINDS = {"exists": "Allowed", "~exists": "Forbidden", "forall": "Required"}
 
 @dataclass(frozen=True)
 class LitmusResult:
-    """What is said of one test. The outcomes, how often and whether the condition holds are None where they are not told."""
+    """What is said of one test. The outcomes, how often and whether the condition holds are None
+    where they are not told.
+    """
 
     test: str
     file: str
@@ -40,7 +52,11 @@ class LitmusResult:
         """Whether the condition holds with its quantifier (herd's Ok)."""
         if self.positive is None or self.negative is None:
             return None
-        return {"Allowed": self.positive > 0, "Forbidden": self.positive == 0, "Required": self.negative == 0}[self.kind]
+        return {
+            "Allowed": self.positive > 0,
+            "Forbidden": self.positive == 0,
+            "Required": self.negative == 0,
+        }[self.kind]
 
     @property
     def observation(self) -> str | None:
@@ -52,10 +68,18 @@ class LitmusResult:
     def to_json(self) -> dict[str, object]:
         """The result as `hvo check --litmus --json` prints it."""
         return {
-            "test": self.test, "file": self.file, "kind": self.kind, "condition": self.condition, "flags": list(self.flags),
-            "outcomes": None if self.outcomes is None else list(self.outcomes), "reason": self.reason, "ok": self.valid,
-            "observation": self.observation, "positive": self.positive, "negative": self.negative,
-        }  # fmt: skip
+            "test": self.test,
+            "file": self.file,
+            "kind": self.kind,
+            "condition": self.condition,
+            "flags": list(self.flags),
+            "outcomes": None if self.outcomes is None else list(self.outcomes),
+            "reason": self.reason,
+            "ok": self.valid,
+            "observation": self.observation,
+            "positive": self.positive,
+            "negative": self.negative,
+        }
 
 
 def run_files(files: Iterable[str]) -> tuple[list[LitmusResult], list[HvoError]]:
@@ -83,11 +107,22 @@ def run_test(test: Test) -> LitmusResult:
         states.setdefault(state.key(condition), state.text(condition))
     runs, _ = all_runs(test)
     reason = reason_not_told(test, (local for each in runs for local in each))
-    outcomes = None if reason else tuple(text for _, text in sorted(states.items(), key=lambda item: item[0]))
+    outcomes = (
+        None
+        if reason
+        else tuple(text for _, text in sorted(states.items(), key=lambda item: item[0]))
+    )
     return LitmusResult(
-        test.name, test.file, _KINDS[condition.quantifier], condition.text(test.coding), (FLAG,) if flagged else (), outcomes, reason,
-        None if reason else counts[True], None if reason else counts[False],
-    )  # fmt: skip
+        test.name,
+        test.file,
+        _KINDS[condition.quantifier],
+        condition.text(test.coding),
+        (FLAG,) if flagged else (),
+        outcomes,
+        reason,
+        None if reason else counts[True],
+        None if reason else counts[False],
+    )
 
 
 def executions(test: Test) -> Iterator[Execution]:
@@ -108,7 +143,11 @@ class _State:
 
     def value(self, location: Location) -> Value:
         """What a register or a place holds."""
-        return self.candidate.final(location) if isinstance(location, Address) else self.runs[location[0]].registers.get(location[1], 0)
+        return (
+            self.candidate.final(location)
+            if isinstance(location, Address)
+            else self.runs[location[0]].registers.get(location[1], 0)
+        )
 
     def faulted(self, fault: Fault) -> bool:
         """Whether the fault happened."""
@@ -122,12 +161,20 @@ class _State:
     def text(self, condition: Condition) -> str:
         """The state as herd prints it."""
         text = self.test.coding.text
-        values = " ".join(f"{location_text(location)}={text(self.value(location))};" for location in _locations(self.test, condition))
+        values = " ".join(
+            f"{location_text(location)}={text(self.value(location))};"
+            for location in _locations(self.test, condition)
+        )
         asked = _faults(self.test, condition)
-        return values + "".join("".join(f" Fault{each};" for each in self._faults(fault)) or f"  ~Fault{fault.text()};" for fault in asked)
+        return values + "".join(
+            "".join(f" Fault{each};" for each in self._faults(fault)) or f"  ~Fault{fault.text()};"
+            for fault in asked
+        )
 
     def _faults(self, fault: Fault) -> tuple[str, ...]:
-        return tuple(other.text("D-MMU") for run in self.runs for other in run.faults if fault.matches(other))
+        return tuple(
+            other.text("D-MMU") for run in self.runs for other in run.faults if fault.matches(other)
+        )
 
 
 def _order(value: Value) -> tuple[int, int | str]:
@@ -137,7 +184,9 @@ def _order(value: Value) -> tuple[int, int | str]:
 def _locations(test: Test, condition: Condition) -> list[Location]:
     """The locations that a state shows: registers by thread and number, then memory by name."""
     shown = {at for at in test.shown if not isinstance(at, Fault)}
-    asked = {atom.location for atom in atoms(condition.proposition) if not isinstance(atom, Faulted)}
+    asked = {
+        atom.location for atom in atoms(condition.proposition) if not isinstance(atom, Faulted)
+    }
     return sorted(shown | asked, key=_place_order)
 
 
@@ -150,4 +199,11 @@ def _place_order(location: Location) -> tuple[int, int, str, int]:
 
 def _faults(test: Test, condition: Condition) -> list[Fault]:
     shown = [fault for fault in test.shown if isinstance(fault, Fault)]
-    return list(dict.fromkeys([*shown, *(atom.fault for atom in atoms(condition.proposition) if isinstance(atom, Faulted))]))
+    return list(
+        dict.fromkeys(
+            [
+                *shown,
+                *(atom.fault for atom in atoms(condition.proposition) if isinstance(atom, Faulted)),
+            ]
+        )
+    )

@@ -1,8 +1,10 @@
-"""Everything one thread of a litmus test may do, by itself: one run for each combination of values that its reads could return.
+"""Everything one thread of a litmus test may do, by itself: one run for each combination of values
+that its reads could return.
 
-A page access first reads the descriptor (the walk), may fault or make the hardware set the access flag and the dirty bit there, and then
-reads or writes the frame the descriptor names (herdtools7, `check_ptw` of `herd/AArch64Sem.ml`). A fault ends the thread, as in herd with
-`fatal`, which is its default for this variant.
+A page access first reads the descriptor (the walk), may fault or make the hardware set the access
+flag and the dirty bit there, and then reads or writes the frame the descriptor names (herdtools7,
+`check_ptw` of `herd/AArch64Sem.ml`). A fault ends the thread, as in herd with `fatal`, which is its
+default for this variant.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,18 +14,29 @@ from typing import NamedTuple
 from hvo.check.litmus.condition import Fault
 from hvo.check.litmus.instructions import Atomic, Branch, Compute, Fence, Invalidate, Load, Store
 from hvo.check.litmus.program import Test
-from hvo.check.litmus.values import Address, Descriptor, Value, as_descriptor, flags_of, with_hardware_update
+from hvo.check.litmus.values import (
+    Address,
+    Descriptor,
+    Value,
+    as_descriptor,
+    flags_of,
+    with_hardware_update,
+)
 from hvo.errors import HvoError
 
 INITIAL, READ, WRITE, WALK, UPDATE, FAULT, FENCE, INVALIDATE = range(8)
-"""Kinds of events: a place's initial value, explicit reads and writes, the walk's read of a descriptor, the hardware's write to it, ..."""
+"""Kinds of events: a place's initial value, explicit reads and writes, the walk's read of a
+descriptor, the hardware's write to it, ...
+"""
 _WORD = (1 << 64) - 1
 _HALF = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
 class Event:
-    """One effect. Events of one instruction have the same `order`; `address`, `data` and `control` number the reads it depends on."""
+    """One effect. Events of one instruction have the same `order`; `address`, `data` and `control`
+    number the reads it depends on.
+    """
 
     thread: int
     order: int
@@ -44,7 +57,9 @@ class Event:
 
 
 class Run(NamedTuple):
-    """One way through a thread: its events, what its registers hold at the end, the faults it took."""
+    """One way through a thread: its events, what its registers hold at the end, the faults it
+    took.
+    """
 
     events: tuple[Event, ...]
     registers: Mapping[str, Value]
@@ -70,7 +85,11 @@ class _Path:
         return _Path(self.at, list(self.events), dict(self.registers), self.control, self.faults)
 
     def get(self, register: str) -> _Register:
-        return (0, frozenset()) if register == "XZR" else self.registers.get(register, (0, frozenset()))
+        return (
+            (0, frozenset())
+            if register == "XZR"
+            else self.registers.get(register, (0, frozenset()))
+        )
 
     def put(self, register: str | None, value: Value, depends: frozenset[int]) -> None:
         if register not in (None, "XZR"):
@@ -86,16 +105,27 @@ class Thread:
 
     def __init__(self, test: Test, number: int) -> None:
         self.test, self.number, self.steps = test, number, test.threads[number]
-        self.sets_access_flag, self.sets_dirty = test.manages(number, "HA"), test.manages(number, "HD")
+        self.sets_access_flag, self.sets_dirty = (
+            test.manages(number, "HA"),
+            test.manages(number, "HD"),
+        )
 
     def runs(self, values: Values) -> Iterator[Run]:
         """Every run when each place may hold what `values` says."""
-        first = {name: (value, frozenset[int]()) for (thread, name), value in self.test.registers.items() if thread == self.number}
+        first = {
+            name: (value, frozenset[int]())
+            for (thread, name), value in self.test.registers.items()
+            if thread == self.number
+        }
         paths = [_Path(0, [], first, frozenset())]
         while paths:
             path = paths.pop()
             if path.at >= len(self.steps):
-                yield Run(tuple(path.events), {name: value for name, (value, _) in path.registers.items()}, path.faults)
+                yield Run(
+                    tuple(path.events),
+                    {name: value for name, (value, _) in path.registers.items()},
+                    path.faults,
+                )
             else:
                 paths += self._step(path, values)
 
@@ -123,7 +153,9 @@ class Thread:
         return [path]
 
     def _branch(self, path: _Path, branch: Branch) -> None:
-        target = next(at for at in range(path.at, len(self.steps)) if branch.target in self.steps[at].labels)
+        target = next(
+            at for at in range(path.at, len(self.steps)) if branch.target in self.steps[at].labels
+        )
         if branch.register is None:
             path.at = target
             return
@@ -137,8 +169,13 @@ class Thread:
         page = value.name if isinstance(value, Address) and value.kind == "TLB" else None
         everything = invalidate.operation.startswith(("VMALL", "ALL", "ASID"))
         if page is None and not everything:
-            raise HvoError(f"{self.test.file}: {event.text}: the register must hold an address shifted right by 12 (LSR X9,X4,#12)")
-        path.add(replace(event, kind=INVALIDATE, page=None if everything else page, address=depends))
+            raise HvoError(
+                f"{self.test.file}: {event.text}: the register must hold an address shifted right"
+                " by 12 (LSR X9,X4,#12)"
+            )
+        path.add(
+            replace(event, kind=INVALIDATE, page=None if everything else page, address=depends)
+        )
 
     def _load(self, path: _Path, load: Load, event: Event, values: Values) -> list[_Path]:
         def read(on: _Path, place: Address, made: Event) -> Iterator[_Path]:
@@ -149,18 +186,31 @@ class Thread:
                 yield after
 
         address, depends = self._address(path, load.base, load.index, event)
-        return list(self._access(path, address, replace(event, address=depends), False, values, read))
+        return list(
+            self._access(path, address, replace(event, address=depends), False, values, read)
+        )
 
     def _store(self, path: _Path, store: Store, event: Event, values: Values) -> list[_Path]:
         value, data = path.get(store.register)
 
         def write(on: _Path, place: Address, made: Event) -> Iterator[_Path]:
             stored = _stored(place, _narrow(value, store.narrow))
-            on.add(replace(made, kind=WRITE, place=place, value=stored, data=data, marks=store.order))
+            on.add(
+                replace(made, kind=WRITE, place=place, value=stored, data=data, marks=store.order)
+            )
             yield on
 
         address, depends = self._address(path, store.base, store.index, event)
-        return list(self._access(path, address, replace(event, address=depends, marks=store.order), True, values, write))
+        return list(
+            self._access(
+                path,
+                address,
+                replace(event, address=depends, marks=store.order),
+                True,
+                values,
+                write,
+            )
+        )
 
     def _atomic(self, path: _Path, atomic: Atomic, event: Event, values: Values) -> list[_Path]:
         def change(on: _Path, place: Address, made: Event) -> Iterator[_Path]:
@@ -168,19 +218,31 @@ class Thread:
                 yield from _exchanged(on.fork(), atomic, place, value, made)
 
         address, depends = self._address(path, atomic.base, None, event)
-        return list(self._access(path, address, replace(event, address=depends), True, values, change))
+        return list(
+            self._access(path, address, replace(event, address=depends), True, values, change)
+        )
 
-    def _address(self, path: _Path, base: str, index: str | None, event: Event) -> tuple[Address, frozenset[int]]:
+    def _address(
+        self, path: _Path, base: str, index: str | None, event: Event
+    ) -> tuple[Address, frozenset[int]]:
         value, depends = path.get(base)
         offset, more = path.get(index or "XZR")
         if not isinstance(value, Address) or value.kind == "TLB" or offset != 0:
-            raise HvoError(f"{self.test.file}: {event.text}: the address must be a page or PTE(page), with no offset but 0")
+            raise HvoError(
+                f"{self.test.file}: {event.text}: the address must be a page or PTE(page), with no"
+                " offset but 0"
+            )
         return value, depends | more
 
     def _access(
-        self, path: _Path, address: Address, event: Event, writes: bool, values: Values,
+        self,
+        path: _Path,
+        address: Address,
+        event: Event,
+        writes: bool,
+        values: Values,
         effect: Callable[[_Path, Address, Event], Iterator[_Path]],
-    ) -> Iterator[_Path]:  # fmt: skip
+    ) -> Iterator[_Path]:
         """Walk to the frame of `address` when it is virtual, then have the effect there."""
         if address.kind != "VA":
             if self.number in self.test.user:
@@ -199,10 +261,22 @@ class Thread:
                 continue
             updated = self._updated(word, writes)
             if updated != word:
-                on.add(replace(made, kind=UPDATE, place=entry, value=Descriptor(updated), partner=walk, marks=""))
+                on.add(
+                    replace(
+                        made,
+                        kind=UPDATE,
+                        place=entry,
+                        value=Descriptor(updated),
+                        partner=walk,
+                        marks="",
+                    )
+                )
             page = self.test.coding.output(word)
             if page is None:
-                raise HvoError(f"{self.test.file}: {event.text}: {entry} may hold {self.test.coding.text(value)}; expected oa:PA of a page")
+                raise HvoError(
+                    f"{self.test.file}: {event.text}: {entry} may hold"
+                    f" {self.test.coding.text(value)}; expected oa:PA of a page"
+                )
             yield from effect(on, Address("PA", page), made)
 
     def _refused(self, word: int, writes: bool) -> str | None:
@@ -232,8 +306,12 @@ class Thread:
         return path
 
 
-def _exchanged(path: _Path, atomic: Atomic, place: Address, value: Value, event: Event) -> Iterator[_Path]:
-    """The paths after an atomic access that read `value`: a CAS that fails may write it back, or not write."""
+def _exchanged(
+    path: _Path, atomic: Atomic, place: Address, value: Value, event: Event
+) -> Iterator[_Path]:
+    """The paths after an atomic access that read `value`: a CAS that fails may write it back, or
+    not write.
+    """
     at = path.add(replace(event, kind=READ, place=place, value=value, marks=_read_marks(atomic)))
     source, depends = path.get(atomic.source)
     written, data = source, depends
@@ -249,7 +327,9 @@ def _exchanged(path: _Path, atomic: Atomic, place: Address, value: Value, event:
         path.put(atomic.register, _narrow(value, atomic.narrow), frozenset({at}))
     marks = "L" if "L" in atomic.order else ""
     stored = _stored(place, _narrow(written, atomic.narrow))
-    path.add(replace(event, kind=WRITE, place=place, value=stored, data=data, marks=marks, partner=at))
+    path.add(
+        replace(event, kind=WRITE, place=place, value=stored, data=data, marks=marks, partner=at)
+    )
     yield path
 
 
@@ -260,7 +340,9 @@ def _read_marks(atomic: Atomic) -> str:
 
 
 def _changed(operation: str, old: Value, operand: Value, text: str) -> Value:
-    return _operate({"ADD": "ADD", "CLR": "BIC", "EOR": "EOR", "SET": "ORR"}[operation], (old, operand), text)
+    return _operate(
+        {"ADD": "ADD", "CLR": "BIC", "EOR": "EOR", "SET": "ORR"}[operation], (old, operand), text
+    )
 
 
 def _stored(place: Address, value: Value) -> Value:
@@ -278,11 +360,20 @@ def _compute(path: _Path, compute: Compute, test: Test) -> None:
         value, more = path.get(operand) if isinstance(operand, str) else (operand, frozenset[int]())
         values.append(value)
         depends |= more
-    path.put(compute.register, _narrow(_operate(compute.operation, tuple(values), f"{test.file}: {compute.text}"), compute.narrow), depends)
+    path.put(
+        compute.register,
+        _narrow(
+            _operate(compute.operation, tuple(values), f"{test.file}: {compute.text}"),
+            compute.narrow,
+        ),
+        depends,
+    )
 
 
 def _operate(operation: str, values: tuple[Value, ...], text: str) -> Value:
-    """What an instruction computes; of addresses only what names one again, of descriptors what acts on their bits."""
+    """What an instruction computes; of addresses only what names one again, of descriptors what
+    acts on their bits.
+    """
     first = values[0]
     if operation == "MOV":
         return first & _WORD if isinstance(first, int) else first
@@ -290,7 +381,11 @@ def _operate(operation: str, values: tuple[Value, ...], text: str) -> Value:
     if isinstance(first, Address) or isinstance(second, Address):
         return _on_addresses(operation, first, second, text)
     result = _INTEGER[operation](_bits(first), _bits(second)) & _WORD
-    return Descriptor(result) if isinstance(first, Descriptor) != isinstance(second, Descriptor) and operation in _BITWISE else result
+    return (
+        Descriptor(result)
+        if isinstance(first, Descriptor) != isinstance(second, Descriptor) and operation in _BITWISE
+        else result
+    )
 
 
 def _on_addresses(operation: str, first: Value, second: Value, text: str) -> Value:
@@ -304,7 +399,10 @@ def _on_addresses(operation: str, first: Value, second: Value, text: str) -> Val
         return second
     if operation == "AND" and (first == second or 0 in (first, second)):
         return first if first == second else 0
-    raise HvoError(f"{text}: cannot compute with the address of a page; expected LSR #12 for TLBI, or an operand that is 0")
+    raise HvoError(
+        f"{text}: cannot compute with the address of a page; expected LSR #12 for TLBI, or an"
+        " operand that is 0"
+    )
 
 
 def _bits(value: Value) -> int:
@@ -314,6 +412,12 @@ def _bits(value: Value) -> int:
 
 _BITWISE = ("AND", "BIC", "ORR", "EOR")
 _INTEGER: dict[str, Callable[[int, int], int]] = {
-    "ADD": lambda a, b: a + b, "SUB": lambda a, b: a - b, "AND": lambda a, b: a & b, "BIC": lambda a, b: a & ~b,
-    "ORR": lambda a, b: a | b, "EOR": lambda a, b: a ^ b, "LSL": lambda a, b: a << (b & 63), "LSR": lambda a, b: (a & _WORD) >> (b & 63),
-}  # fmt: skip
+    "ADD": lambda a, b: a + b,
+    "SUB": lambda a, b: a - b,
+    "AND": lambda a, b: a & b,
+    "BIC": lambda a, b: a & ~b,
+    "ORR": lambda a, b: a | b,
+    "EOR": lambda a, b: a ^ b,
+    "LSL": lambda a, b: a << (b & 63),
+    "LSR": lambda a, b: (a & _WORD) >> (b & 63),
+}

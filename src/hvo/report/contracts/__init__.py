@@ -1,9 +1,20 @@
-"""What commands print with `--json`, as typed dictionaries: keys are stable, sizes in bytes. JSON schemas are made of these."""
+"""What commands print with `--json`, as typed dictionaries: keys are stable, sizes in bytes. JSON
+schemas are made of these.
+"""
 
 from hvo.report.contracts.audit import Audit, Ptdump
 from hvo.report.contracts.check import Check, Litmus, Mutants, Proposals, Replay
 from hvo.report.contracts.fleet import Fleet, FleetCollect, FleetGenerate
-from hvo.report.contracts.host import BenchHost, Convert, ExportServer, ExportTextfile, Resize, Status, Switch, Watch
+from hvo.report.contracts.host import (
+    BenchHost,
+    Convert,
+    ExportServer,
+    ExportTextfile,
+    Resize,
+    Status,
+    Switch,
+    Watch,
+)
 from hvo.report.contracts.plan import Plan, PlanComparison
 from hvo.report.contracts.report import Report
 from hvo.report.contracts.run import Run

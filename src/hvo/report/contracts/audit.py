@@ -72,7 +72,10 @@ class KernelAudit(TypedDict):
     arch: str
     page_size: Annotated[Bytes, "base page"]
     struct_page_size: Bytes
-    layout: Annotated[Literal["none", "two-kept", "head-shared", "tail-shared"], "who shares which frame, as the page tables show"]
+    layout: Annotated[
+        Literal["none", "two-kept", "head-shared", "tail-shared"],
+        "who shares which frame, as the page tables show",
+    ]
     sections: Annotated[Count, "memory sections"]
     table_cost: Annotated[Bytes, "tables in place of leaves that were split"]
     saved: Bytes

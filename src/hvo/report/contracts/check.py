@@ -1,4 +1,6 @@
-"""What `hvo check --json` prints, alone and with --replay, --arm64-proposals, --mutants and --litmus."""
+"""What `hvo check --json` prints, alone and with --replay, --arm64-proposals, --mutants and
+--litmus.
+"""
 
 from typing import Annotated, Literal, TypedDict
 
@@ -40,7 +42,9 @@ class CheckResult(TypedDict):
     arch: Annotated[str, "the rules of the machine"]
     hazard: Annotated[str, "H01, ..., that the scenario is for"]
     scenario: str
-    verdict: Annotated[Verdict, "unfinished: nothing was found within the bounds, which left something out"]
+    verdict: Annotated[
+        Verdict, "unfinished: nothing was found within the bounds, which left something out"
+    ]
     property: Annotated[str | None, "the most severe that was violated"]
     trace: Annotated[Trace | None, "the shortest run to that"]
     states: Annotated[Count, "looked at"]
@@ -82,7 +86,9 @@ class Replay(TypedDict):
     arch: Annotated[str, "the rules of the machine"]
     scenario: str
     steps: list[TraceStep]
-    ending: Annotated[list[tuple[str, str]], "pairs of a property that is violated only in the end, and how"]
+    ending: Annotated[
+        list[tuple[str, str]], "pairs of a property that is violated only in the end, and how"
+    ]
     tables: TablesInTheEnd
     command: Command
 
@@ -112,7 +118,9 @@ class ProposalWork(TypedDict):
     list: Annotated[ProposalCosts, "several as a list"]
     split: Annotated[ProposalCosts, "what comes on top for a leaf"]
     pages_in_list: Count
-    held_per_page_more: Annotated[float, "steps that another CPU is held longer for each page more in a list"]
+    held_per_page_more: Annotated[
+        float, "steps that another CPU is held longer for each page more in a list"
+    ]
 
 
 class ProposalWorks(TypedDict):
@@ -123,7 +131,9 @@ class ProposalWorks(TypedDict):
 
 
 class Proposal(TypedDict):
-    """One proposal for arm64: what it violates, and what it costs for one huge page of 8 vmemmap pages."""
+    """One proposal for arm64: what it violates, and what it costs for one huge page of 8 vmemmap
+    pages.
+    """
 
     proposal: Annotated[str, "its letter"]
     title: str
@@ -152,7 +162,10 @@ class MutantRow(TypedDict):
     protocol: str
     role: Annotated[str, "what the actors do; fix: a named fix was taken away"]
     mutant: Annotated[str, "what was left out or swapped"]
-    verdict: Annotated[Literal["noticed", "redundant", "hole", "unexplained"], "if it was not noticed: what is believed"]
+    verdict: Annotated[
+        Literal["noticed", "redundant", "hole", "unexplained"],
+        "if it was not noticed: what is believed",
+    ]
     noticed: Annotated[list[str], "properties that were violated"]
     scenario: Annotated[str | None, "in which"]
     steps: Annotated[Steps | None, "to the violation"]
@@ -173,7 +186,9 @@ class LitmusRow(TypedDict):
     file: str
     kind: Annotated[str, "what it asks: Allowed, Required or Forbidden"]
     condition: str
-    flags: Annotated[list[str], "Warning-BBM-expected where break-before-make was needed and not done"]
+    flags: Annotated[
+        list[str], "Warning-BBM-expected where break-before-make was needed and not done"
+    ]
     outcomes: Annotated[list[str] | None, "that are allowed; null where they are not computed"]
     reason: Annotated[str | None, "why not"]
     ok: Annotated[bool | None, "whether the condition is as the test says"]

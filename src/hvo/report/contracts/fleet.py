@@ -34,7 +34,9 @@ class Action(TypedDict):
 
 
 class Amounts(TypedDict):
-    """What struct pages of some hosts or pools take; cost = saved + possible + unknown + impossible + kept."""
+    """What struct pages of some hosts or pools take; cost = saved + possible + unknown + impossible
+    + kept.
+    """
 
     pool_bytes: Annotated[Bytes, "in pools"]
     cost: Annotated[Bytes, "struct pages of pools, nothing optimised"]
@@ -43,7 +45,9 @@ class Amounts(TypedDict):
     unknown: Annotated[Bytes, "that are saved or possible: hosts do not tell which"]
     impossible: Annotated[Bytes, "that cannot be given back there"]
     kept: Annotated[Bytes, "that the mechanism keeps"]
-    restore_headroom: Annotated[Bytes, "that must be free before all optimised pages can be given back, at most"]
+    restore_headroom: Annotated[
+        Bytes, "that must be free before all optimised pages can be given back, at most"
+    ]
     restore_headroom_after: Annotated[Bytes, "the same when all that is possible is saved"]
 
 
@@ -125,7 +129,10 @@ class Fleet(HostAmounts):
     rejects: Annotated[list[Reject], "by reason, the most frequent first"]
     first_rejects: list[RejectedRow]
     hosts: Count
-    table_cost: Annotated[Bytes, "tables in place of leaves that are split when all that is possible is saved, at most"]
+    table_cost: Annotated[
+        Bytes,
+        "tables in place of leaves that are split when all that is possible is saved, at most",
+    ]
     actions: Annotated[list[Action], "the most valuable first; finding out last"]
     by: Breakdowns
     impossible_because: list[Impossible]

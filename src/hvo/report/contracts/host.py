@@ -51,12 +51,16 @@ class StatusPool(TypedDict):
     possible: Annotated[Bytes | None, "that optimising the others would give back"]
     possible_low: Annotated[Bytes, "at least"]
     possible_high: Annotated[Bytes, "at most"]
-    source: Annotated[Literal["kernel", "counters", "audit", "none"], "who tells how many are optimised"]
+    source: Annotated[
+        Literal["kernel", "counters", "audit", "none"], "who tells how many are optimised"
+    ]
     reason: Annotated[str, "how that is known, or why it is not"]
 
 
 class HostMemmap(TypedDict):
-    """The kernel's counters of its memory map; null on kernels that do not count it (before 6.11)."""
+    """The kernel's counters of its memory map; null on kernels that do not count it (before
+    6.11).
+    """
 
     boot: Annotated[Bytes | None, "made at boot"]
     runtime: Annotated[Bytes | None, "made since"]
@@ -74,8 +78,14 @@ class Advice(TypedDict):
 class HostState(TypedDict):
     """What struct pages cost on a host and what is saved."""
 
-    host: Annotated[str | None, "its name, by /proc/sys/kernel/hostname; null where it has none or that cannot be read"]
-    memory: Annotated[Bytes | None, "present in all zones of /proc/zoneinfo but those of devices; null where it cannot be read"]
+    host: Annotated[
+        str | None,
+        "its name, by /proc/sys/kernel/hostname; null where it has none or that cannot be read",
+    ]
+    memory: Annotated[
+        Bytes | None,
+        "present in all zones of /proc/zoneinfo but those of devices; null where it cannot be read",
+    ]
     kernel: Kernel
     pools: list[StatusPool]
     memmap: HostMemmap
@@ -125,7 +135,10 @@ class Change(TypedDict):
 class Outcome(TypedDict):
     """What every changing command prints."""
 
-    command: Annotated[str, "the command that acted: enable, disable, resize, convert, convert --undo or bench-host"]
+    command: Annotated[
+        str,
+        "the command that acted: enable, disable, resize, convert, convert --undo or bench-host",
+    ]
     dry_run: Annotated[bool, "whether it only said what it would do"]
     ok: Annotated[bool, "whether all was done and every counter changed as predicted"]
     problem: Annotated[str | None, "what is wrong, in one line"]
@@ -151,13 +164,17 @@ class Resize(Outcome):
 
 
 class Convert(Outcome):
-    """What `hvo convert --json` prints; with --undo only the keys that every changing command has."""
+    """What `hvo convert --json` prints; with --undo only the keys that every changing command
+    has.
+    """
 
     size: NotRequired[Annotated[Bytes, "one page"]]
     pages: NotRequired[Annotated[Pages, "in the pool"]]
     convertible: NotRequired[Annotated[Pages, "that could be rebuilt"]]
     rebuilt: NotRequired[Annotated[Pages, "that were"]]
-    optimized: NotRequired[Annotated[int | None, "that became optimised; null where the counters do not tell"]]
+    optimized: NotRequired[
+        Annotated[int | None, "that became optimised; null where the counters do not tell"]
+    ]
     left: NotRequired[Annotated[Pages, "in use or reserved, and not touched"]]
     batch: NotRequired[Annotated[Pages, "out of the pool at a time"]]
 

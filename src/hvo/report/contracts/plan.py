@@ -48,7 +48,9 @@ class EraPlan(TypedDict):
 class Plan(EraPlan):
     """What `hvo plan --json` prints: the plan for the era that was asked for, or for the newest."""
 
-    eras: NotRequired[Annotated[list[EraPlan], "every era, the oldest first; where none was asked for"]]
+    eras: NotRequired[
+        Annotated[list[EraPlan], "every era, the oldest first; where none was asked for"]
+    ]
     command: Command
 
 
@@ -62,7 +64,9 @@ class AlternativeMachine(TypedDict):
 
 
 class Alternative(TypedDict):
-    """One row of a comparison; of what cannot be planned only machine, hugepage_size and reason are there."""
+    """One row of a comparison; of what cannot be planned only machine, hugepage_size and reason are
+    there.
+    """
 
     machine: AlternativeMachine
     hugepage_size: Annotated[int | None, "bytes of a page; null: the sizes that were asked for"]

@@ -6,7 +6,9 @@ from hvo.report.contracts.units import Command
 
 
 class Report(TypedDict):
-    """What `hvo report --json` prints: the results that it was given, which have schemas of their own."""
+    """What `hvo report --json` prints: the results that it was given, which have schemas of their
+    own.
+    """
 
     page: Annotated[str | None, "the page that was written"]
     reports: list[dict[str, Any]]

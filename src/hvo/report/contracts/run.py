@@ -2,7 +2,16 @@
 
 from typing import Annotated, NotRequired, TypedDict
 
-from hvo.report.contracts.units import Bytes, Command, Count, Frames, Pages, Seconds, Share, VmemmapPages
+from hvo.report.contracts.units import (
+    Bytes,
+    Command,
+    Count,
+    Frames,
+    Pages,
+    Seconds,
+    Share,
+    VmemmapPages,
+)
 
 
 class Machine(TypedDict):
@@ -32,7 +41,10 @@ class Memmap(TypedDict):
     read_only: Annotated[VmemmapPages, "that are mapped read-only"]
     tables: Annotated[Count, "last-level tables in place of a leaf"]
     free: Annotated[Frames, "that the page allocator has free, of all memory"]
-    own: Annotated[list[Share], "pages with a frame of their own, in each of at most 256 equal parts of the vmemmap"]
+    own: Annotated[
+        list[Share],
+        "pages with a frame of their own, in each of at most 256 equal parts of the vmemmap",
+    ]
 
 
 class Memmaps(TypedDict):
@@ -69,7 +81,9 @@ class Snapshot(TypedDict):
 
 
 class Run(TypedDict):
-    """What `hvo run --json` prints: a pool that was optimised and restored on a simulated machine."""
+    """What `hvo run --json` prints: a pool that was optimised and restored on a simulated
+    machine.
+    """
 
     machine: Machine
     era: Annotated[str, "kernels that the machine does as, with fixes more (+NAME) or less (-NAME)"]
@@ -79,7 +93,10 @@ class Run(TypedDict):
     saved: Annotated[Bytes, "the difference, before the cost of tables"]
     table_cost: Annotated[Bytes, "tables in place of leaves that were split"]
     vmemmap: Memmaps
-    sample: Annotated[list[list[bool]], "which of the vmemmap pages of the first HugeTLB pages keep a frame of their own"]
+    sample: Annotated[
+        list[list[bool]],
+        "which of the vmemmap pages of the first HugeTLB pages keep a frame of their own",
+    ]
     promises: list[Promise]
     seconds: RunSeconds
     snapshots: NotRequired[Annotated[list[Snapshot], "only with --scenario"]]
