@@ -32,7 +32,7 @@ ADDRESS = 0x000F_FFFF_FFFF_F000
 SAVE = """
 import sys
 from hvo.machine.machine import Machine
-from hvo.machine.save import save_core
+from hvo.machine.cores.save import save_core
 machine = Machine.build("x86_64", 4096, sys.argv[1], era=sys.argv[2])
 machine.fill("2MiB")
 save_core(machine, sys.argv[3])

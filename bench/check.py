@@ -26,14 +26,14 @@ ROUNDS = (1, 8, 32)
 
 def result_here(times: int, variant: str) -> dict[str, object]:
     """The verdict of our checker on the model, how many states, and seconds of the search alone."""
-    from hvo.check import cast as c
-    from hvo.check.explore import Options, explore
-    from hvo.check.geometry import STRUCTS
-    from hvo.check.hazards import ONE, X86
-    from hvo.check.mutant_table import MUTANTS
-    from hvo.check.mutations import Trigger
-    from hvo.check.scenario import Actor, Scenario, build
-    from hvo.check.tree import single
+    from hvo.check.model.geometry import STRUCTS
+    from hvo.check.mutants.catalogue import MUTANTS
+    from hvo.check.mutants.mutations import Trigger
+    from hvo.check.scenarios import actors as c
+    from hvo.check.scenarios.hazards import ONE, X86
+    from hvo.check.scenarios.scenario import Actor, Scenario, build
+    from hvo.check.search.explore import Options, explore
+    from hvo.check.search.tree import single
     from hvo.steps.vocabulary import LoadPage
     from hvo.vmemmap.era import parse_variant
 
@@ -131,8 +131,8 @@ def matrix() -> None:
     """Every job of `hvo check`, on two processes."""
     from concurrent.futures import ProcessPoolExecutor
 
-    from hvo.check.many import check_all
-    from hvo.check.questions import asked
+    from hvo.check.batch import check_all
+    from hvo.check.select import asked
 
     cases = asked([], None, [], None)
     with ProcessPoolExecutor(2) as pool:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from hvo.kernel.pile import Pile
 from hvo.machine.machine import Machine
-from hvo.machine.pile import Pile
 from hvo.steps import composite as c
 from hvo.steps import vocabulary as s
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hvo.actors.ptdump import ptdump
-from hvo.machine.executor import ArrayExecutor, PlainExecutor
+from hvo.machine.batch.executor import ArrayExecutor, PlainExecutor
 from hvo.machine.machine import Machine
 from hvo.mmu.runs import Runs
 from hvo.steps.composite import primitives

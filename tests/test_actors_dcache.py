@@ -18,7 +18,6 @@ from hvo.actors.walker import (
     page_ref_add_unless,
 )
 from hvo.machine.machine import Machine
-from hvo.machine.world import KernelFault
 from hvo.steps.composite import ForEach
 from hvo.steps.folio import PrepareCompound
 from hvo.steps.vocabulary import (
@@ -31,6 +30,7 @@ from hvo.steps.vocabulary import (
 )
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
+from hvo.world.state import KernelFault
 from small_machines import EXECUTORS, SHAPES, Turns, load, machine, store, variants
 
 ERAS = pytest.mark.parametrize("variant", variants(), ids=lambda each: each.name)

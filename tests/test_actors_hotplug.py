@@ -9,9 +9,7 @@ import pytest
 
 from hvo.actors.hotplug import EBUSY, Block, add_memory, hosted_pages, memmap_pages, remove_memory
 from hvo.kernel.buddy import AllocatorError
-from hvo.machine.hotplug import Hotplug, joined, without
 from hvo.machine.machine import Machine
-from hvo.machine.world import KernelFault
 from hvo.mmu.walk import walk
 from hvo.steps.hotplug import InitPage, InitPages
 from hvo.steps.vocabulary import Counter, FreeFrame, Lock, WriteEntry, strided
@@ -19,6 +17,8 @@ from hvo.vmemmap.context import ENOMEM, REFUSED
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
+from hvo.world.hotplug import Hotplug, joined, without
+from hvo.world.state import KernelFault
 from small_machines import EXECUTORS, SHAPES, Turns, dump, load, machine, section_pages
 
 MACHINES = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}-{shape[1]}")

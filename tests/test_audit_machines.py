@@ -7,7 +7,7 @@ import pytest
 
 from hvo.actors.hotplug import Block, add_memory
 from hvo.audit.audit import audit
-from hvo.machine.save import save_core
+from hvo.machine.cores.save import save_core
 from hvo.memory.core import open_core
 from hvo.vmemmap.era import parse_variant
 from small_machines import SHAPES, machine

@@ -84,7 +84,7 @@ def counts_only(monkeypatch):
     """Leave out the promises that are measured on machines of their own: for tests of what is
     counted on the big one.
     """
-    monkeypatch.setattr("hvo.machine.run.promises", lambda *_: [])
+    monkeypatch.setattr("hvo.machine.run.run.promises", lambda *_: [])
 
 
 # -- the command itself --
@@ -127,7 +127,7 @@ def test_errors_of_the_process():
 
 def test_a_defect_of_our_own_is_not_hidden(monkeypatch):
     """Only errors about the input become one line; anything else keeps its traceback."""
-    monkeypatch.setattr("hvo.machine.run.run", lambda *_: 1 / 0)
+    monkeypatch.setattr("hvo.machine.run.run.run", lambda *_: 1 / 0)
     assert isinstance(hvo(*SMALL).exception, ZeroDivisionError)
 
 

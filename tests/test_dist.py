@@ -56,7 +56,7 @@ def test_contents(built):
     names = zipfile.ZipFile(built.wheel).namelist()
     assert {
         "hvo/layout/support.json",
-        "hvo/machine/scenario.sh",
+        "hvo/machine/scenario/scenario.sh",
         "hvo/report/assets/page.css",
     } <= set(names)
     assert not [name for name in names if "test" in name or "__pycache__" in name]

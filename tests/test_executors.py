@@ -5,8 +5,8 @@ must leave the same machine behind.
 import numpy as np
 import pytest
 
-from hvo.machine import executor
-from hvo.machine.executor import ArrayExecutor, PlainExecutor
+from hvo.machine.batch import executor
+from hvo.machine.batch.executor import ArrayExecutor, PlainExecutor
 from hvo.machine.machine import Machine
 from hvo.vmemmap.era import Era, era
 from machine_state import differences, state

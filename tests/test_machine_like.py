@@ -17,7 +17,7 @@ from hvo.kernel.image import KernelImage
 from hvo.kernel.sections import Sections
 from hvo.kernel.vmcore import hugetlb_heads
 from hvo.layout.units import format_size
-from hvo.machine.save import save_core
+from hvo.machine.cores.save import save_core
 from hvo.memory.core import open_core
 from hvo.mmu.walk import walk
 from hvo.steps.vocabulary import strided

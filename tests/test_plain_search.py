@@ -5,12 +5,12 @@ in those that do not.
 import numpy as np
 import pytest
 
+from hvo.kernel.pile import Pile
 from hvo.machine.machine import Machine
-from hvo.machine.pile import Pile
-from hvo.machine.world import KernelFault
 from hvo.steps.vocabulary import strided
 from hvo.vmemmap.era import Era, era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
+from hvo.world.state import KernelFault
 from plain_search import Actor, State, search
 
 

@@ -16,9 +16,9 @@ from hvo.layout.eras import ERA_LAYOUTS
 from hvo.layout.geometry import GEOMETRIES, geometry
 from hvo.layout.plan import plan
 from hvo.layout.pools import Amount, PoolRequest, parse_pool
-from hvo.machine.build import VMEMMAP_BASE
+from hvo.machine.boot.build import VMEMMAP_BASE
 from hvo.machine.machine import Machine
-from hvo.machine.memmap import memmap
+from hvo.machine.run.memmap import memmap
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 ERAS = list(ERA_LAYOUTS)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from hvo.layout.geometry import GEOMETRIES
-from hvo.machine import alignment, promises
-from hvo.machine.hotplug import Hotplug
-from hvo.machine.promises import Shape
+from hvo.machine.run.promises import Shape
+from hvo.machine.run.run import alignment, promises
 from hvo.vmemmap import split
 from hvo.vmemmap.era import era
+from hvo.world.hotplug import Hotplug
 
 MIB = 1 << 20
 
@@ -83,7 +83,7 @@ def test_ptdump_fails_when_a_split_maps_something_else(monkeypatch) -> None:
 
 def test_restore_fails_safe_notices_a_lost_frame(monkeypatch) -> None:
     """An allocator that keeps what it took before it was refused loses frames."""
-    from hvo.machine.world import World
+    from hvo.world.state import World
 
     def keeps(self, count, node, this_node_only, memmap):
         allowed = self.zones.allowed(count, node, this_node_only=this_node_only)

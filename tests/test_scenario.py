@@ -8,10 +8,10 @@ import pytest
 
 from hvo.errors import HvoError
 from hvo.kernel.hugetlb import Gate
-from hvo.machine.cmdline import boot_with, parse_cmdline
-from hvo.machine.like import machine_like
+from hvo.machine.cores.load import machine_like
 from hvo.machine.machine import Machine
-from hvo.machine.scenario import Snapshot, run_scenario
+from hvo.machine.run.cmdline import boot_with, parse_cmdline
+from hvo.machine.scenario.scenario import Snapshot, run_scenario
 from hvo.vmemmap.era import parse_variant
 from shared_files import SHARED, core, need, truth
 

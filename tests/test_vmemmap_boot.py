@@ -2,8 +2,8 @@
 
 import pytest
 
-from hvo.machine.cmdline import boot_with, parse_cmdline
 from hvo.machine.machine import Machine
+from hvo.machine.run.cmdline import boot_with, parse_cmdline
 from hvo.vmemmap.era import era
 
 CMDLINE = parse_cmdline("hugepagesz=1G hugepages=2 hugetlb_free_vmemmap=on")

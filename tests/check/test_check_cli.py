@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hvo.check.many import Interrupted, check_all
-from hvo.check.questions import asked
+from hvo.check.batch import Interrupted, check_all
+from hvo.check.select import asked
 from hvo.cli.main import main
 from hvo.errors import HvoError
 

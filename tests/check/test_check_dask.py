@@ -9,8 +9,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from hvo.check.many import check_all, dask
-from hvo.check.questions import asked
+from hvo.check.batch import check_all, dask
+from hvo.check.select import asked
 from hvo.cli.main import main
 from hvo.errors import HvoError
 
@@ -73,7 +73,7 @@ def test_an_error_of_a_job_comes_back(cluster, tmp_path):
 )
 def test_a_scheduler_that_is_not_there(address: str, monkeypatch: pytest.MonkeyPatch):
     """One line that names the address."""
-    monkeypatch.setattr("hvo.check.many.PATIENCE", "300ms")
+    monkeypatch.setattr("hvo.check.batch.PATIENCE", "300ms")
     with pytest.raises(HvoError, match=f"no Dask scheduler answers at {address}"), dask(address):
         pass
 

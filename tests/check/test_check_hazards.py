@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from hvo.check.hazards import CASES, Case
-from hvo.check.jobs import check, replayed
-from hvo.check.properties import PROPERTIES, SEVERITY
+from hvo.check.check import check, replayed
+from hvo.check.model.properties import PROPERTIES, SEVERITY
+from hvo.check.scenarios.hazards import CASES, Case
 from shared_files import SHARED, need
 
 

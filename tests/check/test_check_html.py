@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from browser import Watch, open_browser, screenshot
-from hvo.check.many import check_all
-from hvo.check.questions import asked
+from hvo.check.batch import check_all
+from hvo.check.select import asked
 from hvo.report.check_html import check_page
 
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from hvo.check.beliefs import BELIEFS
-from hvo.check.exercises import FIXED, PROTOCOLS, exercises, refusals
-from hvo.check.explore import Options
-from hvo.check.jobs import check
-from hvo.check.mutant_table import MUTANTS
-from hvo.check.mutants import MutantRow, compare_mutants, exercised, mutants_of, without_fixes
-from hvo.check.mutations import Trigger, first, instead, later, leave_out
-from hvo.check.properties import SEVERITY
+from hvo.check.check import check
+from hvo.check.model.properties import SEVERITY
+from hvo.check.mutants.catalogue import MUTANTS
+from hvo.check.mutants.explanations import BELIEFS
+from hvo.check.mutants.mutations import Trigger, first, instead, later, leave_out
+from hvo.check.mutants.run import MutantRow, compare_mutants, exercised, mutants_of, without_fixes
+from hvo.check.scenarios.exercises import FIXED, PROTOCOLS, exercises, refusals
+from hvo.check.search.explore import Options
 from hvo.errors import HvoError
 from hvo.steps.vocabulary import (
     Acquire,

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hvo.check.many import check_all
-from hvo.check.own import read_own
-from hvo.check.own_scenarios import own_cases
-from hvo.check.questions import asked
+from hvo.check.batch import check_all
+from hvo.check.scenarios.user_protocol import read_own
+from hvo.check.scenarios.user_scenarios import own_cases
+from hvo.check.select import asked
 from hvo.cli.main import main
 from hvo.errors import HvoError
 

@@ -7,14 +7,15 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from hvo.check.comparison import LISTED, Row, compare, compare_all
-from hvo.check.explore import Options, explore
-from hvo.check.hazards import CASES
-from hvo.check.jobs import check
-from hvo.check.proposals import KERNEL_TRIES, PROPOSED_FOR, rules_for, scenarios
-from hvo.check.rules import Rules, needs_break
-from hvo.check.scenario import Scenario, build
+from hvo.check.check import check
+from hvo.check.model.hardware import Rules
+from hvo.check.proposals.compare import LISTED, Row, compare, compare_all
+from hvo.check.scenarios.hazards import CASES
+from hvo.check.scenarios.proposals import KERNEL_TRIES, PROPOSED_FOR, rules_for, scenarios
+from hvo.check.scenarios.scenario import Scenario, build
+from hvo.check.search.explore import Options, explore
 from hvo.errors import HvoError
+from hvo.mmu.break_before_make import needs_break
 from hvo.mmu.formats import format_for
 from hvo.report.check_proposals import COLUMNS, markdown, print_proposals
 from hvo.vmemmap.era import parse_variant

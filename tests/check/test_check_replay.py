@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hvo.check.hazards import CASES, Case
-from hvo.check.jobs import Rerun, check, rerun
+from hvo.check.check import Rerun, check, rerun
+from hvo.check.model.world import Fault, World
 from hvo.check.perform import NODE
-from hvo.check.replay import replay
-from hvo.check.replica import Replica, differences, on_bytes
-from hvo.check.run import Turn
-from hvo.check.scenario import build
-from hvo.check.search import step
-from hvo.check.world import Fault, World
+from hvo.check.scenarios.hazards import CASES, Case
+from hvo.check.scenarios.scenario import build
+from hvo.check.search.path import Turn
+from hvo.check.search.replay import replay
+from hvo.check.search.transition import step
+from hvo.check.trace.replica import Replica, differences, on_bytes
 from hvo.errors import HvoError
 from hvo.report.check_trace import entries, tables_text
 from hvo.steps.vocabulary import WriteEntry
@@ -118,7 +118,7 @@ def test_runs_are_told_apart_from_others():
     finding = check(
         next(case for case in CASES if case.hazard == "H05" and case.expected)
     ).findings[0]
-    from hvo.check.trace import decode
+    from hvo.check.trace.token import decode
 
     said = decode(finding.token)
     assert np.all([turn.steps for turn in said.path])

@@ -7,15 +7,23 @@ from dataclasses import replace
 
 import pytest
 
-from hvo.check import cast as c
-from hvo.check.case import RISCV, X86, Case
-from hvo.check.exercises import PROTOCOLS, exercises
-from hvo.check.explore import Options, explore
-from hvo.check.geometry import BASE, FIRST_FRAME, KERNEL_FRAME, PAGE, PMD_FRAME, STRUCTS, Geometry
-from hvo.check.hazards import CASES
-from hvo.check.jobs import check
-from hvo.check.rules import Rules
-from hvo.check.scenario import Actor, Scenario, build
+from hvo.check.check import check
+from hvo.check.model.geometry import (
+    BASE,
+    FIRST_FRAME,
+    KERNEL_FRAME,
+    PAGE,
+    PMD_FRAME,
+    STRUCTS,
+    Geometry,
+)
+from hvo.check.model.hardware import Rules
+from hvo.check.scenarios import actors as c
+from hvo.check.scenarios.case import RISCV, X86, Case
+from hvo.check.scenarios.exercises import PROTOCOLS, exercises
+from hvo.check.scenarios.hazards import CASES
+from hvo.check.scenarios.scenario import Actor, Scenario, build
+from hvo.check.search.explore import Options, explore
 from hvo.steps.composite import CopyFrame
 from hvo.steps.vocabulary import (
     Acquire,

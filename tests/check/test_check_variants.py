@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hvo.check.jobs import Result
-from hvo.check.many import check_all
-from hvo.check.questions import asked
-from hvo.check.rules import parse_rules
+from hvo.check.batch import check_all
+from hvo.check.check import Result
+from hvo.check.model.hardware import parse_rules
+from hvo.check.select import asked
 
 HEAD = """
 from hvo.steps.composite import AllocateFrames, CopyFrame, FillTable, FillTails, Flush

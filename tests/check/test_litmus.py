@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hvo.check.litmus.parse import parse, read_test
-from hvo.check.litmus.run import LitmusResult, executions, run_test
-from hvo.check.rules import needs_break
 from hvo.cli.main import main
 from hvo.errors import HvoError
+from hvo.litmus.parse import parse, read_test
+from hvo.litmus.run import LitmusResult, executions, run_test
+from hvo.mmu.break_before_make import needs_break
 from hvo.mmu.formats import format_for
 from hvo.report.litmus import litmus_text
 

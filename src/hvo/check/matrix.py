@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hvo.check.jobs import Result, Verdict
+from hvo.check.check import Result, Verdict
 
 _WORST: tuple[Verdict, ...] = ("unsafe", "unfinished", "safe")
 

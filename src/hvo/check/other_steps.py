@@ -1,14 +1,22 @@
 """Steps of pools, memory hotplug, other CPUs, and whoever gets the frames that were freed."""
 
-from hvo.check.footprint import ALLOCATOR, FRAME, LOCK, PHYSICAL, STRUCT_PAGE, TRANSLATION, WHOLE
-from hvo.check.geometry import FIRST_FRAME, PAGE, STRUCTS
-from hvo.check.model import ALLOCATED, EMPTY, GIVEN, OTHER, STATUS, VANISHED, Model
-from hvo.check.operations import WAIT, Operation, Result, place_of, ready
-from hvo.check.order_steps import SECTIONS
-from hvo.check.ordering import order
+from hvo.check.effects.ordering import SECTIONS
+from hvo.check.effects.registry import WAIT, Operation, Result, place_of, ready
+from hvo.check.effects.struct_pages import decode, field_of
+from hvo.check.model.footprint import (
+    ALLOCATOR,
+    FRAME,
+    LOCK,
+    PHYSICAL,
+    STRUCT_PAGE,
+    TRANSLATION,
+    WHOLE,
+)
+from hvo.check.model.geometry import FIRST_FRAME, PAGE, STRUCTS
+from hvo.check.model.state import ALLOCATED, EMPTY, GIVEN, OTHER, STATUS, VANISHED, Model
+from hvo.check.model.store_buffer import order
+from hvo.check.model.world import World
 from hvo.check.perform import HELD, LOCKS, MASKED, OPEN, SECTION, STOPPED, change
-from hvo.check.struct_steps import decode, field_of
-from hvo.check.world import World
 from hvo.kernel.struct_page import LINK, WORDS
 from hvo.steps import consumer as k
 from hvo.steps import folio as f

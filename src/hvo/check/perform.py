@@ -5,12 +5,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from hvo.check.footprint import ALLOCATOR, FRAME, PHYSICAL
-from hvo.check.geometry import BASE, PAGE, PMD_FRAME
-from hvo.check.model import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, TABLE, Model
-from hvo.check.operations import Operation, Outcome, Result, as_word, ready
-from hvo.check.ordering import order, publish, store
-from hvo.check.world import World
+from hvo.check.effects.registry import Operation, Outcome, Result, as_word, ready
+from hvo.check.model.footprint import ALLOCATOR, FRAME, PHYSICAL
+from hvo.check.model.geometry import BASE, PAGE, PMD_FRAME
+from hvo.check.model.state import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, TABLE, Model
+from hvo.check.model.store_buffer import order, publish, store
+from hvo.check.model.world import World
 from hvo.errors import HvoError
 from hvo.steps import vocabulary as s
 from hvo.steps.vocabulary import Counter, Entry, EntryKind, Lock
@@ -31,7 +31,7 @@ HELD: Final = 3
 SECTION: Final = 4
 PENDING: Final = 5
 """What an actor's record holds: its node, how far its step is, its list, its locks, its read-side
-section and who waits, its flush; then `hvo.check.ordering.STORES`."""
+section and who waits, its flush; then `hvo.check.model.store_buffer.STORES`."""
 
 
 def change(world: World, actor: int, item: int, value: Any) -> None:

@@ -2,11 +2,11 @@
 docs/properties.md`.
 """
 
-from hvo.check.properties import PROPERTIES
+from hvo.check.model.properties import PROPERTIES
 
 _HEAD = """# What `hvo check` looks for
 
-Made by `python -m hvo.check.properties_page` of the properties in `src/hvo/check/properties.py`. When a run violates several, the first of
+Made by `python -m hvo.check.properties_page` of the properties in `src/hvo/check/model/properties.py`. When a run violates several, the first of
 this list is reported first.
 
 | id | what must hold |

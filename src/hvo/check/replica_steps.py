@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hvo.check.geometry import BASE, KERNEL_FRAME, PAGE, PUD_FRAME, ROW
-from hvo.check.model import KIND, STRUCT, TABLE, Model, State
-from hvo.check.replay import Done
-from hvo.check.struct_steps import decode, encode
+from hvo.check.effects.struct_pages import decode, encode
+from hvo.check.model.geometry import BASE, KERNEL_FRAME, PAGE, PUD_FRAME, ROW
+from hvo.check.model.state import KIND, STRUCT, TABLE, Model, State
+from hvo.check.search.replay import Done
 from hvo.kernel.struct_page import LINK, MAPPING, WORDS
 from hvo.memory.interface import Words
 from hvo.memory.simulated import SimulatedMemory

@@ -13,10 +13,10 @@ from hvo.cli.output import print_json, write_page
 from hvo.errors import HvoError
 
 if TYPE_CHECKING:
-    from hvo.check.explore import Options
-    from hvo.check.hazards import Case
-    from hvo.check.jobs import Result
-    from hvo.check.rules import Rules
+    from hvo.check.check import Result
+    from hvo.check.model.hardware import Rules
+    from hvo.check.scenarios.hazards import Case
+    from hvo.check.search.explore import Options
 
 
 @click.command("check")
@@ -117,7 +117,7 @@ def command(
     hazards that really happened is checked, in the variants that have them and in those that do
     not. Exits 1 when anything asked about is unsafe.
     """
-    from hvo.check.explore import Options
+    from hvo.check.search.explore import Options
 
     options = Options(reduce=not plain, symmetry=not plain, most_states=states, seconds=seconds)
     if (mermaid or dump) and replay is None:
@@ -131,7 +131,7 @@ def command(
         ctx.exit(_proposals(options, json))
     if mutants:
         ctx.exit(_mutants(protocols, options, scheduler, json))
-    from hvo.check.questions import asked
+    from hvo.check.select import asked
 
     ctx.exit(
         _check(asked(protocols, _machine(arch), hazards, cpus), options, scheduler, html, json)
@@ -173,7 +173,7 @@ def _spelled(name: str) -> str:
 
 
 def _machine(text: str | None) -> "Rules | None":
-    from hvo.check.rules import EXPECTED, parse_rules
+    from hvo.check.model.hardware import EXPECTED, parse_rules
 
     if text is None:
         return None
@@ -186,7 +186,7 @@ def _machine(text: str | None) -> "Rules | None":
 def _check(
     cases: "list[Case]", options: "Options", scheduler: str | None, html: Path | None, json: bool
 ) -> int:
-    from hvo.check.many import Interrupted
+    from hvo.check.batch import Interrupted
 
     results, interrupted = [], False
     try:
@@ -211,7 +211,7 @@ def _results(cases: "list[Case]", options: "Options", scheduler: str | None) -> 
     """One job is done here, where an interrupt still shows what it has found; several on the
     cluster or in processes of their own.
     """
-    from hvo.check.many import check_all, dask, processes
+    from hvo.check.batch import check_all, dask, processes
     from hvo.report.progress import progress
 
     with progress() as announce:
@@ -233,8 +233,8 @@ def _show(results: "list[Result]", json: bool) -> None:
 
 
 def _replay(token: str, as_mermaid: bool, dump: bool, json: bool) -> int:
-    from hvo.check.jobs import rerun
-    from hvo.check.replica import differences, on_bytes
+    from hvo.check.check import rerun
+    from hvo.check.trace.replica import differences, on_bytes
     from hvo.report.check import console
     from hvo.report.check_trace import mermaid, print_replica, print_trace, run_json, tables_text
 
@@ -254,7 +254,7 @@ def _replay(token: str, as_mermaid: bool, dump: bool, json: bool) -> int:
 
 
 def _proposals(options: "Options", json: bool) -> int:
-    from hvo.check.comparison import compare_all
+    from hvo.check.proposals.compare import compare_all
     from hvo.report.check import console
     from hvo.report.check_proposals import print_proposals
 
@@ -269,8 +269,8 @@ def _proposals(options: "Options", json: bool) -> int:
 def _mutants(
     protocols: tuple[str, ...], options: "Options", scheduler: str | None, json: bool
 ) -> int:
-    from hvo.check.many import dask, processes
-    from hvo.check.mutants import compare_mutants
+    from hvo.check.batch import dask, processes
+    from hvo.check.mutants.run import compare_mutants
     from hvo.report.check import console, print_mutants
     from hvo.report.progress import progress
 
@@ -288,7 +288,7 @@ def _mutants(
 
 
 def _litmus(files: tuple[str, ...], json: bool) -> int:
-    from hvo.check.litmus.run import run_files
+    from hvo.litmus.run import run_files
     from hvo.report.litmus import litmus_text
 
     results, unread = run_files(files)

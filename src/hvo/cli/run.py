@@ -9,7 +9,7 @@ from hvo.cli.options import ERA, EXISTING, SIZE, TARGET
 from hvo.cli.output import print_json, write_results_page
 
 if TYPE_CHECKING:
-    from hvo.machine.results import RunResult
+    from hvo.machine.run.results import RunResult
     from hvo.vmemmap.era import Era
 
 _SHAPE = ("arch", "page_size", "memory", "nodes")
@@ -104,8 +104,8 @@ def command(
     when a promise does not hold, 2 when the machine cannot be built.
     """
     _check_together(ctx, pages, fill, like, scenario)
-    from hvo.machine.cmdline import parse_cmdline
-    from hvo.machine.run import Request, run
+    from hvo.machine.run.cmdline import parse_cmdline
+    from hvo.machine.run.run import Request, run
     from hvo.report.progress import progress
 
     boot = None if cmdline is None else parse_cmdline(cmdline)

@@ -13,14 +13,11 @@ from hvo.errors import HvoError
 from hvo.kernel.hugetlb import Gate, HugetlbPool
 from hvo.kernel.image import KernelMemory
 from hvo.layout.units import format_size, parse_size
-from hvo.machine.build import Plan, boot, plan
-from hvo.machine.executor import ArrayExecutor, PlainExecutor
-from hvo.machine.hotplug import Hotplug
-from hvo.machine.pools import Pools
+from hvo.machine.batch.executor import ArrayExecutor, PlainExecutor
+from hvo.machine.boot.build import Plan, boot, plan
 from hvo.machine.raw_errors import teach_raw_errors
 from hvo.machine.references import teach_references
 from hvo.machine.tables import teach_tables
-from hvo.machine.world import World
 from hvo.mmu.walk import walk
 from hvo.steps.vocabulary import Counter, Steps, strided
 from hvo.vmemmap.boot import hugetlb_vmemmap_init
@@ -28,6 +25,9 @@ from hvo.vmemmap.era import Era
 from hvo.vmemmap.era import era as era_of
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
+from hvo.world.hotplug import Hotplug
+from hvo.world.pools import Pools
+from hvo.world.state import World
 
 Heads = NDArray[np.int64]
 
@@ -103,7 +103,9 @@ class Machine:
         `era` is the protocol to run, None for that kernel's own. Raises HvoError for what is no
         core of a kernel with HugeTLB pages.
         """
-        from hvo.machine.like import machine_like  # it makes machines, so it imports this module
+        from hvo.machine.cores.load import (
+            machine_like,  # it makes machines, so it imports this module
+        )
 
         return machine_like(source, era=era_of(era) if isinstance(era, str) else era, boot=boot)
 

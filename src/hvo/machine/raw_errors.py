@@ -4,8 +4,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from hvo.machine.world import World
 from hvo.steps.raw_errors import AddRawError, TakeRawErrors
+from hvo.world.state import World
 
 
 def teach_raw_errors(world: World) -> None:

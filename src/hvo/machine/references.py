@@ -1,8 +1,8 @@
 """What the steps on reference counts do to a machine."""
 
-from hvo.machine.world import World
 from hvo.steps.references import DropReference
 from hvo.steps.vocabulary import LoadPage, StorePage
+from hvo.world.state import World
 
 
 def teach_references(world: World) -> None:

@@ -1,8 +1,8 @@
 """What the steps on whole page tables do to a machine."""
 
-from hvo.machine.world import World
 from hvo.mmu.runs import Runs, read_runs
 from hvo.steps.tables import ReadRuns
+from hvo.world.state import World
 
 
 def teach_tables(world: World) -> None:

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hvo.check.jobs import Result
+from hvo.check.check import Result
 from hvo.check.matrix import Matrix, matrix_of
-from hvo.check.mutants import MutantRow
+from hvo.check.mutants.run import MutantRow
 
 _PIPED_WIDTH = 180
 _STYLE = {"safe": "green", "unsafe": "bold red", "unfinished": "yellow"}

@@ -4,9 +4,9 @@ violation to step through.
 
 from collections.abc import Iterator, Sequence
 
-from hvo.check.jobs import Finding, Rerun, Result, rerun
+from hvo.check.check import Finding, Rerun, Result, rerun
 from hvo.check.matrix import Matrix, matrix_of
-from hvo.check.shots import Line, names, shots
+from hvo.check.trace.snapshots import Line, names, shots
 from hvo.report.html import Html, element, joined
 from hvo.report.page_document import document
 

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hvo.check.comparison import compare_all
-from hvo.check.explore import Options
-from hvo.check.jobs import Result, check
-from hvo.check.questions import asked
-from hvo.check.rules import parse_rules
-from hvo.check.trace import TraceStep
+from hvo.check.check import Result, check
+from hvo.check.model.hardware import parse_rules
+from hvo.check.proposals.compare import compare_all
+from hvo.check.search.explore import Options
+from hvo.check.select import asked
+from hvo.check.trace.token import TraceStep
 from hvo.errors import HvoError
 from hvo.report.check_proposals import markdown
 

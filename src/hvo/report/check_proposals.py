@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hvo.check.comparison import LISTED, Row, Work
+from hvo.check.proposals.compare import LISTED, Row, Work
 
 COLUMNS = (
     "",

@@ -4,7 +4,7 @@ line.
 
 from collections.abc import Sequence
 
-from hvo.check.litmus.run import LitmusResult
+from hvo.litmus.run import LitmusResult
 
 
 def litmus_text(results: Sequence[LitmusResult]) -> str:

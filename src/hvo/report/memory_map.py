@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from hvo.layout.units import format_size
-from hvo.machine.memmap import Memmap
-from hvo.machine.results import RunResult
+from hvo.machine.run.memmap import Memmap
+from hvo.machine.run.results import RunResult
 
 ROW = 64
 """Cells in a row."""

@@ -6,8 +6,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from hvo.machine.results import RunResult
-from hvo.machine.scenario import Snapshot
+from hvo.machine.run.results import RunResult
+from hvo.machine.scenario.scenario import Snapshot
 from hvo.report import memory_map as picture
 from hvo.report.memory_map import Cells
 

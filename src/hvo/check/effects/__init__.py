@@ -1,0 +1,1 @@
+"""What each step does, one memory access at a time."""

@@ -1,0 +1,182 @@
+"""Steps that order others: locks, read-side sections, invalidations, barriers."""
+
+from hvo.check.effects.registry import WAIT, Again, Operation, Result, page_range, ready
+from hvo.check.model.footprint import LOCK, WHOLE, Touch
+from hvo.check.model.state import Model
+from hvo.check.model.store_buffer import acquire, order, release
+from hvo.check.model.tlb import Reach, complete, request
+from hvo.check.model.world import World
+from hvo.check.perform import HELD, LOCKS, MASKED, PENDING, SECTION, change
+from hvo.steps import vocabulary as s
+from hvo.steps.vocabulary import Lock
+
+_EXCLUDES = {
+    Lock.PAGE_TABLE: (Lock.PAGE_TABLE,),
+    Lock.HUGETLB: (Lock.HUGETLB,),
+    Lock.MMAP_READ: (Lock.MMAP_WRITE,),
+    Lock.MMAP_WRITE: (Lock.MMAP_READ, Lock.MMAP_WRITE),
+    Lock.HOTPLUG: (Lock.HOTPLUG, Lock.HOTPLUG_READ),
+    Lock.HOTPLUG_READ: (Lock.HOTPLUG,),
+}
+_FAMILY = {Lock.MMAP_READ: Lock.MMAP_WRITE, Lock.HOTPLUG_READ: Lock.HOTPLUG}
+_SHARED = (Lock.MMAP_READ, Lock.HOTPLUG_READ)
+_MASKING = (Lock.HUGETLB,)
+"""Locks that are taken with interrupts masked (`spin_lock_irq(&hugetlb_lock)`)."""
+SECTIONS = 99
+"""Beside the numbers of locks in what a step touches: the read-side sections."""
+
+
+# -- locks --
+
+
+@ready(s.Acquire, s.Release)
+def _ready_lock(model: Model, step: s.Acquire | s.Release) -> Operation:
+    bit = 1 << LOCKS.index(step.lock)
+    touched = (
+        LOCK,
+        LOCKS.index(_FAMILY.get(step.lock, step.lock)),
+        2 if step.lock in _SHARED else 1,
+    )
+    mask = MASKED if step.lock in _MASKING else 0
+    if mask and model.interrupts:
+        touched = (WHOLE, 0, 1)  # whether an interrupt may come depends on it
+    if isinstance(step, s.Release):
+        return Operation(step, _release, (bit | mask, touched))
+    excludes = sum(1 << LOCKS.index(lock) for lock in _EXCLUDES[step.lock])
+    return Operation(step, _acquire, (bit, excludes, mask, touched))
+
+
+def _acquire(
+    world: World, actor: int, phase: int, bit: int, excludes: int, mask: int, touched: Touch
+) -> Result:
+    """Wait until nobody holds what excludes it; the first part of waiting masks interrupts, where
+    the lock does that.
+    """
+    world.touched.append(touched)
+    held = world.actors[actor][HELD]
+    others = any(
+        record[HELD] & excludes for other, record in enumerate(world.actors) if other != actor
+    )
+    if others or held & bit & excludes:
+        if not mask & ~held:
+            return WAIT
+        change(world, actor, HELD, held | mask)
+        return Again(1)
+    change(world, actor, HELD, held | bit | mask)
+    acquire(world, actor)
+    return None
+
+
+def _release(world: World, actor: int, phase: int, bits: int, touched: Touch) -> Result:
+    world.touched.append(touched)
+    change(world, actor, HELD, world.actors[actor][HELD] & ~bits)
+    release(world, actor)
+    return None
+
+
+# -- read-side sections --
+
+
+@ready(s.EnterReadSection, s.LeaveReadSection)
+def _ready_section(model: Model, step: s.Step) -> Operation:
+    return Operation(step, _section, (int(isinstance(step, s.EnterReadSection)),))
+
+
+def _section(world: World, actor: int, phase: int, value: int) -> Result:
+    """Bit 0 says that the actor is in a section, the others who waits for it to end."""
+    world.touched.append((LOCK, SECTIONS, 2))
+    change(world, actor, SECTION, value)
+    return None
+
+
+@ready(s.SynchronizeReaders)
+def _ready_synchronize(model: Model, step: s.SynchronizeReaders) -> Operation:
+    return Operation(step, _synchronize, ())
+
+
+def _synchronize(world: World, actor: int, phase: int) -> Result:
+    world.touched.append((LOCK, SECTIONS, 1))
+    bit = 2 << actor
+    if not phase:
+        order(world, actor)
+        for other, record in enumerate(world.actors):
+            if record[SECTION]:
+                change(world, other, SECTION, record[SECTION] | bit)
+        return Again(1)
+    return WAIT if any(record[SECTION] & bit for record in world.actors) else None
+
+
+# -- invalidations --
+
+
+@ready(s.Invalidate, s.InvalidateAll)
+def _ready_invalidate(model: Model, step: s.Invalidate | s.InvalidateAll) -> Operation:
+    if isinstance(step, s.Invalidate):
+        tables = step.tables or model.rules.flush_drops_tables
+        return Operation(
+            step,
+            _invalidate,
+            (Reach(*page_range(model, int(step.start), int(step.end)), tables, step.this_cpu),),
+        )
+    if not model.rules.flush_all:
+        return Operation(step, _nothing, ())
+    return Operation(
+        step, _invalidate, (Reach(0, model.geometry.vmemmap_pages - 1, True, step.this_cpu),)
+    )
+
+
+def _invalidate(world: World, actor: int, phase: int, reach: Reach) -> Result:
+    request(world, actor, reach)
+    if not reach.this_cpu:
+        first, last = reach.first, reach.last
+        pending = world.actors[actor][PENDING]
+        if pending:
+            first, last = min(first, pending >> 8), max(last, (pending & 255) - 1)
+        change(world, actor, PENDING, first << 8 | last + 1)
+    return None
+
+
+@ready(s.AwaitInvalidation)
+def _ready_await(model: Model, step: s.AwaitInvalidation) -> Operation:
+    return Operation(step, _await, ())
+
+
+def _await(world: World, actor: int, phase: int) -> Result:
+    """All that was asked for is done; and a DSB lets no later store come before an earlier one."""
+    pending = world.actors[actor][PENDING]
+    if pending and world.model.rules.flush_interrupts:
+        world.touched += [(LOCK, LOCKS.index(lock), 0) for lock in _MASKING]
+        if any(
+            record[HELD] & MASKED for other, record in enumerate(world.actors) if other != actor
+        ):
+            return WAIT
+    order(world, actor)
+    if pending:
+        complete(world, actor, pending >> 8, (pending & 255) - 1)
+        change(world, actor, PENDING, 0)
+    return None
+
+
+# -- barriers --
+
+
+@ready(s.WriteBarrier)
+def _ready_barrier(model: Model, step: s.WriteBarrier) -> Operation:
+    return Operation(step, _barrier, ())
+
+
+def _barrier(world: World, actor: int, phase: int) -> Result:
+    order(world, actor)
+    return None
+
+
+@ready(s.ReadBarrier)
+def _ready_read_barrier(model: Model, step: s.ReadBarrier) -> Operation:
+    """Loads go early only past other loads (`hvo.check.search.speculation`), so that any other step
+    holds them back, and this one does nothing else.
+    """
+    return Operation(step, _nothing, ())
+
+
+def _nothing(world: World, actor: int, phase: int) -> Result:
+    return None

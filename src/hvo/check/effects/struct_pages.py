@@ -1,0 +1,274 @@
+"""Steps on struct pages, through the mapping of the vmemmap: any translation that may be in a TLB
+is used.
+"""
+
+from typing import Any
+
+from hvo.check.effects.registry import Again, Operation, Place, Result, as_word, place_of, ready
+from hvo.check.model.footprint import STRUCT_PAGE
+from hvo.check.model.geometry import BASE, PAGE, STRUCTS
+from hvo.check.model.state import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, Model
+from hvo.check.model.store_buffer import order, store
+from hvo.check.model.world import World
+from hvo.kernel.struct_page import LINK, MAPPING, WORDS, Field
+from hvo.mmu.shape import WORD
+from hvo.steps import folio as f
+from hvo.steps import hotplug as h
+from hvo.steps import references as r
+from hvo.steps import vocabulary as s
+
+
+def field_of(model: Model, pfn: Any, name: str) -> tuple[Place, Field]:
+    """Where the field `name` of the struct page of `pfn` is: its word, and its bits there."""
+    field = model.pages.field(name)
+    return place_of(model, int(pfn) + field.page, field.word), field
+
+
+def decode(field: Field, word: int) -> int:
+    """The value of `field` in the word that holds it."""
+    value = (word & field.mask) >> field.shift
+    return value if field.marks is None else int(value == field.marks[1])
+
+
+def encode(field: Field, word: int, value: int) -> int:
+    """`word` with `field` set to `value`."""
+    raw = value if field.marks is None else field.marks[1 if value else 0]
+    return word & (field.mask ^ WORD) | raw << field.shift & field.mask
+
+
+# -- reads --
+
+
+@ready(s.TestPage, s.LoadPage)
+def _ready_load(model: Model, step: s.TestPage | s.LoadPage) -> Operation:
+    test = isinstance(step, s.TestPage)
+    if (
+        step.field == "self_hosted"
+    ):  # a flag of the frames that hold the struct pages; the struct pages of those are elsewhere
+        return Operation(step, _self_hosted, (), bool)
+    place, field = field_of(model, step.pfn, step.field)
+    return Operation(
+        step,
+        _load,
+        (place, field, test, f"a read of {step.field} of pfn {int(step.pfn)}"),
+        bool if test else as_word,
+    )
+
+
+def _self_hosted(world: World, actor: int, phase: int) -> Result:
+    return int(world.model.hosted)
+
+
+def _load(
+    world: World, actor: int, phase: int, place: Place, field: Field, test: bool, what: str
+) -> Result:
+    values: list[int] = []
+    for frame in world.frames_of(place.page, write=False, what=what):
+        world.touched.append((STRUCT_PAGE, frame * STRUCTS + place.at // WORDS, 0))
+        value = decode(field, world.contents[frame][place.at])
+        value = int(value != 0) if test else value
+        if value not in values:
+            values.append(value)
+    return values[world.choose(len(values))]
+
+
+# -- writes --
+
+
+@ready(s.StorePage)
+def _ready_store(model: Model, step: s.StorePage) -> Operation:
+    place, field = field_of(model, step.pfn, step.field)
+    return Operation(
+        step,
+        _store,
+        (place, field, int(step.value), f"a write of {step.field} of pfn {int(step.pfn)}"),
+    )
+
+
+def _store(
+    world: World, actor: int, phase: int, place: Place, field: Field, value: int, what: str
+) -> Result:
+    frame = _written(world, place, what)
+    _put(world, place, frame, encode(field, world.contents[frame][place.at], value))
+    return None
+
+
+def _written(world: World, place: Place, what: str) -> int:
+    """The frame that a write reaches, one of those that it may reach."""
+    frames = world.frames_of(place.page, write=True, what=what)
+    frame = frames[world.choose(len(frames))]
+    world.touched.append((STRUCT_PAGE, frame * STRUCTS + place.at // WORDS, 1))
+    return frame
+
+
+def _put(world: World, place: Place, frame: int, value: int) -> None:
+    """Change a word of a struct page, and look whether a copy of it misses that."""
+    if world.contents[frame][place.at] == value:
+        return
+    world.put(frame, place.at, value)
+    copies: list[tuple[int, int, int, int, int]] = []
+    for copy in world.copies:
+        if copy[:2] == (place.page, frame) and copy[3] == place.at // WORDS:
+            if any(
+                meaning.frame == copy[2]
+                for meaning in world.translations(place.page, world.model.every_cpu)
+            ):
+                world.note(
+                    "lost-update",
+                    f"a write to vmemmap page {place.page} reaches frame {frame}, which was copied"
+                    f" to frame {copy[2]} before",
+                )
+            copies.append((*copy[:4], 1))
+        else:
+            copies.append(copy)
+    world.copies = tuple(sorted(set(copies)))
+
+
+@ready(f.LinkTail)
+def _ready_link(model: Model, step: f.LinkTail) -> Operation:
+    row = model.pages.tail(step.head)
+    words = tuple((place_of(model, step.pfn, word), row[word]) for word in (LINK, MAPPING))
+    return Operation(step, _store_words, (words, f"the link of pfn {step.pfn}"))
+
+
+@ready(h.InitPage)
+def _ready_init(model: Model, step: h.InitPage) -> Operation:
+    words = tuple(
+        (place_of(model, step.pfn, word), value)
+        for word, value in enumerate(model.pages.ordinary())
+    )
+    return Operation(step, _store_words, (words, f"the struct page of pfn {step.pfn}"))
+
+
+def _store_words(
+    world: World, actor: int, phase: int, words: tuple[tuple[Place, int], ...], what: str
+) -> Result:
+    for place, value in words:
+        _put(world, place, _written(world, place, what), value)
+    return None
+
+
+# -- locked operations: they write even when the compare fails --
+
+
+@ready(s.IncrementUnlessZero)
+def _ready_increment(model: Model, step: s.IncrementUnlessZero) -> Operation:
+    place, field = field_of(model, step.pfn, step.field)
+    return Operation(step, _increment, (place, field, f"a reference to pfn {int(step.pfn)}"), bool)
+
+
+def _increment(
+    world: World, actor: int, phase: int, place: Place, field: Field, what: str
+) -> Result:
+    """Read; unless 0, compare and swap with what was read, and begin again when it has changed
+    (`atomic_add_unless`).
+    """
+    if not phase:
+        value = _load(world, actor, 0, place, field, False, what)
+        assert isinstance(value, int)
+        return Again(value) if value else 0
+    frame = _written(world, place, what)
+    now = decode(field, world.contents[frame][place.at])
+    if now != phase:
+        return Again(now) if now else 0
+    _put(world, place, frame, encode(field, world.contents[frame][place.at], now + 1))
+    order(world, actor)
+    return 1
+
+
+@ready(s.FreezeCount)
+def _ready_freeze(model: Model, step: s.FreezeCount) -> Operation:
+    place, field = field_of(model, step.pfn, "refcount")
+    return Operation(
+        step, _freeze, (place, field, step.expected, f"the freeze of pfn {int(step.pfn)}"), bool
+    )
+
+
+def _freeze(
+    world: World, actor: int, phase: int, place: Place, field: Field, expected: int, what: str
+) -> Result:
+    frame = _written(world, place, what)
+    word = world.contents[frame][place.at]
+    if decode(field, world.contents[frame][place.at]) != expected:
+        return 0
+    _put(world, place, frame, encode(field, word, 0))
+    order(world, actor)
+    return 1
+
+
+@ready(r.DropReference)
+def _ready_drop(model: Model, step: r.DropReference) -> Operation:
+    return Operation(
+        step, _drop, (*field_of(model, step.pfn, "refcount"), f"a reference to pfn {int(step.pfn)}")
+    )
+
+
+def _drop(world: World, actor: int, phase: int, place: Place, field: Field, what: str) -> Result:
+    frame = _written(world, place, what)
+    left = decode(field, world.contents[frame][place.at]) - 1
+    _put(world, place, frame, encode(field, world.contents[frame][place.at], left))
+    order(world, actor)
+    return left
+
+
+# -- copies, and frames that nobody reads yet --
+
+
+@ready(s.CopyWords)
+def _ready_copy(model: Model, step: s.CopyWords) -> Operation:
+    return Operation(
+        step,
+        _copy,
+        (Place((int(step.source) - BASE) // PAGE, step.index * WORDS), int(step.target)),
+    )
+
+
+def _copy(world: World, actor: int, phase: int, place: Place, target: int) -> Result:
+    start = place.at
+    found: dict[tuple[int, ...], int] = {}
+    for frame in world.frames_of(place.page, write=False, what="a copy"):
+        world.touched.append((STRUCT_PAGE, frame * STRUCTS + place.at // WORDS, 0))
+        found.setdefault(world.contents[frame][start : start + WORDS], frame)
+    words = list(found)[world.choose(len(found))]
+    _fill(world, target, start // WORDS, words)
+    copy = (place.page, found[words], target, start // WORDS, 0)
+    world.copies = tuple(sorted({copy, *(old for old in world.copies if old[:4] != copy[:4])}))
+    return None
+
+
+def _fill(world: World, target: int, index: int, words: tuple[int, ...]) -> None:
+    if world.status[target] & STATUS not in (ALLOCATED, PRIVATE):
+        raise world.fault(
+            "access-freed", f"struct pages are written into frame {target}, which is free"
+        )
+    world.status[target] = world.status[target] & ~KIND | STRUCT
+    world.touched.append((STRUCT_PAGE, target * STRUCTS + index, 1))
+    row = world.contents[target]
+    world.fill(target, (*row[: index * WORDS], *words, *row[(index + 1) * WORDS :]))
+    store(world, world.actor, target)
+
+
+@ready(s.CopyTailWords)
+def _ready_copy_tail(model: Model, step: s.CopyTailWords) -> Operation:
+    return Operation(step, _copy_tail, (int(step.target), step.source, step.index))
+
+
+def _copy_tail(
+    world: World, actor: int, phase: int, target: int, source: int, index: int
+) -> Result:
+    _fill(world, target, index, world.contents[target][source * WORDS : (source + 1) * WORDS])
+    return None
+
+
+@ready(s.FillTail)
+def _ready_fill_tail(model: Model, step: s.FillTail) -> Operation:
+    return Operation(
+        step, _fill_tail, (int(step.target), step.index, model.pages.tail(int(step.head)))
+    )
+
+
+def _fill_tail(
+    world: World, actor: int, phase: int, target: int, index: int, words: tuple[int, ...]
+) -> Result:
+    _fill(world, target, index, words)
+    return None

@@ -1,0 +1,1 @@
+"""Mutants of the protocols, and why some survive."""

@@ -1,0 +1,1 @@
+"""The proposals for arm64 beside each other."""

@@ -1,0 +1,1 @@
+"""Which actors meet on which small machine."""

@@ -1,0 +1,291 @@
+"""Scenarios that together make a protocol do all that it does, and in which it is well, or has one
+flaw that is known.
+
+Refusals and mutants are tried in them.
+
+The eras run on a machine that exchanges live entries as x86-64 does, but orders neither stores nor
+loads and keeps pointers to tables on a plain flush: what is left out there shows. The proposals run
+on the arm64 that each asks for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from hvo.actors.memory_failure import clear_hugetlb
+from hvo.actors.ptdump import DumpLock
+from hvo.check.model.geometry import Geometry, SmallVmemmap
+from hvo.check.scenarios import actors as c
+from hvo.check.scenarios.actors import O2, A, G, M, O, R
+from hvo.check.scenarios.case import ONE, RISCV, Case
+from hvo.check.scenarios.proposals import LETTERS, TRIES, act_of, half_way, rules_for, scenarios
+from hvo.check.scenarios.scenario import Act, Actor, Scenario
+from hvo.steps.folio import FreeFolio
+from hvo.steps.vocabulary import Steps
+from hvo.vmemmap.era import parse_variant
+from hvo.vmemmap.proposals import PROPOSALS, Proposal, optimize, restore
+
+FIXED = {
+    "5.14": (
+        "5.14+split-recheck+split-lock-read+mark-first+mark-until-restored+dcache-head+dump-hotplug-lock+refuse-self-hosted"
+        "+refuse-odd-struct+node-fallback"
+    ),
+    "5.18": (
+        "5.18+split-lock-read+mark-first+mark-until-restored+dump-hotplug-lock+refuse-self-hosted+node-fallback"
+    ),
+    "6.2": "6.2",
+    "7.1": "7.1",
+}
+"""The eras, with fixes that later ones were born with: without them they are not well."""
+PROTOCOLS = (*FIXED.values(), *(f"proposal-{letter}" for letter in LETTERS))
+"""Every protocol that is exercised."""
+_TWO = Geometry(pages=2, used=3, group=4, leaf=8)
+_BOTH = Actor("O", "optimise both", c.optimize(0, 1))
+_BOTH_BACK = Actor("R", "give both back", c.give_back_all)
+_WRITES_HEAD = (
+    "new page against memory failure",
+    "optimise against caches synchronised",
+    "optimise against a cache flush",
+)
+"""What writes to the head while it may be moving, from 6.2 on: that is lost then, which is known.
+"""
+_FOLLOWS = Actor("G", "reader that goes to the head", c.follow)
+_INTERRUPT = Actor("I", "interrupt that reads", c.read_tail, interrupt=True)
+_DUMP: dict[DumpLock, Actor] = {
+    lock: Actor("D", f"dump, lock {lock}", c.dump(lock)) for lock in ("none", "read", "write")
+}
+
+
+def refusals(protocol: str) -> Iterator[Case]:
+    """Optimise and restore, one page and a list of two, with allocations refused anywhere."""
+    yield _case(protocol, Scenario("refused: optimise one page", (O,), ONE, failures=3))
+    yield _case(
+        protocol,
+        Scenario("refused: give one page back", (R,), ONE, failures=2, before=c.optimize(0)),
+    )
+    yield _case(protocol, Scenario("refused: optimise a list of two", (_BOTH,), _TWO, failures=3))
+    yield _case(
+        protocol,
+        Scenario(
+            "refused: give a list of two back",
+            (_BOTH_BACK,),
+            _TWO,
+            failures=3,
+            before=c.optimize(0, 1),
+        ),
+    )
+
+
+def _case(protocol: str, scenario: Scenario) -> Case:
+    moves = parse_variant(protocol).layout.moves_head and scenario.name in _WRITES_HEAD
+    return Case("refused", protocol, RISCV, scenario, "lost-update" if moves else None)
+
+
+def exercises(protocol: str) -> list[Case]:
+    """Every exercise of `protocol`, one of `PROTOCOLS`."""
+    if protocol.startswith("proposal-"):
+        return list(_of_proposal(protocol.removeprefix("proposal-")))
+    shared = (
+        *_live(),
+        *_marks(),
+        *_walks(protocol),
+        *_hotplug(),
+        *_sizes(protocol),
+        *_pairs(protocol),
+    )
+    return [*refusals(protocol), *(_case(protocol, scenario) for scenario in shared)]
+
+
+def _live() -> Iterator[Scenario]:
+    """Optimise and restore against readers, whoever gets the frames, and each other."""
+    again = Actor("O", "optimise, restore, free", c.optimize_and_restore)
+    twice = Actor("R", "restore, then give back", c.restore_and_give_back)
+    yield Scenario("optimise, restore, free", (again,), ONE)
+    yield Scenario("restore, then give back", (twice,), ONE, before=c.optimize(0))
+    yield Scenario("optimise, frame taken, read", (O, A, _FOLLOWS), ONE)
+    yield Scenario(
+        "optimise, frame taken, head read",
+        (O, A, Actor("G", "reader of the head", c.read_head)),
+        ONE,
+        split=True,
+    )
+    yield Scenario("give back against a reader", (R, _FOLLOWS), ONE, before=c.optimize(0))
+    yield Scenario(
+        "across two leaves, refusals", (O,), Geometry(pages=1, used=4, group=4, leaf=2), failures=2
+    )
+    yield Scenario(
+        "give back, own node empty", (R,), ONE, before=c.optimize(0), empty_nodes=frozenset({0})
+    )
+    yield Scenario("one optimises, one gives back", (O2, R), _TWO, before=c.optimize(0))
+    yield Scenario("optimise a list, frame taken, read", (_BOTH, A, G), _TWO, split=True)
+
+
+def _pairs(protocol: str) -> Iterator[Scenario]:
+    """Two optimisers under one leaf, with as few vmemmap pages as the era can do with."""
+    pair = (
+        _TWO
+        if parse_variant(protocol).layout.kept_pages > 1
+        else Geometry(pages=2, used=2, group=2, leaf=4)
+    )
+    yield Scenario("two optimisers, leaf split before", (O, O2), pair, split=True)
+    yield Scenario("two optimisers, one leaf", (O, O2), pair)
+
+
+def _marks() -> Iterator[Scenario]:
+    """Memory failure, and cache flushing."""
+    new, at_once = (
+        Actor("O", "new page", c.prepare),
+        Actor("M", "memory failure, not interrupted", c.fail_at_once),
+    )
+    yield Scenario("new page against memory failure", (new, at_once), ONE, marked=False)
+    yield Scenario("give back against memory failure", (R, M), ONE, before=c.optimize(0))
+    yield Scenario(
+        "free against memory failure",
+        (R, Actor("M", "memory failure of a HugeTLB page", c.record_error)),
+        ONE,
+    )
+    yield Scenario(
+        "optimise against caches synchronised",
+        (O, Actor("F", "sync caches", c.sync_caches)),
+        ONE,
+        split=True,
+    )
+    yield Scenario(
+        "optimise against a cache flush",
+        (O, Actor("F", "flush caches", c.flush_dcache)),
+        ONE,
+        split=True,
+    )
+
+
+def _walks(protocol: str) -> Iterator[Scenario]:
+    """Walkers, in the kernels in which they are well."""
+    era = parse_variant(protocol)
+    if era.has("wait-for-readers"):
+        small, gather = (
+            Geometry(pages=1, used=2, group=2, leaf=2),
+            Actor("O", "gather and optimise", c.gather),
+        )
+        walker, leaving = Actor("W", "walker", c.refer("6.13")), Actor("R", "end of use", c.end_use)
+        yield Scenario(
+            "gather and optimise against a walker", (gather, walker), small, ordinary=True
+        )
+        yield Scenario(
+            "end of use, give back, against a walker",
+            (leaving, walker),
+            ONE,
+            before=c.optimize_for_use,
+        )
+
+
+def _hotplug() -> Iterator[Scenario]:
+    """Blocks that come and go, and dumps meanwhile."""
+    removal, addition = (
+        Actor("H", "hot-remove", c.unmap_block),
+        Actor("H", "hot-add", c.add_neighbour),
+    )
+    apart = Geometry(pages=2, used=3, group=4, leaf=4)
+    hosting = Actor("H", "hot-remove", c.remove_hosting_block)
+    yield Scenario("removed after dissolving", (removal,), ONE, before=c.optimize_and_dissolve)
+    yield Scenario(
+        "hosting block removed",
+        (A, hosting),
+        ONE,
+        before=c.optimize(0),
+        hosted=True,
+        complete=False,
+    )
+    yield Scenario("added", (addition,), apart, before=c.unmap_neighbour)
+    yield Scenario(
+        "removed while dumped", (removal, _DUMP["none"]), ONE, split=True, complete=False
+    )
+    yield Scenario(
+        "added while dumped",
+        (addition, _DUMP["none"]),
+        apart,
+        before=c.unmap_neighbour,
+        complete=False,
+    )
+    for lock, dump in _DUMP.items():
+        yield Scenario(f"optimise while dumped, lock {lock}", (O, dump), ONE)
+
+
+def _sizes(protocol: str) -> Iterator[Scenario]:
+    """Struct pages that straddle pages, and pages that are built at boot."""
+    yield Scenario(
+        "struct pages of 7 words", (O,), Geometry(pages=1, group=4, leaf=4, struct_words=7)
+    )
+    if parse_variant(protocol).has("built-at-boot"):
+        yield Scenario(
+            "built at boot", (Actor("O", "build at boot", c.build_at_boot),), ONE, live=False
+        )
+
+
+# -- the proposals --
+
+
+def _of_proposal(letter: str) -> Iterator[Case]:
+    protocol, rules = f"proposal-{letter}", rules_for(letter)
+    for scenario in (
+        *scenarios(letter),
+        *(_at_boot() if letter == "F" else _against_proposal(letter)),
+    ):
+        if not (letter == "A" and "interrupted" in scenario.name):  # what it is unsafe for
+            yield Case("refused", protocol, rules, scenario, None)
+
+
+def _at_boot() -> Iterator[Scenario]:
+    both = Actor("O", "build at boot, give back", c.build_and_give_back)
+    yield Scenario("F: built at boot, given back", (both,), ONE, live=False)
+
+
+def _against_proposal(letter: str) -> Iterator[Scenario]:
+    o, o2 = (
+        Actor(who, f"optimise as {letter}", _act(letter, "optimise", number))
+        for who, number in (("O", 0), ("P", 1))
+    )
+    r, r2 = (
+        Actor("R", f"restore as {letter}", _act(letter, "restore", number)) for number in (0, 1)
+    )
+    whole, twice = (
+        Actor("O", "optimise, restore, free", _act(letter, "both")),
+        Actor("R", "restore twice", _act(letter, "restore twice")),
+    )
+    pair = Geometry(pages=2, used=2, group=2, leaf=4)
+    yield Scenario(f"{letter}: optimise, restore, free", (whole,), ONE)
+    yield Scenario(f"{letter}: restore, and again", (twice,), ONE, before=act_of(letter))
+    yield Scenario(f"{letter}: optimise, frame taken, read", (o, A, _FOLLOWS), ONE, split=True)
+    yield Scenario(
+        f"{letter}: optimise a page whose tails differ", (o,), ONE, split=True, before=c.mark_tail
+    )
+    yield Scenario(
+        f"{letter}: restore, interrupted by a reader", (r, _INTERRUPT), ONE, before=act_of(letter)
+    )
+    yield Scenario(f"{letter}: two optimisers, one leaf", (o, o2), pair)
+    yield Scenario(
+        f"{letter}: two restored at once", (r, r2), pair, before=_act(letter, "optimise two")
+    )
+    if letter in "BD":
+        yield Scenario(f"{letter}: optimise against memory failure", (o, M), ONE, split=True)
+    if letter == "E":
+        yield half_way(marked=True)
+
+
+def _act(letter: str, what: str, number: int = 0) -> Act:
+    return partial(
+        _proposed, proposal=replace(PROPOSALS[letter], tries=TRIES), what=what, number=number
+    )
+
+
+def _proposed(v: SmallVmemmap, g: Geometry, proposal: Proposal, what: str, number: int) -> Steps:
+    head = g.head(number)
+    if what in ("optimise", "both", "optimise two"):
+        yield from optimize(v, proposal, g.order, head)
+    if what == "optimise two":
+        yield from optimize(v, proposal, g.order, g.head(1))
+    error = 0
+    for _ in range({"restore": 1, "both": 1, "restore twice": 2}.get(what, 0)):
+        error = yield from restore(v, proposal, g.order, head)
+    if what == "both" and not error:
+        yield from clear_hugetlb(head)
+        yield FreeFolio(head, g.order)

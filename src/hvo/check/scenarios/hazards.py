@@ -1,0 +1,417 @@
+"""The benchmark: every hazard that really happened, in the protocol variants that have it and in
+those that do not.
+
+Each row is data: variant of the protocol, machine, scenario, and what must come out: the most
+severe property that is violated, or None.
+"""
+
+from hvo.actors.ptdump import DumpLock
+from hvo.check.model.geometry import Geometry
+from hvo.check.model.hardware import Rules
+from hvo.check.scenarios import actors as c
+from hvo.check.scenarios.actors import O2, A, G, M, O, R
+from hvo.check.scenarios.case import ARM, ARM2, ARM3, ONE, RISCV, X86, Case
+from hvo.check.scenarios.proposals import LETTERS, act_of, half_way, rules_for, scenarios
+from hvo.check.scenarios.scenario import Actor, Scenario
+from hvo.vmemmap.era import Era
+
+SPLIT_ALREADY = Scenario("one page, leaf split before", (O,), geometry=ONE, split=True)
+ALONE = Scenario("one page", (O,), geometry=ONE)
+TWO = Scenario("two optimisers, one leaf", (O, O2))
+TWO_ORDINARY = Geometry(pages=1, used=2, group=2, leaf=2)
+_W = {
+    kernel: Actor("W", f"walker as in {kernel}", c.refer(kernel))
+    for kernel in ("5.14", "6.10", "6.10-swapped", "6.13")
+}
+_HEAD_WALKER = Actor("W", "walker as in 7.1", c.refer_to_head("7.1"))
+_GATHER = Actor("O", "gather and optimise", c.gather)
+
+
+def _with(name: str, *actors: Actor, **more: object) -> Scenario:
+    return Scenario(name, actors, **({"geometry": ONE} | more))  # pyright: ignore[reportArgumentType]
+
+
+_DUMPED = [
+    (lock, Actor("D", f"dump, lock {lock}", c.dump(lock))) for lock in ("none", "read", "write")
+]
+_MASKED = Actor("L", "page-table lock, interrupts masked", c.lock_while_masked)
+_UNMAP = Actor("H", "hot-remove", c.unmap_block)
+
+
+def _has_no_section(era: Era) -> bool:
+    return not era.has("wait-for-readers") and era.layout.shares != "zone-tail"
+
+
+def _has_sections(era: Era) -> bool:
+    return era.has("wait-for-readers") and era.layout.shares != "zone-tail"
+
+
+def _is_built_at_boot(era: Era) -> bool:
+    return era.has("built-at-boot")
+
+
+def _has_masks(era: Era) -> bool:
+    return era.layout.shares == "zone-tail"
+
+
+_GUARDS = {"5.14": _has_no_section} | dict.fromkeys(("6.10", "6.10-swapped", "6.13"), _has_sections)
+_WAITED = _with(
+    "wait, then freeze, against a walker as in 6.13",
+    Actor("O", "wait, gather and optimise", c.gather_waiting_first),
+    _W["6.13"],
+    geometry=TWO_ORDINARY,
+    ordinary=True,
+    fits=_has_sections,
+)
+_WALKED = {
+    kernel: _with(
+        f"optimise against a walker as in {kernel}",
+        _GATHER,
+        actor,
+        geometry=TWO_ORDINARY,
+        ordinary=True,
+        fits=_GUARDS[kernel],
+    )
+    for kernel, actor in _W.items()
+}
+
+
+def _bbm() -> list[Case]:
+    return [
+        Case("H01a", "5.18+split-lock-read", ARM, ALONE, "break-before-make"),
+        Case("H01a", "5.18+split-lock-read", Rules("arm64", 1), ALONE, "break-before-make"),
+        Case("H01b", "5.18+split-lock-read", ARM, SPLIT_ALREADY, "break-before-make"),
+        Case("H01b", "5.18+split-lock-read", ARM2, SPLIT_ALREADY, "break-before-make"),
+        Case("H01b", "5.18+split-lock-read", ARM3, SPLIT_ALREADY, "break-before-make"),
+        Case("H01b", "5.18+split-lock-read", X86, SPLIT_ALREADY, None),
+    ]
+
+
+def _dcache() -> list[Case]:
+    scenario = _with(
+        "optimise against cache flushing", O, Actor("F", "sync caches", c.sync_caches), split=True
+    )
+    flush = _with(
+        "optimise against a cache flush", O, Actor("F", "flush caches", c.flush_dcache), split=True
+    )
+    return [
+        Case("H02", "5.18+split-lock-read-dcache-head", X86, flush, "write-read-only"),
+        Case("H02", "5.18+split-lock-read", X86, flush, None),
+        Case(
+            "H02",
+            "5.18+split-lock-read-dcache-head",
+            ARM,
+            scenario,
+            "write-read-only",
+            ("break-before-make",),
+        ),
+        Case("H02", "5.18+split-lock-read-dcache-head", X86, scenario, "write-read-only"),
+        Case("H02", "5.18+split-lock-read", X86, scenario, None),
+    ]
+
+
+def _walkers() -> list[Case]:
+    return [
+        Case(
+            "H03a",
+            "5.14",
+            X86,
+            _with(
+                "optimise three vmemmap pages against a walker",
+                _GATHER,
+                _W["5.14"],
+                ordinary=True,
+                fits=_has_no_section,
+            ),
+            "write-read-only",
+        ),
+        Case("H03a", "5.18+split-lock-read", X86, _WALKED["5.14"], "write-read-only"),
+        Case("H03a", "6.2-wait-for-readers", X86, _WALKED["6.13"], "write-read-only"),
+        Case("H03a", "6.2", X86, _WALKED["5.14"], "write-read-only"),
+        Case("H03a", "6.2", X86, _WALKED["6.13"], None),
+        Case("H03a", "6.2-wait-for-readers", X86, _WAITED, "write-read-only"),
+        Case("H03b", "6.2", X86, _WALKED["6.10"], "write-read-only"),
+        Case("H03b", "6.2", RISCV, _WALKED["6.10"], "write-read-only"),
+        Case("H03b", "6.2", RISCV, _WALKED["6.10-swapped"], "write-read-only"),
+        Case("H03b", "6.2", X86, _WALKED["6.10-swapped"], None),
+        Case("H03b", "6.2", X86, _WALKED["6.13"], None),
+        Case("H03b", "6.2", RISCV, _WALKED["6.13"], None),
+        Case(
+            "H03c",
+            "7.1",
+            X86,
+            _with(
+                "optimise against a walker as in 7.1",
+                _GATHER,
+                _HEAD_WALKER,
+                geometry=TWO_ORDINARY,
+                ordinary=True,
+                fits=_has_masks,
+            ),
+            "write-read-only",
+        ),
+    ]
+
+
+def _splits() -> list[Case]:
+    return [
+        Case("H04", "5.14+split-lock-read", X86, TWO, "access-freed", ("leak",)),
+        Case("H04", "5.14+split-lock-read+split-recheck", X86, TWO, None),
+        Case("H04", "6.2", X86, TWO, None),
+        Case("H05", "5.18", X86, TWO, "wrong-frame"),
+        Case("H05", "5.18+split-lock-read", X86, TWO, None),
+    ]
+
+
+def _marks() -> list[Case]:
+    leaving = _with("give back against memory failure", R, M, before=c.optimize(0))
+    new = Actor("O", "new page", c.prepare)
+    flags = _with(
+        "optimise against caches synchronised", O, Actor("F", "sync caches", c.sync_caches)
+    )
+    coming = _with(
+        "new page against memory failure",
+        new,
+        Actor("M", "memory failure, not interrupted", c.fail_at_once),
+        marked=False,
+    )
+    halting = _with("new page against memory failure that is interrupted", new, M, marked=False)
+    half = _with(
+        "give back against memory failure at the start of a page",
+        R,
+        Actor("M", "memory failure", c.fail_page_start),
+        before=c.optimize(0),
+    )
+    broken = _with("free against memory failure", R, Actor("M", "memory failure", c.record_error))
+    masked = _with("optimise against a lock taken with interrupts masked", O, _MASKED)
+    return [
+        Case("more", "5.18+split-lock-read", X86, masked, "deadlock"),
+        Case("more", "5.18+split-lock-read", RISCV, masked, None),
+        Case("more", "7.1", X86, masked, None),
+        Case("H06", "5.14", X86, leaving, "write-read-only"),
+        Case("H06", "5.18+split-lock-read", X86, leaving, "write-read-only"),
+        Case("H06", "5.18+split-lock-read+mark-until-restored", X86, leaving, None),
+        Case("H07", "5.14", X86, coming, "write-read-only"),
+        Case("H07", "5.18+split-lock-read", X86, coming, "write-read-only"),
+        Case("H07", "5.18+split-lock-read+mark-first", X86, coming, None),
+        Case("more", "5.18+split-lock-read+mark-first", X86, halting, "write-read-only"),
+        Case("more", "5.18+split-lock-read+mark-until-restored", X86, half, "write-read-only"),
+        *[
+            Case("more", era, X86, lost, "lost-update")
+            for era in ("6.2", "7.1")
+            for lost in (coming, flags)
+        ],
+        Case("H08", "6.2-errors-after-mark", X86, broken, "poison-freed"),
+        Case("H08", "6.2", X86, broken, None),
+    ]
+
+
+def _memory() -> list[Case]:
+    hosting = _with(
+        "hosting block removed",
+        A,
+        Actor("H", "hot-remove", c.remove_hosting_block),
+        before=c.optimize(0),
+        hosted=True,
+        complete=False,
+    )
+    odd = _with(
+        "struct pages of 7 words", O, geometry=Geometry(pages=1, group=4, leaf=4, struct_words=7)
+    )
+    reader = _with("optimise, frame taken, read", O, A, G)
+    refused = _with(
+        "give back, own node empty", R, before=c.optimize(0), empty_nodes=frozenset({0})
+    )
+    both_refused = Scenario(
+        "give a list of two back, own node empty",
+        (Actor("R", "give both back", c.give_back_all),),
+        before=c.optimize(0, 1),
+        empty_nodes=frozenset({0}),
+    )
+    return [
+        Case("H09", "6.2-refuse-self-hosted", X86, hosting, "access-freed"),
+        Case("H09", "6.2", X86, hosting, None),
+        Case("H10", "5.14", X86, odd, "wrong-head"),
+        Case("H10", "5.14+refuse-odd-struct", X86, odd, None),
+        Case(
+            "H11",
+            "6.2",
+            Rules("x86_64", flush_all=False),
+            reader,
+            "access-freed",
+            ("freed-while-cached",),
+        ),
+        Case("H11", "6.2", X86, reader, None),
+        Case("H12", "5.18+split-lock-read", X86, refused, "no-progress"),
+        Case("H12", "5.18+split-lock-read+node-fallback", X86, refused, None),
+        Case("H12", "6.2-node-fallback", X86, both_refused, "no-progress"),
+        Case("H12", "6.2", X86, both_refused, None),
+    ]
+
+
+def _tails() -> list[Case]:
+    across = _with(
+        "two leaves, two refusals",
+        O,
+        geometry=Geometry(pages=1, used=4, group=4, leaf=2),
+        failures=2,
+    )
+    boot = _with(
+        "built at boot",
+        Actor("O", "build at boot", c.build_at_boot),
+        live=False,
+        fits=_is_built_at_boot,
+    )
+    return [
+        Case("H13", "7.1-rollback-tails-only", X86, across, "wrong-head"),
+        Case("H13", "7.1", X86, across, None),
+        Case(
+            "H14",
+            "7.1-publish-tail",
+            X86,
+            Scenario("two optimisers, leaf split before", (O, O2), split=True),
+            "leak",
+        ),
+        Case(
+            "H14",
+            "7.1",
+            X86,
+            Scenario("two optimisers, leaf split before", (O, O2), split=True),
+            None,
+        ),
+        Case("H15", "7.1-protect-whole-range", X86, boot, "tail-writable"),
+        Case("H15", "7.1", X86, boot, None),
+    ]
+
+
+def _dump_with(name: str, lock: DumpLock, other: Actor, **more: object) -> Scenario:
+    return _with(
+        f"dump (lock {lock}) against {name}",
+        dict(_DUMPED)[lock],
+        other,
+        **({"geometry": TWO_ORDINARY} | more),
+    )
+
+
+def _dumps() -> list[Case]:
+    removed = {
+        lock: _dump_with("hot-remove", lock, _UNMAP, split=True, complete=False)
+        for lock in ("none", "read", "write")
+    }
+    cases = [
+        Case("H16", "5.18", ARM, removed[lock], "freed-table") for lock in ("none", "read", "write")
+    ]
+    cases += [
+        Case("H16", "5.18+dump-hotplug-lock", ARM, removed[lock], None)
+        for lock in ("none", "read", "write")
+    ]
+    for lock in ("none", "read", "write"):
+        cases.append(
+            Case("H16", "5.18+split-lock-read", X86, _dump_with("optimise", lock, O), None)
+        )
+        cases.append(
+            Case(
+                "H16",
+                "5.18+split-lock-read",
+                X86,
+                _dump_with(
+                    "restore", lock, Actor("R", "restore", c.restore(0)), before=c.optimize(0)
+                ),
+                None,
+            )
+        )
+    return cases
+
+
+def _removals() -> list[Case]:
+    """The argument for hot-remove: dissolved first, nothing is shared; a table that also maps
+    neighbours stays, for it is not empty.
+
+    On x86-64 `remove_pagetable` frees frames and tables before it clears their entries and flushes,
+    whatever was optimised before.
+    """
+    neighbour = Scenario(
+        "neighbour in the same table removed",
+        (Actor("O", "optimise as B", act_of("B")), Actor("H", "hot-remove", c.unmap_neighbour)),
+        split=True,
+        complete=False,
+    )
+    dissolved = _with(
+        "removed after dissolving", _UNMAP, before=c.optimize_and_dissolve, complete=False
+    )
+    whole = _with("removed without dissolving", _UNMAP, before=c.optimize(0), complete=False)
+    return [
+        Case("hot-remove", "5.18+split-lock-read", ARM, dissolved, None),
+        Case("hot-remove", "5.18+split-lock-read", ARM, whole, "freed-while-cached", ("leak",)),
+        Case("hot-remove", "proposal-B", ARM, neighbour, None),
+        Case("more", "7.1", X86, dissolved, "freed-while-cached"),
+    ]
+
+
+def _late() -> list[Case]:
+    batch = Scenario(
+        "a list of two, refusals", (Actor("O", "optimise both", c.optimize(0, 1)), G), failures=3
+    )
+    both_leaves = Scenario(
+        "a list of two over two leaves each, refusals",
+        (Actor("O", "optimise both", c.optimize(0, 1)),),
+        Geometry(2, 4, 4, 2),
+        failures=3,
+    )
+    round_trip = _with(
+        "optimise, restore, free", Actor("O", "optimise, restore, free", c.optimize_and_restore)
+    )
+    return [
+        *[
+            Case("H17", era, X86, scenario, None)
+            for era in ("6.2", "7.1")
+            for scenario in (batch, both_leaves)
+        ],
+        Case("H19", "6.2-reset-tails", X86, round_trip, "wrong-head", ("leak",)),
+        Case("H19", "6.2", X86, round_trip, None),
+        Case("H19", "5.18+split-lock-read", X86, round_trip, None),
+        Case("H19", "7.1", X86, round_trip, None),
+    ]
+
+
+def _proposals() -> list[Case]:
+    """The proposals for arm64 in everything they have to stand (H01); E given up half-way (H18),
+    and without hardware access flags.
+    """
+    cases: list[Case] = []
+    for letter in LETTERS:
+        for scenario in scenarios(letter):
+            expected = (
+                "access-invalid" if letter == "A" and "interrupted" in scenario.name else None
+            )
+            cases.append(Case("H01", f"proposal-{letter}", rules_for(letter), scenario, expected))
+    plain = Rules("arm64", 2, noabort=True)
+    masked = _with(
+        "D: optimise against a lock taken with interrupts masked",
+        Actor("O", "optimise as D", act_of("D")),
+        _MASKED,
+    )
+    cases.append(Case("more", "proposal-D", ARM, masked, "deadlock"))
+    cases.append(Case("H01", "proposal-C", Rules("arm64", 2), scenarios("C")[0], "access-invalid"))
+    cases.append(Case("H01", "proposal-E", plain, scenarios("E")[0], "access-invalid"))
+    cases += [
+        Case("H18", "proposal-E", rules_for("E"), half_way(marked=True), None),
+        Case("H18", "proposal-E", rules_for("E"), half_way(marked=False), "write-read-only"),
+    ]
+    return cases
+
+
+CASES: tuple[Case, ...] = (
+    *_bbm(),
+    *_dcache(),
+    *_walkers(),
+    *_splits(),
+    *_marks(),
+    *_memory(),
+    *_tails(),
+    *_dumps(),
+    *_removals(),
+    *_late(),
+    *_proposals(),
+)
+"""Every row of the benchmark, in the variants that have the hazard and in those that do not."""

@@ -1,0 +1,280 @@
+"""What a protocol of the user's own has to stand: the others that broke the kernels' protocols, and
+actors of its file.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from hvo.actors.memory_failure import clear_hugetlb_and_hwpoison
+from hvo.check.model.geometry import STRUCTS, Geometry, SmallVmemmap
+from hvo.check.model.hardware import Rules
+from hvo.check.scenarios import actors as c
+from hvo.check.scenarios.hazards import Case
+from hvo.check.scenarios.scenario import Act, Actor, Scenario
+from hvo.check.scenarios.user_protocol import Own, actors_of, run_own
+from hvo.errors import HvoError
+from hvo.steps.folio import FreeFolio, LinkTail
+from hvo.steps.vocabulary import FreezeCount, Steps, StorePage
+from hvo.vmemmap.era import Era
+from hvo.vmemmap.proposals import EAGAIN
+
+_ONE = Geometry(pages=1, group=4, leaf=4)
+
+
+@dataclass(frozen=True)
+class OwnCase(Case):
+    """A job with a protocol of the user's own, whose `protocol` is the path of its file."""
+
+    own: Own = field(kw_only=True)
+
+    @property
+    def era(self) -> Era:
+        """The kernel around it."""
+        return self.own.era
+
+
+def act(own: Own, name: str = "optimize", number: int = 0) -> Act:
+    """The actor `name` of the file on huge page `number`."""
+    return partial(run_own, own=own, name=name, number=number)
+
+
+def own_cases(own: Own, rules: Rules | None, hazards: tuple[str, ...]) -> list[OwnCase]:
+    """The jobs of a file, those of `hazards` (none given: all); raises HvoError for a hazard that
+    has no scenario here.
+    """
+    machine = rules or own.rules
+    cases = [
+        OwnCase(hazard, own.path, machine, scenario, None, own=own)
+        for hazard, scenario in _scenarios(own)
+    ]
+    known = dict.fromkeys(case.hazard for case in cases)
+    for hazard in hazards:
+        if not any(name.startswith(hazard) for name in known):
+            raise HvoError(
+                f"no scenario of hazard {hazard!r} for {own.path}: there are {', '.join(known)}"
+            )
+    return [
+        case
+        for case in cases
+        if not hazards or any(case.hazard.startswith(hazard) for hazard in hazards)
+    ]
+
+
+def _scenarios(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """(hazard, scenario) of everything that fits what the file has."""
+    found = actors_of(own)
+    others = [name for name in found if name not in ("optimize", "restore")]
+    if "optimize" not in found:
+        geometry = own.geometry or _ONE
+        yield (
+            "own",
+            Scenario(
+                " against ".join(found),
+                _letters(own, list(found)),
+                geometry,
+                split=True,
+                complete=False,
+            ),
+        )
+        return
+    yield from _against_others(own)
+    yield from _twice(own)
+    for name in others:
+        yield (
+            "own",
+            Scenario(
+                f"optimize against {name}", _letters(own, ["optimize", name]), own.geometry or _ONE
+            ),
+        )
+    if "restore" in found:
+        yield from _way_back(own)
+        yield from _neighbours(own)
+        for name in others:
+            yield (
+                "own",
+                Scenario(
+                    f"restore against {name}",
+                    _letters(own, ["restore", name]),
+                    own.geometry or _ONE,
+                    before=act(own),
+                ),
+            )
+
+
+def _letters(own: Own, names: list[str]) -> tuple[Actor, ...]:
+    return tuple(Actor(chr(ord("O") + i), name, act(own, name)) for i, name in enumerate(names))
+
+
+def _against_others(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """One optimiser against each of those who broke kernels."""
+    o, geometry = Actor("O", "optimize", act(own)), own.geometry or _ONE
+    g, w = Actor("G", "reader", c.read_tail), Actor("W", "writer of the head", c.write_head)
+    i, dump = (
+        Actor("I", "interrupt that reads", c.read_tail, interrupt=True),
+        Actor("D", "dump, lock read", c.dump("read")),
+    )
+    yield "H01", Scenario("alone", (o,), geometry)
+    yield "H01", Scenario("alone, leaf split before", (o,), geometry, split=True)
+    yield "H01", Scenario("against a reader", (o, g), geometry)
+    yield "H01", Scenario("against a writer of the head", (o, w), geometry)
+    yield (
+        "H01",
+        Scenario("a page whose tails differ", (o,), geometry, split=True, before=c.mark_tail),
+    )
+    yield "H01", Scenario("interrupted by a reader", (o, i), geometry)
+    yield (
+        "H02",
+        Scenario(
+            "against cache flushing",
+            (o, Actor("F", "sync caches", c.sync_caches)),
+            geometry,
+            split=True,
+        ),
+    )
+    if (
+        own.era.layout.shares != "zone-tail"
+    ):  # 7.1's walkers take a reference without anything that a protocol could wait for (H03c)
+        walker = Actor("W", "walker as in 6.13", c.refer("6.13"))
+        gathering = Actor("O", "gather and optimize", partial(_gather, own=own))
+        yield (
+            "H03",
+            Scenario("against a walker as in 6.13", (gathering, walker), geometry, ordinary=True),
+        )
+    yield "H07", Scenario("against memory failure", (o, c.M), geometry, split=True)
+    yield "H11", Scenario("frames taken, and read", (o, c.A, c.G), geometry)
+    yield "H16", Scenario("against a page-table dump", (o, dump), geometry)
+    yield "H18", Scenario("allocations refused", (o,), geometry, failures=2)
+
+
+def _twice(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """Two optimisers of neighbouring huge pages; a file whose machine has one page gets the usual
+    machine for that.
+    """
+    geometry = _pair(own)
+    both = (
+        Actor("O", "optimize", act(own)),
+        Actor("P", "optimize another page", act(own, number=1)),
+    )
+    yield "H04", Scenario("two optimisers, one leaf", both, geometry)
+    yield "H14", Scenario("two optimisers, leaf split before", both, geometry, split=True)
+
+
+def _pair(own: Own) -> Geometry:
+    return own.geometry if own.geometry and own.geometry.pages > 1 else Geometry()
+
+
+def _way_back(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """Restore, and what comes before and behind it."""
+    geometry = own.geometry or _ONE
+    r, g = Actor("R", "restore", act(own, "restore")), Actor("G", "reader", c.read_tail)
+    f, i = (
+        Actor("R", "give back", partial(_give_back, own=own)),
+        Actor("I", "interrupt that reads", c.read_tail, interrupt=True),
+    )
+    late = Actor("R", "give back as soon as it can be", partial(_give_back_late, own=own))
+    yield (
+        "H12",
+        Scenario("restore, allocations refused", (r,), geometry, before=act(own), failures=2),
+    )
+    yield "H12", Scenario("restore against a reader", (r, g), geometry, before=act(own))
+    yield "H12", Scenario("restore, interrupted by a reader", (r, i), geometry, before=act(own))
+    yield (
+        "H12",
+        Scenario(
+            "restore, own node empty", (r,), geometry, before=act(own), empty_nodes=frozenset({0})
+        ),
+    )
+    yield (
+        "H12",
+        Scenario("given back once there is memory", (late,), geometry, before=act(own), failures=2),
+    )
+    yield "H06", Scenario("given back against memory failure", (f, c.M), geometry, before=act(own))
+    yield (
+        "H19",
+        Scenario(
+            "optimize, restore, free",
+            (Actor("O", "there and back", partial(_there_and_back, own=own)),),
+            geometry,
+        ),
+    )
+    yield (
+        "H14",
+        Scenario(
+            "optimize, restore, optimize",
+            (Actor("O", "there, back, there", partial(_there_again, own=own)),),
+            geometry,
+        ),
+    )
+
+
+def _neighbours(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """Two huge pages under one leaf, of which one or both are restored."""
+    geometry, both = _pair(own), partial(_both, own=own)
+    r, r2 = (
+        Actor("R", f"restore {which}", act(own, "restore", number))
+        for number, which in enumerate(("one", "the other"))
+    )
+    other, g = (
+        Actor("P", "optimize another page", act(own, number=1)),
+        Actor("G", "reader of the first", c.read_tail),
+    )
+    yield "H04", Scenario("two restored, one leaf", (r, r2), geometry, before=both)
+    yield "H04", Scenario("one restored, another optimized", (r, other), geometry, before=act(own))
+    yield (
+        "H11",
+        Scenario("the other restored, frames taken, and read", (r2, c.A, g), geometry, before=both),
+    )
+
+
+def _both(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+    for number in (0, 1):
+        yield from run_own(v, g, own, "optimize", number)
+
+
+def _there_and_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+    """Optimise, restore, and free the page unless restore says that it could not (anything but None
+    or 0).
+    """
+    yield from run_own(v, g, own, "optimize", 0)
+    yield from _give_back(v, g, own)
+
+
+def _there_again(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+    """Optimise, restore, and optimise again what was restored."""
+    yield from run_own(v, g, own, "optimize", 0)
+    if not (yield from run_own(v, g, own, "restore", 0)):
+        yield from run_own(v, g, own, "optimize", 0)
+
+
+def _give_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+    """Restore and free -> what restore says."""
+    error = yield from run_own(v, g, own, "restore", 0)
+    if not error:
+        yield from clear_hugetlb_and_hwpoison(v, g.head(0))
+        yield FreeFolio(g.head(0), g.order)
+    return error
+
+
+def _give_back_late(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+    """Try until it works: a page that was refused memory leaves once there is some; one whose
+    entries are in use (EAGAIN) need not.
+    """
+    while (yield from _give_back(v, g, own)) not in (None, 0, EAGAIN):
+        pass
+
+
+def _gather(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+    """Make pages that others may hold references to a huge page, as `cast.gather` does, and
+    optimise it as the file says.
+    """
+    first, last = g.head(0), g.head(0) + g.used * STRUCTS
+    for pfn in range(first, last):
+        if not (yield FreezeCount(pfn, 1)):
+            return
+    for pfn in range(first + 1, last):
+        yield LinkTail(pfn, first, g.order)
+    for name, value in (("head", 1), ("order", g.order), ("hugetlb", 1)):
+        yield StorePage(first, name, value)
+    yield from run_own(v, g, own, "optimize", 0)
+    yield StorePage(first, "refcount", 1)

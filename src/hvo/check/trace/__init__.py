@@ -1,0 +1,1 @@
+"""A trace: its token, its replay on bytes, its words."""

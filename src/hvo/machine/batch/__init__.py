@@ -1,0 +1,1 @@
+"""A block of steps for many pages at once."""

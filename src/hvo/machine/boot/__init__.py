@@ -1,0 +1,1 @@
+"""A machine as a kernel has it after boot."""

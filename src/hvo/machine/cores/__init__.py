@@ -1,0 +1,1 @@
+"""Machines loaded from cores and saved as cores."""

@@ -1,0 +1,225 @@
+"""Take a machine loaded from a core back to what its kernel was before it had any HugeTLB page.
+
+At boot, leaves (or pages, where no leaf maps the vmemmap) map frames that were reserved before the
+page allocator existed. Optimising gives those frames to the allocator, which drops the mark, and
+restoring takes others: so whatever still maps a reserved frame shows where its leaf's frames were,
+and leaves of which nothing is left lie in line with their neighbours.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvo.errors import HvoError
+from hvo.kernel.zones import Zones
+from hvo.machine.machine import Machine
+from hvo.memory.interface import Words
+from hvo.mmu.walk import entry_locations, walk
+from hvo.steps.vocabulary import StorePage
+from hvo.world.state import World
+
+Frames = NDArray[np.int64]
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """How the vmemmap is mapped now, in units of what one leaf maps: arrays of shape (units,
+    pages).
+
+    `pfn`: first frame whose struct page is in each vmemmap page; `frame` that it maps; `split`:
+    which units a table of pages maps.
+    """
+
+    pfn: Frames
+    frame: Frames
+    writable: NDArray[np.bool_]
+    location: Words
+    split: NDArray[np.bool_]
+
+
+def unmake_pools(machine: Machine) -> None:
+    """Free every HugeTLB page and map the whole vmemmap as at boot, from reserved frames; raises
+    `HvoError` when there is no room.
+    """
+    world = machine.world
+    now = _mapped(machine)
+    huge = _huge(machine, now.pfn)
+    tables = _tables(machine, now)
+    _free_pages(machine)
+    own = _own_frames(world.zones, now)
+    _move_contents(world, now, own, huge)
+    _map(machine, now, own)
+    _free_others(world.zones, now, own, tables)
+    _reserve(world.zones, own.ravel())
+    _free_small_pages(machine)
+    world.zones.drain()
+
+
+def _mapped(machine: Machine) -> _Mapped:
+    v, leaf = machine.world.vmemmap, machine.plan.geometry.vmemmap_leaf
+    present = [zone.present for zone in machine.world.zones.zones]
+    ranges = [
+        span
+        for part in present
+        for span in zip(part.starts.tolist(), part.ends.tolist(), strict=True)
+    ]
+    pfns = np.concatenate(
+        [np.arange(start, end, v.structs_per_page, dtype=np.int64) for start, end in ranges]
+    )
+    pfns = pfns.reshape(-1, leaf // v.page_size if leaf else 1)
+    found = walk(machine.world.memory, v.format, machine.world.root, v.address(pfns))
+    frames = (found.address // np.uint64(v.page_size)).astype(np.int64)
+    return _Mapped(
+        pfns, frames, found.writable, found.location, (found.level[:, 0] == 0) & bool(leaf)
+    )
+
+
+def _huge(machine: Machine, pfns: Frames) -> NDArray[np.bool_]:
+    """Which vmemmap pages are all a HugeTLB page's."""
+    out, flat = np.zeros(pfns.size, np.bool_), pfns.ravel()
+    for pool in machine.pools.values():
+        pages = machine.world.vmemmap.vmemmap_pages(pool.order)
+        if pages:
+            out[np.searchsorted(flat, pool.heads())[:, None] + np.arange(pages, dtype=np.int64)] = (
+                True
+            )
+    return out.reshape(pfns.shape)
+
+
+def _tables(machine: Machine, now: _Mapped) -> Frames:
+    """The frames of the last-level tables of the units that were split."""
+    return now.location[now.split, 0].astype(np.int64) // machine.world.vmemmap.page_size
+
+
+def _free_pages(machine: Machine) -> None:
+    """Give the HugeTLB pages whose struct pages fill whole vmemmap pages to the page allocator."""
+    for pool in machine.pools.values():
+        if machine.world.vmemmap.vmemmap_pages(pool.order):
+            heads = pool.heads()
+            pool.clear()
+            machine.world.zones.free(heads, pool.order)
+
+
+def _free_small_pages(machine: Machine) -> None:
+    """Unmake and free the others, whose struct pages are among those of their neighbours."""
+    pools = machine.world.pools
+    assert pools is not None
+    for pool in machine.pools.values():
+        heads = pool.heads()
+        if heads.size:
+            pool.clear()
+            machine.world.perform(StorePage(heads, "hugetlb", 0))
+            pools.free(heads, pool.order)
+
+
+# -- where the frames were --
+
+
+def _own_frames(zones: Zones, now: _Mapped) -> Frames:
+    """The frames that the vmemmap had at boot."""
+    pages = now.pfn.shape[1]
+    index = np.arange(pages, dtype=np.int64)
+    first = _in_line(zones, _shown_firsts(zones, now), pages)
+    for unit in np.flatnonzero(first == _UNKNOWN).tolist():
+        first[unit] = _fresh(zones, pages)
+    return first[:, None] + index
+
+
+def _shown_firsts(zones: Zones, now: _Mapped) -> Frames:
+    """The first frame of each unit as its entries show it: where most of those that map a reserved
+    frame agree.
+    """
+    pages = now.pfn.shape[1]
+    reserved = zones.is_reserved(now.frame.ravel()).reshape(now.frame.shape) & now.writable
+    firsts = now.frame - np.arange(pages, dtype=np.int64)
+    out = np.where(reserved[:, 0], firsts[:, 0], _UNKNOWN)
+    for unit in np.flatnonzero(now.split).tolist():
+        values, counts = np.unique(
+            firsts[unit][reserved[unit] & (firsts[unit] % pages == 0)], return_counts=True
+        )
+        out[unit] = values[np.argmax(counts)] if len(values) else _UNKNOWN
+    return out
+
+
+def _in_line(zones: Zones, first: Frames, pages: int) -> Frames:
+    """`first` with the unknown ones filled in that lie in line, upwards or downwards, with the
+    known ones on both sides.
+    """
+    out, known = first.copy(), np.flatnonzero(first != _UNKNOWN)
+    gaps = np.flatnonzero(np.diff(known) > 1)
+    for left, right in zip(known[gaps].tolist(), known[gaps + 1].tolist(), strict=True):
+        step = (first[right] - first[left]) // (right - left)
+        line = first[left] + step * np.arange(1, right - left, dtype=np.int64)
+        frames = (line[:, None] + np.arange(pages, dtype=np.int64)).ravel()
+        if (
+            abs(step) == pages
+            and first[right] == line[-1] + step
+            and not zones.is_reserved(frames).any()
+        ):
+            out[left + 1 : right] = line
+    return out
+
+
+def _fresh(zones: Zones, pages: int) -> int:
+    """The first of `pages` neighbouring free frames, taken, for a unit whose own cannot be
+    known.
+    """
+    got = zones.allocate(pages.bit_length() - 1, 1, 0)
+    if not got.size:
+        raise HvoError(
+            f"too little free memory to take this core back to boot: its struct pages need {pages}"
+            " neighbouring frames"
+        )
+    return int(got[0])
+
+
+# -- putting them back --
+
+
+def _move_contents(world: World, now: _Mapped, own: Frames, huge: NDArray[np.bool_]) -> None:
+    """Fill the boot frames: struct pages of HugeTLB pages become those of free pages, all others
+    are kept.
+    """
+    moved = ~huge & (now.frame != own)
+    world.memory.write_frames(own[moved], world.memory.read_frames(now.frame[moved]))
+    zones = np.asarray(world.vmemmap.zone_of(now.pfn[huge]))
+    for zone in (int(zone) for zone in np.unique(zones)):
+        node = world.zones.zones[zone].node
+        world.memory.fill_rows(own[huge][zones == zone], world.layout.free_row(node, zone))
+
+
+def _map(machine: Machine, now: _Mapped, own: Frames) -> None:
+    world, v = machine.world, machine.world.vmemmap
+    if not machine.plan.geometry.vmemmap_leaf:
+        changed = (now.frame != own) | ~now.writable
+        world.memory.write_words(now.location[changed], v.leaf_entry(own[changed], writable=True))
+        return
+    firsts = v.address(now.pfn[:, 0])
+    locations = entry_locations(world.memory, v.format, world.root, firsts, 1)
+    like = (
+        int(world.memory.read_words(locations[~now.split][:1])[0])
+        if not now.split.all()
+        else v.format.make_leaf(0, 1)
+    )
+    physical = own[now.split, 0].astype(np.uint64) * np.uint64(v.page_size)
+    leaves = np.asarray(
+        v.format.with_output(np.full(physical.shape, like, np.uint64), physical, 1), np.uint64
+    )
+    world.memory.write_words(locations[now.split], leaves)
+
+
+def _free_others(zones: Zones, now: _Mapped, own: Frames, tables: Frames) -> None:
+    """Free the frames that came after boot: moved heads, shared tails, restored pages, and the
+    tables of split leaves.
+    """
+    later = np.setdiff1d(now.frame, own)
+    zones.free_reserved(np.union1d(later, tables))
+
+
+def _reserve(zones: Zones, frames: Frames) -> None:
+    """Reserve `frames`, whatever they are now."""
+    frames = frames[~zones.is_reserved(frames)]
+    zones.free_frames(frames[~zones.is_free(frames)])
+    zones.reserve(np.sort(frames))

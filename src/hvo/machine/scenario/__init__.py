@@ -1,0 +1,1 @@
+"""Scenario files: their words, run by `sh`."""

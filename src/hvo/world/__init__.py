@@ -1,0 +1,1 @@
+"""What each step does to bytes, for one page or many."""

@@ -1,0 +1,129 @@
+"""What the steps of memory hotplug do to a machine."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvo.kernel.buddy import AllocatorError
+from hvo.memory.interface import Words
+from hvo.steps import hotplug as h
+from hvo.steps.vocabulary import Counter, strided
+from hvo.world.state import World
+
+Range = tuple[int, int]
+
+
+class Hotplug:
+    """Memory hotplug of `world`; teaches it the steps."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        for step, handler in (
+            (h.AddMemory, self._add),
+            (h.RemoveMemory, self._remove),
+            (h.OnlinePages, self._online),
+            (h.OfflinePages, self._offline),
+            (h.InitPage, self._init_page),
+            (h.InitPages, self._init_pages),
+            (h.AllocateBlock, self._allocate_block),
+            (h.FreeBlock, self._free_block),
+            (h.TableIsEmpty, self._is_empty),
+        ):
+            world.teach(step, handler)
+
+    # -- RAM --
+
+    def _add(self, step: h.AddMemory) -> None:
+        memory = self.world.memory
+        memory.set_ranges(joined([*memory.ranges, self._bytes(step.start, step.end)]))
+
+    def _remove(self, step: h.RemoveMemory) -> None:
+        memory = self.world.memory
+        written = memory.written()
+        memory.forget(written[(written >= step.start) & (written < step.end)])
+        memory.set_ranges(without(memory.ranges, self._bytes(step.start, step.end)))
+
+    def _bytes(self, start: int, end: int) -> Range:
+        size = self.world.vmemmap.page_size
+        return start * size, end * size
+
+    # -- the page allocator --
+
+    def _online(self, step: h.OnlinePages) -> None:
+        self.world.zones.add(step.start, step.end, step.node, movable=True)
+        if step.hosted:
+            self.world.zones.reserve_range(step.start, step.start + step.hosted)
+
+    def _offline(self, step: h.OfflinePages) -> bool:
+        zones = self.world.zones
+        if not zones.is_free(np.arange(step.start + step.hosted, step.end, dtype=np.int64)).all():
+            return False
+        hosted = np.arange(step.start, step.start + step.hosted, dtype=np.int64)
+        zones.free_reserved(hosted[zones.is_reserved(hosted)])
+        zones.remove(step.start, step.end)
+        return True
+
+    def _allocate_block(self, step: h.AllocateBlock) -> int | None:
+        got = self.world.zones.allocate(step.order, 1, step.node)
+        self.world.counters[Counter.MEMMAP] += got.size << step.order
+        return int(got[0]) if got.size else None
+
+    def _free_block(self, step: h.FreeBlock) -> None:
+        pfns = np.arange(step.pfn, step.pfn + (1 << step.order), dtype=np.int64)
+        if self.world.zones.is_reserved(pfns).any():
+            self.world.give_frames(pfns, memmap=True)
+            return
+        self.world.memory.forget(pfns)
+        self.world.zones.free(pfns[:1], step.order)
+        self.world.counters[Counter.MEMMAP] -= pfns.size
+
+    # -- struct pages and tables --
+
+    def _row(self, node: int) -> Words:
+        """The struct page of a free page in the movable zone of `node`, which may yet have to be
+        made.
+        """
+        kinds = [(zone.node, zone.movable) for zone in self.world.zones.zones]
+        before = sum(kind <= (node, True) for kind in kinds) - ((node, True) in kinds)
+        return self.world.layout.free_row(node, before)
+
+    def _init_page(self, step: h.InitPage) -> None:
+        row = self._row(step.node)
+        self.world.store(
+            self.world.translate(
+                strided(self.world.vmemmap.address(step.pfn), row.size, 8), write=True
+            ),
+            row,
+        )
+
+    def _init_pages(self, step: h.InitPages) -> None:
+        v = self.world.vmemmap
+        pages = (step.end - step.start) * v.struct_page_size // v.page_size
+        frames: NDArray[np.int64] = self.world.frame_of(
+            strided(v.address(step.start), pages, v.page_size)
+        )
+        self.world.memory.fill_rows(frames, self._row(step.node))
+
+    def _is_empty(self, step: h.TableIsEmpty) -> bool:
+        return not self.world.memory.read_words(strided(step.table, step.entries, 8)).any()
+
+
+def joined(ranges: list[Range]) -> list[Range]:
+    """Disjoint `ranges`, ascending, those that touch made one; raises `AllocatorError` for some
+    that overlap.
+    """
+    out: list[Range] = []
+    for start, end in sorted(ranges):
+        if out and start < out[-1][1]:
+            raise AllocatorError(f"physical addresses {start:#x}-{end:#x} are RAM already")
+        out.append((out.pop()[0], end) if out and out[-1][1] == start else (start, end))
+    return out
+
+
+def without(ranges: list[Range], gone: Range) -> list[Range]:
+    """`ranges` less what lies in `gone`."""
+    pieces = [
+        piece
+        for start, end in ranges
+        for piece in ((start, min(end, gone[0])), (max(start, gone[1]), end))
+    ]
+    return [(start, end) for start, end in pieces if start < end]
