@@ -31,10 +31,11 @@ def result_here(times: int, variant: str) -> dict[str, object]:
     from hvo.check.mutants.mutations import Trigger
     from hvo.check.scenarios import actors as c
     from hvo.check.scenarios.hazards import ONE, X86
-    from hvo.check.scenarios.scenario import Actor, Scenario, build
+    from hvo.check.scenarios.scenario import Actor, Scenario
     from hvo.check.search.explore import Options, explore
+    from hvo.check.search.start import build
     from hvo.check.search.tree import single
-    from hvo.steps.vocabulary import LoadPage
+    from hvo.steps.struct_pages import LoadPage
     from hvo.vmemmap.era import parse_variant
 
     def optimize(v, g):

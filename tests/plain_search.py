@@ -15,33 +15,45 @@ import numpy as np
 
 from hvo.kernel.pile import Pile
 from hvo.machine.machine import Machine
-from hvo.steps import composite as c
-from hvo.steps import vocabulary as s
+from hvo.steps.base import Composite, Step, Steps
+from hvo.steps.entries import Entry, FillTable, Locate, ReadEntry, WriteEntry
+from hvo.steps.frames import Count, PileFrames, PileIsEmpty, TakePiled
+from hvo.steps.ordering import (
+    Acquire,
+    AwaitInvalidation,
+    Invalidate,
+    InvalidateAll,
+    Lock,
+    Release,
+    SynchronizeReaders,
+    WriteBarrier,
+)
+from hvo.steps.struct_pages import CopyFrame, FillTails, StorePage, TestPage
 
 PRIVATE = (
-    c.FillTable,
-    c.FillTails,
-    c.CopyFrame,
-    s.StorePage,
-    s.TestPage,
-    s.Count,
-    s.PileFrames,
-    s.PileIsEmpty,
-    s.TakePiled,
-    s.WriteBarrier,
-    s.Locate,
-    s.Invalidate,
-    s.InvalidateAll,
-    s.AwaitInvalidation,
-    s.SynchronizeReaders,
+    FillTable,
+    FillTails,
+    CopyFrame,
+    StorePage,
+    TestPage,
+    Count,
+    PileFrames,
+    PileIsEmpty,
+    TakePiled,
+    WriteBarrier,
+    Locate,
+    Invalidate,
+    InvalidateAll,
+    AwaitInvalidation,
+    SynchronizeReaders,
 )
-SHARED_LOCKS = (s.Lock.MMAP_READ,)
+SHARED_LOCKS = (Lock.MMAP_READ,)
 
 
-def private(step: s.Step | None) -> bool:
+def private(step: Step | None) -> bool:
     """Whether only the actor itself can tell that `step` happened."""
     return isinstance(step, PRIVATE) or (
-        isinstance(step, s.ReadEntry | s.WriteEntry) and step.level == 0
+        isinstance(step, ReadEntry | WriteEntry) and step.level == 0
     )
 
 
@@ -49,10 +61,10 @@ def private(step: s.Step | None) -> bool:
 class Actor:
     """An actor by what it is and what it has received: that decides its next step."""
 
-    make: Callable[[Machine], s.Steps]
+    make: Callable[[Machine], Steps]
     received: tuple[Any, ...] = ()
 
-    def next(self, machine: Machine) -> s.Step | None:
+    def next(self, machine: Machine) -> Step | None:
         """The step it wants to do now; None at its end."""
         walk = visible(self.make(machine))
         step = next(walk, None)
@@ -64,7 +76,7 @@ class Actor:
         return step
 
 
-def visible(actor: s.Steps) -> s.Steps:
+def visible(actor: Steps) -> Steps:
     """`actor` taken apart, but for composites that work on private memory."""
     result = None
     while True:
@@ -72,8 +84,8 @@ def visible(actor: s.Steps) -> s.Steps:
             step = actor.send(result)
         except StopIteration as stop:
             return stop.value
-        apart = isinstance(step, c.Composite) and not isinstance(
-            step, c.FillTable | c.FillTails | c.CopyFrame
+        apart = isinstance(step, Composite) and not isinstance(
+            step, FillTable | FillTails | CopyFrame
         )
         result = (yield from visible(step.parts())) if apart else (yield step)
 
@@ -85,15 +97,15 @@ class State:
     machine: Machine
     actors: list[Actor]
     piles: list[Pile]
-    held: dict[s.Lock, int]
+    held: dict[Lock, int]
     trace: list[tuple[int, str]]
 
     def moves(self) -> list[int]:
         """The actors that can go on."""
         return [i for i, actor in enumerate(self.actors) if self._enabled(actor.next(self.machine))]
 
-    def _enabled(self, step: s.Step | None) -> bool:
-        return step is not None and not (isinstance(step, s.Acquire) and step.lock in self.held)
+    def _enabled(self, step: Step | None) -> bool:
+        return step is not None and not (isinstance(step, Acquire) and step.lock in self.held)
 
     def after(self, i: int) -> "State":
         """The state after actor `i` did one visible step, and the private ones behind it."""
@@ -107,16 +119,14 @@ class State:
         actor, world = self.actors[i], self.machine.world
         step = actor.next(self.machine)
         world.pile = self.piles[i]
-        result = (
-            self._lock(step) if isinstance(step, s.Acquire | s.Release) else world.perform(step)
-        )
+        result = self._lock(step) if isinstance(step, Acquire | Release) else world.perform(step)
         self.trace.append((i, type(step).__name__))
         actor.received = (*actor.received, result)
 
-    def _lock(self, step: s.Acquire | s.Release) -> None:
+    def _lock(self, step: Acquire | Release) -> None:
         if step.lock in SHARED_LOCKS:
             return
-        if isinstance(step, s.Acquire):
+        if isinstance(step, Acquire):
             self.held[step.lock] = 1
         else:
             del self.held[step.lock]
@@ -133,7 +143,7 @@ class State:
 
 
 def _plain(result: Any) -> Any:
-    if isinstance(result, s.Entry):
+    if isinstance(result, Entry):
         return result.kind, int(result.value)
     return (
         tuple(result.tolist())

@@ -9,8 +9,10 @@ from hvo.actors.ptdump import ptdump
 from hvo.machine.batch.executor import ArrayExecutor, PlainExecutor
 from hvo.machine.machine import Machine
 from hvo.mmu.runs import Runs
-from hvo.steps.composite import primitives
-from hvo.steps.vocabulary import Acquire, LoadPage, Lock, ReadEntry, Release, Step, Steps, StorePage
+from hvo.steps.base import Step, Steps, primitives
+from hvo.steps.entries import ReadEntry
+from hvo.steps.ordering import Acquire, Lock, Release
+from hvo.steps.struct_pages import LoadPage, StorePage
 from hvo.vmemmap.era import Era, era
 
 EXECUTORS = (ArrayExecutor, PlainExecutor)

@@ -18,16 +18,10 @@ from hvo.actors.walker import (
     page_ref_add_unless,
 )
 from hvo.machine.machine import Machine
-from hvo.steps.composite import ForEach
-from hvo.steps.folio import PrepareCompound
-from hvo.steps.vocabulary import (
-    IncrementUnlessZero,
-    Release,
-    StorePage,
-    SynchronizeReaders,
-    TestPage,
-    WriteEntry,
-)
+from hvo.steps.base import ForEach
+from hvo.steps.entries import WriteEntry
+from hvo.steps.ordering import Release, SynchronizeReaders
+from hvo.steps.struct_pages import IncrementUnlessZero, PrepareCompound, StorePage, TestPage
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.world.state import KernelFault

@@ -11,8 +11,11 @@ from hvo.actors.hotplug import EBUSY, Block, add_memory, hosted_pages, memmap_pa
 from hvo.kernel.buddy import AllocatorError
 from hvo.machine.machine import Machine
 from hvo.mmu.walk import walk
-from hvo.steps.hotplug import InitPage, InitPages
-from hvo.steps.vocabulary import Counter, FreeFrame, Lock, WriteEntry, strided
+from hvo.steps.base import strided
+from hvo.steps.entries import WriteEntry
+from hvo.steps.frames import Counter, FreeFrame
+from hvo.steps.ordering import Lock
+from hvo.steps.struct_pages import InitPage, InitPages
 from hvo.vmemmap.context import ENOMEM, REFUSED
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios

@@ -20,7 +20,7 @@ from hvo.layout.units import format_size
 from hvo.machine.cores.save import save_core
 from hvo.memory.core import open_core
 from hvo.mmu.walk import walk
-from hvo.steps.vocabulary import strided
+from hvo.steps.base import strided
 from shared_files import CORES, core, truth
 
 NOT_KEPT = {"MemFree", "sysctl"}

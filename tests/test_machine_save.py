@@ -19,7 +19,7 @@ from hvo.kernel.vmcore import hugetlb_heads
 from hvo.machine.cores.save import save_core
 from hvo.memory.core import CoreMemory, open_core
 from hvo.mmu.walk import walk
-from hvo.steps.vocabulary import strided
+from hvo.steps.base import strided
 from shared_files import core
 
 SHAPES = {

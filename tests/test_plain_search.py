@@ -7,7 +7,7 @@ import pytest
 
 from hvo.kernel.pile import Pile
 from hvo.machine.machine import Machine
-from hvo.steps.vocabulary import strided
+from hvo.steps.base import strided
 from hvo.vmemmap.era import Era, era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.world.state import KernelFault

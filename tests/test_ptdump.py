@@ -18,9 +18,9 @@ from hvo.mmu.formats import FORMATS, format_for
 from hvo.mmu.mapping import map_range
 from hvo.mmu.runs import Grouping, Runs, read_runs
 from hvo.report.ptdump_text import dump_text, runs_text
-from hvo.steps.composite import primitives
-from hvo.steps.tables import ReadRuns
-from hvo.steps.vocabulary import Acquire, Entry, EntryKind, Lock, Release, WriteEntry
+from hvo.steps.base import primitives
+from hvo.steps.entries import Entry, EntryKind, ReadRuns, WriteEntry
+from hvo.steps.ordering import Acquire, Lock, Release
 from hvo.vmemmap.context import Vmemmap
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios

@@ -2,18 +2,10 @@
 
 import numpy as np
 
-from hvo.steps.composite import Flush
-from hvo.steps.vocabulary import (
-    Acquire,
-    Count,
-    Counter,
-    FreeFrame,
-    Lock,
-    ReadEntry,
-    Release,
-    StorePage,
-    WriteEntry,
-)
+from hvo.steps.entries import ReadEntry, WriteEntry
+from hvo.steps.frames import Count, Counter, FreeFrame
+from hvo.steps.ordering import Acquire, Flush, Lock, Release
+from hvo.steps.struct_pages import StorePage
 from hvo.vmemmap.optimize import shared_tail
 from hvo.vmemmap.remap import pte_of
 from hvo.vmemmap.split import split_vmemmap_huge_pmd

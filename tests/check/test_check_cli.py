@@ -116,7 +116,7 @@ def test_an_interrupted_search_shows_what_it_found():
 
 
 LONG = """
-from hvo.steps.vocabulary import StorePage
+from hvo.steps.struct_pages import (StorePage)
 
 def _store(head):
     for i in range(400):

@@ -15,15 +15,15 @@ from hvo.check.mutants.run import MutantRow, compare_mutants, exercised, mutants
 from hvo.check.scenarios.exercises import FIXED, PROTOCOLS, exercises, refusals
 from hvo.check.search.explore import Options
 from hvo.errors import HvoError
-from hvo.steps.vocabulary import (
+from hvo.steps.base import Step
+from hvo.steps.frames import FreeFrame
+from hvo.steps.ordering import (
     Acquire,
     AwaitInvalidation,
-    FreeFrame,
     Invalidate,
     InvalidateAll,
     Lock,
     Release,
-    Step,
     SynchronizeReaders,
 )
 

@@ -21,7 +21,7 @@ from hvo.errors import HvoError
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/own-protocol.md"
-HEAD = "from hvo.steps.vocabulary import *\n"
+HEAD = "from hvo.protocol import *\n"
 
 
 def run(*arguments: str) -> tuple[int, dict]:
@@ -120,7 +120,7 @@ def restore(v, order, head):
     return _restore(v, PROPOSALS["B"], order, head)
 
 def reader(v, order, head):
-    from hvo.steps.vocabulary import LoadPage
+    from hvo.steps.struct_pages import (LoadPage)
     yield LoadPage(head, "flags")
 """
 

@@ -12,8 +12,9 @@ from hvo.check.model.hardware import Rules
 from hvo.check.proposals.compare import LISTED, Row, compare, compare_all
 from hvo.check.scenarios.hazards import CASES
 from hvo.check.scenarios.proposals import KERNEL_TRIES, PROPOSED_FOR, rules_for, scenarios
-from hvo.check.scenarios.scenario import Scenario, build
+from hvo.check.scenarios.scenario import Scenario
 from hvo.check.search.explore import Options, explore
+from hvo.check.search.start import build
 from hvo.errors import HvoError
 from hvo.mmu.break_before_make import needs_break
 from hvo.mmu.formats import format_for

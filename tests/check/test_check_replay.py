@@ -7,18 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hvo.check.check import Rerun, check, rerun
+from hvo.check.check import check, rerun
+from hvo.check.model.state import NODE
 from hvo.check.model.world import Fault, World
-from hvo.check.perform import NODE
 from hvo.check.scenarios.hazards import CASES, Case
-from hvo.check.scenarios.scenario import build
 from hvo.check.search.path import Turn
 from hvo.check.search.replay import replay
+from hvo.check.search.start import build
 from hvo.check.search.transition import step
 from hvo.check.trace.replica import Replica, differences, on_bytes
+from hvo.check.trace.rerun import Rerun
 from hvo.errors import HvoError
 from hvo.report.check_trace import entries, tables_text
-from hvo.steps.vocabulary import WriteEntry
+from hvo.steps.entries import WriteEntry
 
 
 def name(case: Case) -> str:

@@ -22,31 +22,26 @@ from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.case import RISCV, X86, Case
 from hvo.check.scenarios.exercises import PROTOCOLS, exercises
 from hvo.check.scenarios.hazards import CASES
-from hvo.check.scenarios.scenario import Actor, Scenario, build
+from hvo.check.scenarios.scenario import Actor, Scenario
 from hvo.check.search.explore import Options, explore
-from hvo.steps.composite import CopyFrame
-from hvo.steps.vocabulary import (
+from hvo.check.search.start import build
+from hvo.steps.base import Step
+from hvo.steps.entries import ReadEntry, ReadPointer, WriteEntry
+from hvo.steps.frames import AllocateFrame, FreeFrame
+from hvo.steps.ordering import (
     Acquire,
-    AllocateFrame,
     AwaitInvalidation,
     EnterReadSection,
-    FreeFrame,
     Invalidate,
     InvalidateAll,
     LeaveReadSection,
-    LoadPage,
     Lock,
     ReadBarrier,
-    ReadEntry,
-    ReadPointer,
     Release,
-    Step,
-    StorePage,
     SynchronizeReaders,
-    TestPage,
     WriteBarrier,
-    WriteEntry,
 )
+from hvo.steps.struct_pages import CopyFrame, LoadPage, StorePage, TestPage
 from hvo.vmemmap.era import parse_variant
 
 PLAIN = Options(reduce=False, symmetry=False)

@@ -12,9 +12,12 @@ from hvo.check.model.hardware import parse_rules
 from hvo.check.select import asked
 
 HEAD = """
-from hvo.steps.composite import AllocateFrames, CopyFrame, FillTable, FillTails, Flush
-from hvo.steps.processors import ResumeCpus, StopCpus
-from hvo.steps.vocabulary import *
+from hvo.steps.struct_pages import (CopyFrame, FillTails)
+from hvo.steps.ordering import (Flush)
+from hvo.steps.frames import (AllocateFrames)
+from hvo.steps.entries import (FillTable)
+from hvo.steps.ordering import (ResumeCpus, StopCpus)
+from hvo.protocol import *
 from hvo.vmemmap.optimize import shared_tail as _shared_tail
 from hvo.vmemmap.remap import pte_of as _pte_of
 from hvo.vmemmap.split import table_of_leaf as _table_of_leaf

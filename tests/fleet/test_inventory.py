@@ -28,7 +28,7 @@ from inventories import (
 
 from hvo.errors import HvoError
 from hvo.fleet.columns import COLUMNS, NAMES
-from hvo.fleet.engine import DuckDB
+from hvo.fleet.engines import DuckDB
 from hvo.fleet.inventory_page import inventory_page
 from hvo.fleet.typed import typed
 from hvo.layout.units import parse_size

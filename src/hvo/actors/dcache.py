@@ -7,7 +7,8 @@ optimised one are read-only, and writing theirs faults (hazard H02).
 """
 
 from hvo.actors.walker import compound_head, page_huge
-from hvo.steps.vocabulary import Steps, StorePage, TestPage, Value
+from hvo.steps.base import Steps, Value
+from hvo.steps.struct_pages import StorePage, TestPage
 from hvo.vmemmap.context import Vmemmap
 
 

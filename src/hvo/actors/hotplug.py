@@ -12,29 +12,12 @@ import numpy as np
 
 from hvo.actors.unmap import vmemmap_free
 from hvo.layout.geometry import geometry
-from hvo.steps.composite import FillTable
-from hvo.steps.hotplug import (
-    AddMemory,
-    AllocateBlock,
-    InitPages,
-    OfflinePages,
-    OnlinePages,
-    RemoveMemory,
-)
-from hvo.steps.vocabulary import (
-    Acquire,
-    AllocateFrame,
-    Count,
-    Counter,
-    EntryKind,
-    Lock,
-    ReadEntry,
-    Release,
-    Steps,
-    StorePage,
-    WriteBarrier,
-    WriteEntry,
-)
+from hvo.steps.base import Steps
+from hvo.steps.entries import EntryKind, FillTable, ReadEntry, WriteEntry
+from hvo.steps.frames import AllocateBlock, AllocateFrame, Count, Counter
+from hvo.steps.hotplug import AddMemory, OfflinePages, OnlinePages, RemoveMemory
+from hvo.steps.ordering import Acquire, Lock, Release, WriteBarrier
+from hvo.steps.struct_pages import InitPages, StorePage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
 
 EBUSY = -16

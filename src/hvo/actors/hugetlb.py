@@ -12,11 +12,13 @@ from hvo.actors.memory_failure import (
     clear_hugetlb_and_hwpoison,
     folio_clear_hugetlb_hwpoison,
 )
-from hvo.steps.composite import ForEach
-from hvo.steps.folio import AllocateFolio, AllocateFolios, FreeFolio, PrepareCompound
+from hvo.steps.base import ForEach, Step, Steps, Value
 from hvo.steps.pool import (
     AddSurplus,
+    AllocateFolio,
+    AllocateFolios,
     EndUse,
+    FreeFolio,
     PoolNumbers,
     PutFree,
     ReadPool,
@@ -24,7 +26,7 @@ from hvo.steps.pool import (
     TakeFree,
     TakeOut,
 )
-from hvo.steps.vocabulary import Step, Steps, StorePage, Value
+from hvo.steps.struct_pages import PrepareCompound, StorePage
 from hvo.vmemmap.context import ENOMEM, REFUSED, Vmemmap
 from hvo.vmemmap.optimize import (
     hugetlb_vmemmap_optimizable,

@@ -6,8 +6,10 @@ after that, while the HugeTLB mark is still there, is lost (hazard H08).
 """
 
 from hvo.actors.walker import compound_head, page_huge
-from hvo.steps.raw_errors import AddRawError, TakeRawErrors
-from hvo.steps.vocabulary import Acquire, Lock, Release, Steps, StorePage, TestPage, Value
+from hvo.steps.base import Steps, Value
+from hvo.steps.ordering import Acquire, Lock, Release
+from hvo.steps.pool import AddRawError, TakeRawErrors
+from hvo.steps.struct_pages import StorePage, TestPage
 from hvo.vmemmap.context import Vmemmap
 
 

@@ -12,8 +12,9 @@ from hvo.kernel.sections import Sections
 from hvo.mmu.format import Format
 from hvo.mmu.runs import Grouping
 from hvo.mmu.shape import WORD
-from hvo.steps.tables import ReadRuns
-from hvo.steps.vocabulary import Acquire, Lock, Release, Steps
+from hvo.steps.base import Steps
+from hvo.steps.entries import ReadRuns
+from hvo.steps.ordering import Acquire, Lock, Release
 from hvo.vmemmap.context import Vmemmap
 
 DumpLock: TypeAlias = Literal["none", "read", "write"]

@@ -11,18 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from hvo.mmu.runs import first_address, overlapping
-from hvo.steps.composite import Flush, FlushAll
-from hvo.steps.hotplug import FreeBlock, TableIsEmpty
-from hvo.steps.vocabulary import (
-    Acquire,
-    EntryKind,
-    FreeFrame,
-    Lock,
-    ReadEntry,
-    Release,
-    Steps,
-    WriteEntry,
-)
+from hvo.steps.base import Steps
+from hvo.steps.entries import EntryKind, ReadEntry, TableIsEmpty, WriteEntry
+from hvo.steps.frames import FreeBlock, FreeFrame
+from hvo.steps.ordering import Acquire, Flush, FlushAll, Lock, Release
 from hvo.vmemmap.context import Vmemmap
 
 

@@ -12,17 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.kernel.vmcore import compound_head as linked_head
-from hvo.steps.references import DropReference
-from hvo.steps.vocabulary import (
-    EnterReadSection,
-    IncrementUnlessZero,
-    LeaveReadSection,
-    LoadPage,
-    ReadBarrier,
-    Steps,
-    TestPage,
-    Value,
-)
+from hvo.steps.base import Steps, Value
+from hvo.steps.ordering import EnterReadSection, LeaveReadSection, ReadBarrier
+from hvo.steps.struct_pages import DropReference, IncrementUnlessZero, LoadPage, TestPage
 from hvo.vmemmap.context import Vmemmap
 
 

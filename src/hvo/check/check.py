@@ -4,18 +4,15 @@ on any executor.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from hvo.check.model.state import State
 from hvo.check.scenarios.hazards import Case
-from hvo.check.scenarios.scenario import build
 from hvo.check.scenarios.user_protocol import Own, missteps
 from hvo.check.search.explore import Exploration, Options, explore
-from hvo.check.search.final_state import at_the_end
-from hvo.check.search.replay import Done, replay
-from hvo.check.search.transition import moves
-from hvo.check.search.tree import Forest
+from hvo.check.search.replay import replay
+from hvo.check.search.start import build
 from hvo.check.select import case_of, token_name
+from hvo.check.trace.rerun import Rerun
 from hvo.check.trace.token import Token, TraceStep, decode, told
 
 Verdict = Literal["safe", "unsafe", "unfinished"]
@@ -161,34 +158,6 @@ def _bounds(case: Case, options: Options, found: Exploration) -> str:
             f" {options.seconds:g} s"
         )
     return ", ".join(parts)
-
-
-class Rerun(NamedTuple):
-    """A run that was done again: its case, the actors' trees, the state it began in, and its
-    steps.
-    """
-
-    case: Case
-    forest: Forest
-    start: State
-    steps: tuple[Done, ...]
-
-    @property
-    def trace(self) -> tuple[TraceStep, ...]:
-        """The steps in words."""
-        return told(self.forest, self.steps)
-
-    @property
-    def end(self) -> State:
-        """The state behind the last step."""
-        return self.steps[-1].after if self.steps else self.start
-
-    @property
-    def ending(self) -> tuple[tuple[str, str], ...]:
-        """What is violated in the end, when nobody can go on there: (property, how)."""
-        if any(moves(self.forest, self.end, actor, None) for actor in range(len(self.end.actors))):
-            return ()
-        return tuple(at_the_end(self.forest, self.case.scenario, self.end))
 
 
 def rerun(token: str) -> Rerun:

@@ -18,11 +18,31 @@ from hvo.memory.interface import Words
 from hvo.memory.simulated import SimulatedMemory
 from hvo.mmu.format import Format
 from hvo.mmu.walk import path
-from hvo.steps import folio as f
-from hvo.steps import hotplug as h
-from hvo.steps import processors as x
-from hvo.steps import references as r
-from hvo.steps import vocabulary as s
+from hvo.steps.base import Step, strided
+from hvo.steps.entries import (
+    CompareExchangeEntry,
+    Entry,
+    EntryKind,
+    PublishPointer,
+    ReadEntry,
+    ReadPointer,
+    StoreTableEntry,
+    WriteEntry,
+    WritePointer,
+)
+from hvo.steps.frames import AllocateFrame, FreeBlock, FreeFrame
+from hvo.steps.struct_pages import (
+    CopyTailWords,
+    CopyWords,
+    DropReference,
+    FillTail,
+    FreezeCount,
+    IncrementUnlessZero,
+    LinkTail,
+    LoadPage,
+    StorePage,
+    TestPage,
+)
 
 _SPACING = PAGE // ROW
 """Bytes from one word of a small struct page to the next: a word stands for this many."""
@@ -35,7 +55,7 @@ class TOLD(Enum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unknown(s.Step):
+class Unknown(Step):
     """What an actor does that is done."""
 
 
@@ -65,7 +85,7 @@ class ByteMemory:
         )
 
     def _places(self, frame: int, count: int, *, table: bool) -> Words:
-        return s.strided(frame * PAGE, count, 8 if table else _SPACING)
+        return strided(frame * PAGE, count, 8 if table else _SPACING)
 
     def words(self, frame: int, count: int, *, table: bool) -> Words:
         """The first `count` entries of a table, or words of struct pages."""
@@ -109,18 +129,18 @@ class ByteMemory:
             frame = changed[0]
         return None if frame is None else frame * PAGE + at * _SPACING
 
-    def may_be_stale(self, step: s.Step, done: Done) -> bool:
+    def may_be_stale(self, step: Step, done: Done) -> bool:
         """Whether what a step read may have come by a translation that memory does not show."""
         return isinstance(step, _THROUGH_THE_MAPPING) and bool(done.before.stale)
 
 
 _THROUGH_THE_MAPPING = (
-    s.TestPage,
-    s.LoadPage,
-    s.IncrementUnlessZero,
-    s.FreezeCount,
-    r.DropReference,
-    s.CopyWords,
+    TestPage,
+    LoadPage,
+    IncrementUnlessZero,
+    FreezeCount,
+    DropReference,
+    CopyWords,
 )
 Effect: TypeAlias = Callable[[ByteMemory, Any, Done], Any]
 EFFECTS: dict[type, Effect] = {}
@@ -140,27 +160,25 @@ def _does(*kinds: type) -> Callable[[Effect], Effect]:
 # -- entries and variables --
 
 
-@_does(s.ReadEntry)
-def _read_entry(memory: ByteMemory, step: s.ReadEntry, done: Done) -> s.Entry:
+@_does(ReadEntry)
+def _read_entry(memory: ByteMemory, step: ReadEntry, done: Done) -> Entry:
     value, format = memory.get(int(step.location)), memory.model.v.format
     leaf, table = format.is_leaf(value, step.level), format.is_table(value, step.level)
-    return s.Entry(
-        s.EntryKind.TABLE if table else s.EntryKind.LEAF if leaf else s.EntryKind.NONE, value
-    )
+    return Entry(EntryKind.TABLE if table else EntryKind.LEAF if leaf else EntryKind.NONE, value)
 
 
-@_does(s.WriteEntry)
-def _write_entry(memory: ByteMemory, step: s.WriteEntry, done: Done) -> None:
+@_does(WriteEntry)
+def _write_entry(memory: ByteMemory, step: WriteEntry, done: Done) -> None:
     memory.put(int(step.location), int(step.value))
 
 
-@_does(s.StoreTableEntry)
-def _store_entry(memory: ByteMemory, step: s.StoreTableEntry, done: Done) -> None:
+@_does(StoreTableEntry)
+def _store_entry(memory: ByteMemory, step: StoreTableEntry, done: Done) -> None:
     memory.put(int(step.table) * PAGE + 8 * step.index, int(step.value))
 
 
-@_does(x.CompareExchangeEntry)
-def _exchange(memory: ByteMemory, step: x.CompareExchangeEntry, done: Done) -> bool:
+@_does(CompareExchangeEntry)
+def _exchange(memory: ByteMemory, step: CompareExchangeEntry, done: Done) -> bool:
     frame, index = int(step.location) // PAGE, int(step.location) % PAGE // 8
     now = memory.model.rows[done.after.contents[frame]][index]
     if now == int(step.expected) | memory.format.accessed and now != int(step.value):
@@ -171,39 +189,37 @@ def _exchange(memory: ByteMemory, step: x.CompareExchangeEntry, done: Done) -> b
     return True
 
 
-@_does(s.ReadPointer)
-def _read_pointer(memory: ByteMemory, step: s.ReadPointer, done: Done) -> int | None:
+@_does(ReadPointer)
+def _read_pointer(memory: ByteMemory, step: ReadPointer, done: Done) -> int | None:
     return memory.get(int(step.location)) or None
 
 
-@_does(s.WritePointer)
-def _write_pointer(memory: ByteMemory, step: s.WritePointer, done: Done) -> None:
+@_does(WritePointer)
+def _write_pointer(memory: ByteMemory, step: WritePointer, done: Done) -> None:
     memory.put(int(step.location), int(step.value))
 
 
-@_does(s.PublishPointer)
-def _publish(memory: ByteMemory, step: s.PublishPointer, done: Done) -> int | None:
+@_does(PublishPointer)
+def _publish(memory: ByteMemory, step: PublishPointer, done: Done) -> int | None:
     found = memory.get(int(step.location)) or None
     if found is None:
         memory.put(int(step.location), int(step.value))
     return found
 
 
-@_does(s.AllocateFrame)
-def _allocate(memory: ByteMemory, step: s.AllocateFrame, done: Done) -> TOLD:
+@_does(AllocateFrame)
+def _allocate(memory: ByteMemory, step: AllocateFrame, done: Done) -> TOLD:
     """Which frame it is the checker tells; it comes with what somebody left in there."""
     changed = zip(done.before.contents, done.after.contents, strict=True)
     for frame in [frame for frame, (old, new) in enumerate(changed) if old != new]:
         for spacing in (8, _SPACING):
-            memory.memory.write_words(
-                s.strided(frame * PAGE, ROW, spacing), memory.model.garbage[0]
-            )
+            memory.memory.write_words(strided(frame * PAGE, ROW, spacing), memory.model.garbage[0])
     return TOLD.NOTHING
 
 
-@_does(s.FreeFrame, h.FreeBlock)
-def _free(memory: ByteMemory, step: s.FreeFrame | h.FreeBlock, done: Done) -> None:
-    count = 1 << step.order if isinstance(step, h.FreeBlock) else 1
+@_does(FreeFrame, FreeBlock)
+def _free(memory: ByteMemory, step: FreeFrame | FreeBlock, done: Done) -> None:
+    count = 1 << step.order if isinstance(step, FreeBlock) else 1
     frames = np.arange(int(step.pfn), int(step.pfn) + count)
     memory.memory.forget(frames[frames < len(done.after.status)])
 
@@ -211,8 +227,8 @@ def _free(memory: ByteMemory, step: s.FreeFrame | h.FreeBlock, done: Done) -> No
 # -- struct pages, through the mapping --
 
 
-@_does(s.TestPage, s.LoadPage)
-def _load(memory: ByteMemory, step: s.TestPage | s.LoadPage, done: Done) -> Any:
+@_does(TestPage, LoadPage)
+def _load(memory: ByteMemory, step: TestPage | LoadPage, done: Done) -> Any:
     if step.field == "self_hosted":
         return TOLD.NOTHING
     field = memory.model.pages.field(step.field)
@@ -220,7 +236,7 @@ def _load(memory: ByteMemory, step: s.TestPage | s.LoadPage, done: Done) -> Any:
     if place is None:
         return TOLD.NOTHING
     value = decode(field, memory.get(place))
-    return value != 0 if isinstance(step, s.TestPage) else value
+    return value != 0 if isinstance(step, TestPage) else value
 
 
 def _change(
@@ -240,13 +256,13 @@ def _change(
     return value
 
 
-@_does(s.StorePage)
-def _store_page(memory: ByteMemory, step: s.StorePage, done: Done) -> None:
+@_does(StorePage)
+def _store_page(memory: ByteMemory, step: StorePage, done: Done) -> None:
     _change(memory, int(step.pfn), step.field, done, lambda _: int(step.value))
 
 
-@_does(s.FreezeCount)
-def _freeze(memory: ByteMemory, step: s.FreezeCount, done: Done) -> bool:
+@_does(FreezeCount)
+def _freeze(memory: ByteMemory, step: FreezeCount, done: Done) -> bool:
     return (
         _change(
             memory,
@@ -259,13 +275,13 @@ def _freeze(memory: ByteMemory, step: s.FreezeCount, done: Done) -> bool:
     )
 
 
-@_does(r.DropReference)
-def _drop(memory: ByteMemory, step: r.DropReference, done: Done) -> int | None:
+@_does(DropReference)
+def _drop(memory: ByteMemory, step: DropReference, done: Done) -> int | None:
     return _change(memory, int(step.pfn), "refcount", done, lambda count: count - 1)
 
 
-@_does(s.IncrementUnlessZero)
-def _increment(memory: ByteMemory, step: s.IncrementUnlessZero, done: Done) -> Any:
+@_does(IncrementUnlessZero)
+def _increment(memory: ByteMemory, step: IncrementUnlessZero, done: Done) -> Any:
     """The compare-and-swap only: what is read before it changes nothing, and is the checker's to
     tell.
     """
@@ -277,8 +293,8 @@ def _increment(memory: ByteMemory, step: s.IncrementUnlessZero, done: Done) -> A
     )
 
 
-@_does(f.LinkTail)
-def _link(memory: ByteMemory, step: f.LinkTail, done: Done) -> None:
+@_does(LinkTail)
+def _link(memory: ByteMemory, step: LinkTail, done: Done) -> None:
     row = memory.model.pages.tail(step.head)
     for word in (LINK, MAPPING):
         place = memory.place(step.pfn, word, done)
@@ -291,12 +307,12 @@ def _link(memory: ByteMemory, step: f.LinkTail, done: Done) -> None:
 
 def _fill(memory: ByteMemory, target: int, index: int, words: Words) -> None:
     memory.memory.write_words(
-        s.strided(target * PAGE + index * WORDS * _SPACING, WORDS, _SPACING), words
+        strided(target * PAGE + index * WORDS * _SPACING, WORDS, _SPACING), words
     )
 
 
-@_does(s.CopyWords)
-def _copy(memory: ByteMemory, step: s.CopyWords, done: Done) -> Any:
+@_does(CopyWords)
+def _copy(memory: ByteMemory, step: CopyWords, done: Done) -> Any:
     """Through the mapping; where a TLB may still hold another translation, what the checker
     copied.
     """
@@ -315,16 +331,16 @@ def _copy(memory: ByteMemory, step: s.CopyWords, done: Done) -> Any:
     return None
 
 
-@_does(s.CopyTailWords)
-def _copy_tail(memory: ByteMemory, step: s.CopyTailWords, done: Done) -> None:
+@_does(CopyTailWords)
+def _copy_tail(memory: ByteMemory, step: CopyTailWords, done: Done) -> None:
     words = memory.words(int(step.target), (step.source + 1) * WORDS, table=False)[
         step.source * WORDS :
     ]
     _fill(memory, int(step.target), step.index, words)
 
 
-@_does(s.FillTail)
-def _fill_tail(memory: ByteMemory, step: s.FillTail, done: Done) -> None:
+@_does(FillTail)
+def _fill_tail(memory: ByteMemory, step: FillTail, done: Done) -> None:
     _fill(
         memory,
         int(step.target),

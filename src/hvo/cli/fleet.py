@@ -103,7 +103,7 @@ def _answer(
 ) -> "Answer":
     with needs("fleet", "ibis"), needs("fleet", "duckdb"), needs("fleet", "prometheus_client"):
         from hvo.fleet.answer import answer
-        from hvo.fleet.engine import engine
+        from hvo.fleet.engines import engine
         from hvo.fleet.rejects import write_rejects
         from hvo.fleet.sources import open_inventory
     from hvo.report.progress import progress

@@ -19,7 +19,8 @@ from hvo.machine.raw_errors import teach_raw_errors
 from hvo.machine.references import teach_references
 from hvo.machine.tables import teach_tables
 from hvo.mmu.walk import walk
-from hvo.steps.vocabulary import Counter, Steps, strided
+from hvo.steps.base import Steps, strided
+from hvo.steps.frames import Counter
 from hvo.vmemmap.boot import hugetlb_vmemmap_init
 from hvo.vmemmap.era import Era
 from hvo.vmemmap.era import era as era_of

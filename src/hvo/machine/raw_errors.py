@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from hvo.steps.raw_errors import AddRawError, TakeRawErrors
+from hvo.steps.pool import AddRawError, TakeRawErrors
 from hvo.world.state import World
 
 

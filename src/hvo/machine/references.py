@@ -1,7 +1,6 @@
 """What the steps on reference counts do to a machine."""
 
-from hvo.steps.references import DropReference
-from hvo.steps.vocabulary import LoadPage, StorePage
+from hvo.steps.struct_pages import DropReference, LoadPage, StorePage
 from hvo.world.state import World
 
 

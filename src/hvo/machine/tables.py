@@ -1,7 +1,7 @@
 """What the steps on whole page tables do to a machine."""
 
 from hvo.mmu.runs import Runs, read_runs
-from hvo.steps.tables import ReadRuns
+from hvo.steps.entries import ReadRuns
 from hvo.world.state import World
 
 

@@ -1,4 +1,7 @@
-"""Arm's break-before-make rule on two descriptors (Arm ARM D8.16): the checker and the litmus tests ask it."""
+"""Arm's break-before-make rule on two descriptors (Arm ARM D8.16).
+
+The checker and the litmus tests ask it.
+"""
 
 from hvo.mmu.format import Format
 

@@ -4,8 +4,9 @@ violation to step through.
 
 from collections.abc import Iterator, Sequence
 
-from hvo.check.check import Finding, Rerun, Result, rerun
+from hvo.check.check import Finding, Result, rerun
 from hvo.check.matrix import Matrix, matrix_of
+from hvo.check.trace.rerun import Rerun
 from hvo.check.trace.snapshots import Line, names, shots
 from hvo.report.html import Html, element, joined
 from hvo.report.page_document import document

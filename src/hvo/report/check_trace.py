@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hvo.actors.ptdump import Region
-from hvo.check.check import Rerun
 from hvo.check.model.geometry import BASE, PAGE
 from hvo.check.trace.replica import Replica
+from hvo.check.trace.rerun import Rerun
 from hvo.check.trace.token import TraceStep
 from hvo.mmu.walk import path
 from hvo.report.ptdump_text import dump_text

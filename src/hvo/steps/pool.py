@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hvo.steps.vocabulary import Step, Value
+import numpy as np
+
+from hvo.steps.base import Composite, Step, Steps, Value
 
 
 class PoolNumbers(NamedTuple):
@@ -92,3 +94,64 @@ class Reserve(Step):
 
     size: int
     delta: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AllocateFolio(Step):
+    """Allocate a block of `order` on `node` for movable contents -> its first pfn, None when there
+    is none on that node.
+    """
+
+    order: int
+    node: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AllocateFolios(Composite):
+    """Allocate `count` blocks of `order` on `node` -> their first pfns (int64 array), fewer when
+    memory runs out.
+    """
+
+    order: int
+    node: int
+    count: int
+
+    def parts(self) -> Steps:
+        """One after the other, until one is refused."""
+        got: list[int] = []
+        while len(got) < self.count:
+            pfn = yield AllocateFolio(self.order, self.node)
+            if pfn is None:
+                break
+            got.append(int(pfn))
+        return np.array(got, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreeFolio(Step):
+    """Give the block `head` of `order` to the page allocator, which looks at every struct page
+    first -> whether it took it.
+
+    A tail that does not link to its head is a "Bad page state": the block is lost
+    (`free_pages_prepare`, mm/page_alloc.c). `heads` may be an array: then an array of bools.
+    """
+
+    heads: Value
+    order: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AddRawError(Step):
+    """Add the broken page `pfn` to the record of the HugeTLB page `head` (`llist_add`) -> None."""
+
+    head: int
+    pfn: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TakeRawErrors(Step):
+    """Empty the record of the HugeTLB page `head` (`llist_del_all`) -> the pfns that were in it, a
+    tuple of ints.
+    """
+
+    head: Value

@@ -12,8 +12,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.steps.composite import ForEach, FreePile, RemapEntries
-from hvo.steps.vocabulary import Count, Counter, PileFrames, Steps, StorePage, Value, strided
+from hvo.steps.base import ForEach, Steps, Value, strided
+from hvo.steps.entries import RemapEntries
+from hvo.steps.frames import Count, Counter, FreePile, PileFrames
+from hvo.steps.struct_pages import StorePage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
 from hvo.vmemmap.optimize import shared_tail
 from hvo.vmemmap.remap import frame_at, pte_of

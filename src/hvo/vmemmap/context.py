@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from hvo.mmu.formats import Format
-from hvo.steps.vocabulary import Value
+from hvo.steps.base import Value
 from hvo.vmemmap.era import Era
 
 ENOMEM = -12

@@ -7,28 +7,18 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.steps.composite import CopyFrame, FillTails, FlushAll, ForEach, FreePile
-from hvo.steps.vocabulary import (
-    Acquire,
-    AllocateFrame,
-    Count,
-    Counter,
+from hvo.steps.base import ForEach, Steps, Value
+from hvo.steps.entries import (
     EntryKind,
-    FreeFrame,
     Locate,
-    Lock,
-    PileIsEmpty,
     PublishPointer,
     ReadEntry,
     ReadPointer,
-    Release,
-    Steps,
-    StorePage,
-    SynchronizeReaders,
-    TestPage,
-    Value,
     WritePointer,
 )
+from hvo.steps.frames import AllocateFrame, Count, Counter, FreeFrame, FreePile, PileIsEmpty
+from hvo.steps.ordering import Acquire, FlushAll, Lock, Release, SynchronizeReaders
+from hvo.steps.struct_pages import CopyFrame, FillTails, StorePage, TestPage
 from hvo.vmemmap.context import ENOMEM, REFUSED, Vmemmap
 from hvo.vmemmap.remap import Remap, vmemmap_remap_free
 from hvo.vmemmap.split import split_vmemmap_huge_pmd

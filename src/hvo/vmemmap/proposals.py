@@ -13,26 +13,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hvo.steps.composite import AllocateFrames, CopyFrame, FillTable, FillTails, Flush
-from hvo.steps.processors import AllowFaults, CompareExchangeEntry, ResumeCpus, StopCpus
-from hvo.steps.vocabulary import (
-    Acquire,
-    AllocateFrame,
-    Count,
-    Counter,
+from hvo.steps.base import Steps, strided
+from hvo.steps.entries import (
+    AllowFaults,
+    CompareExchangeEntry,
     EntryKind,
-    FreeFrame,
+    FillTable,
     Locate,
-    Lock,
     ReadEntry,
-    Release,
-    Steps,
-    StorePage,
-    TestPage,
-    WriteBarrier,
     WriteEntry,
-    strided,
 )
+from hvo.steps.frames import AllocateFrame, AllocateFrames, Count, Counter, FreeFrame
+from hvo.steps.ordering import Acquire, Flush, Lock, Release, ResumeCpus, StopCpus, WriteBarrier
+from hvo.steps.struct_pages import CopyFrame, FillTails, StorePage, TestPage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
 from hvo.vmemmap.optimize import shared_tail
 from hvo.vmemmap.remap import pte_of

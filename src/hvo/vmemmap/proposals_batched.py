@@ -12,25 +12,19 @@ from itertools import groupby
 
 import numpy as np
 
-from hvo.steps.composite import AllocateFrames, CopyFrame, FillTable
-from hvo.steps.processors import AllowFaults, CompareExchangeEntry
-from hvo.steps.vocabulary import (
-    Acquire,
-    AllocateFrame,
-    Count,
-    Counter,
+from hvo.steps.base import Steps
+from hvo.steps.entries import (
+    AllowFaults,
+    CompareExchangeEntry,
     EntryKind,
-    FreeFrame,
+    FillTable,
     Locate,
-    Lock,
     ReadEntry,
-    Release,
-    Steps,
-    StorePage,
-    TestPage,
-    WriteBarrier,
     WriteEntry,
 )
+from hvo.steps.frames import AllocateFrame, AllocateFrames, Count, Counter, FreeFrame
+from hvo.steps.ordering import Acquire, Lock, Release, WriteBarrier
+from hvo.steps.struct_pages import CopyFrame, StorePage, TestPage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
 from hvo.vmemmap.optimize import shared_tail
 from hvo.vmemmap.proposals import EAGAIN, Change, Proposal, break_and_make, changes_of, span

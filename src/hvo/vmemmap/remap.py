@@ -6,18 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hvo.steps.composite import Flush, RemapEntries, RestoreEntries
-from hvo.steps.vocabulary import (
-    Locate,
-    PileFrames,
-    ReadEntry,
-    Steps,
-    TakePiled,
-    Value,
-    WriteBarrier,
-    WriteEntry,
-    strided,
-)
+from hvo.steps.base import Steps, Value, strided
+from hvo.steps.entries import Locate, ReadEntry, RemapEntries, RestoreEntries, WriteEntry
+from hvo.steps.frames import PileFrames, TakePiled
+from hvo.steps.ordering import Flush, WriteBarrier
 from hvo.vmemmap.context import Vmemmap
 from hvo.vmemmap.split import split_vmemmap_huge_pmd
 

@@ -5,19 +5,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.steps.composite import AllocateFrames, FlushAll, ForEach
-from hvo.steps.vocabulary import (
-    Acquire,
-    Count,
-    Counter,
-    Lock,
-    Release,
-    Steps,
-    StorePage,
-    SynchronizeReaders,
-    TestPage,
-    Value,
-)
+from hvo.steps.base import ForEach, Steps, Value
+from hvo.steps.frames import AllocateFrames, Count, Counter
+from hvo.steps.ordering import Acquire, FlushAll, Lock, Release, SynchronizeReaders
+from hvo.steps.struct_pages import StorePage, TestPage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
 from hvo.vmemmap.remap import Restore, restore_pages, shared_source
 

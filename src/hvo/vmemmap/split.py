@@ -4,23 +4,10 @@
 
 import numpy as np
 
-from hvo.steps.composite import FillTable, Flush
-from hvo.steps.vocabulary import (
-    Acquire,
-    AllocateFrame,
-    Entry,
-    EntryKind,
-    FreeFrame,
-    Locate,
-    Lock,
-    ReadEntry,
-    Release,
-    Steps,
-    Value,
-    WriteBarrier,
-    WriteEntry,
-    strided,
-)
+from hvo.steps.base import Steps, Value, strided
+from hvo.steps.entries import Entry, EntryKind, FillTable, Locate, ReadEntry, WriteEntry
+from hvo.steps.frames import AllocateFrame, FreeFrame
+from hvo.steps.ordering import Acquire, Flush, Lock, Release, WriteBarrier
 from hvo.vmemmap.context import ENOMEM, Vmemmap
 
 

@@ -5,8 +5,11 @@ from numpy.typing import NDArray
 
 from hvo.kernel.buddy import AllocatorError
 from hvo.memory.interface import Words
-from hvo.steps import hotplug as h
-from hvo.steps.vocabulary import Counter, strided
+from hvo.steps.base import strided
+from hvo.steps.entries import TableIsEmpty
+from hvo.steps.frames import AllocateBlock, Counter, FreeBlock
+from hvo.steps.hotplug import AddMemory, OfflinePages, OnlinePages, RemoveMemory
+from hvo.steps.struct_pages import InitPage, InitPages
 from hvo.world.state import World
 
 Range = tuple[int, int]
@@ -18,25 +21,25 @@ class Hotplug:
     def __init__(self, world: World) -> None:
         self.world = world
         for step, handler in (
-            (h.AddMemory, self._add),
-            (h.RemoveMemory, self._remove),
-            (h.OnlinePages, self._online),
-            (h.OfflinePages, self._offline),
-            (h.InitPage, self._init_page),
-            (h.InitPages, self._init_pages),
-            (h.AllocateBlock, self._allocate_block),
-            (h.FreeBlock, self._free_block),
-            (h.TableIsEmpty, self._is_empty),
+            (AddMemory, self._add),
+            (RemoveMemory, self._remove),
+            (OnlinePages, self._online),
+            (OfflinePages, self._offline),
+            (InitPage, self._init_page),
+            (InitPages, self._init_pages),
+            (AllocateBlock, self._allocate_block),
+            (FreeBlock, self._free_block),
+            (TableIsEmpty, self._is_empty),
         ):
             world.teach(step, handler)
 
     # -- RAM --
 
-    def _add(self, step: h.AddMemory) -> None:
+    def _add(self, step: AddMemory) -> None:
         memory = self.world.memory
         memory.set_ranges(joined([*memory.ranges, self._bytes(step.start, step.end)]))
 
-    def _remove(self, step: h.RemoveMemory) -> None:
+    def _remove(self, step: RemoveMemory) -> None:
         memory = self.world.memory
         written = memory.written()
         memory.forget(written[(written >= step.start) & (written < step.end)])
@@ -48,12 +51,12 @@ class Hotplug:
 
     # -- the page allocator --
 
-    def _online(self, step: h.OnlinePages) -> None:
+    def _online(self, step: OnlinePages) -> None:
         self.world.zones.add(step.start, step.end, step.node, movable=True)
         if step.hosted:
             self.world.zones.reserve_range(step.start, step.start + step.hosted)
 
-    def _offline(self, step: h.OfflinePages) -> bool:
+    def _offline(self, step: OfflinePages) -> bool:
         zones = self.world.zones
         if not zones.is_free(np.arange(step.start + step.hosted, step.end, dtype=np.int64)).all():
             return False
@@ -62,12 +65,12 @@ class Hotplug:
         zones.remove(step.start, step.end)
         return True
 
-    def _allocate_block(self, step: h.AllocateBlock) -> int | None:
+    def _allocate_block(self, step: AllocateBlock) -> int | None:
         got = self.world.zones.allocate(step.order, 1, step.node)
         self.world.counters[Counter.MEMMAP] += got.size << step.order
         return int(got[0]) if got.size else None
 
-    def _free_block(self, step: h.FreeBlock) -> None:
+    def _free_block(self, step: FreeBlock) -> None:
         pfns = np.arange(step.pfn, step.pfn + (1 << step.order), dtype=np.int64)
         if self.world.zones.is_reserved(pfns).any():
             self.world.give_frames(pfns, memmap=True)
@@ -86,7 +89,7 @@ class Hotplug:
         before = sum(kind <= (node, True) for kind in kinds) - ((node, True) in kinds)
         return self.world.layout.free_row(node, before)
 
-    def _init_page(self, step: h.InitPage) -> None:
+    def _init_page(self, step: InitPage) -> None:
         row = self._row(step.node)
         self.world.store(
             self.world.translate(
@@ -95,7 +98,7 @@ class Hotplug:
             row,
         )
 
-    def _init_pages(self, step: h.InitPages) -> None:
+    def _init_pages(self, step: InitPages) -> None:
         v = self.world.vmemmap
         pages = (step.end - step.start) * v.struct_page_size // v.page_size
         frames: NDArray[np.int64] = self.world.frame_of(
@@ -103,7 +106,7 @@ class Hotplug:
         )
         self.world.memory.fill_rows(frames, self._row(step.node))
 
-    def _is_empty(self, step: h.TableIsEmpty) -> bool:
+    def _is_empty(self, step: TableIsEmpty) -> bool:
         return not self.world.memory.read_words(strided(step.table, step.entries, 8)).any()
 
 

@@ -8,9 +8,21 @@ from numpy.typing import NDArray
 from hvo.kernel.hugetlb import HugetlbPool
 from hvo.kernel.struct_page import LINK, MAPPING, TAIL_MAPPING
 from hvo.memory.interface import Words
-from hvo.steps import folio as f
-from hvo.steps import pool as p
-from hvo.steps.vocabulary import StorePage, Value, strided
+from hvo.steps.base import Value, strided
+from hvo.steps.pool import (
+    AddSurplus,
+    AllocateFolio,
+    AllocateFolios,
+    EndUse,
+    FreeFolio,
+    PoolNumbers,
+    PutFree,
+    ReadPool,
+    Reserve,
+    TakeFree,
+    TakeOut,
+)
+from hvo.steps.struct_pages import LinkTail, PrepareCompound, StorePage
 from hvo.world.state import World
 
 Heads = NDArray[np.int64]
@@ -27,36 +39,36 @@ class Pools:
         self.world, self.pools = world, pools
         self.lost: list[tuple[int, int]] = []
         for step, handler in (
-            (f.AllocateFolio, self._allocate_folio),
-            (f.AllocateFolios, self._allocate_folios),
-            (f.PrepareCompound, self._prepare_compound),
-            (f.LinkTail, self._link_tail),
-            (f.FreeFolio, self._free_folio),
-            (p.ReadPool, self._read_pool),
-            (p.TakeFree, self._take_free),
-            (p.TakeOut, self._take_out),
-            (p.PutFree, self._put_free),
-            (p.EndUse, self._end_use),
-            (p.AddSurplus, self._add_surplus),
-            (p.Reserve, self._reserve),
+            (AllocateFolio, self._allocate_folio),
+            (AllocateFolios, self._allocate_folios),
+            (PrepareCompound, self._prepare_compound),
+            (LinkTail, self._link_tail),
+            (FreeFolio, self._free_folio),
+            (ReadPool, self._read_pool),
+            (TakeFree, self._take_free),
+            (TakeOut, self._take_out),
+            (PutFree, self._put_free),
+            (EndUse, self._end_use),
+            (AddSurplus, self._add_surplus),
+            (Reserve, self._reserve),
         ):
             world.teach(step, handler)
         world.pools = self
 
     # -- huge pages --
 
-    def _allocate_folio(self, step: f.AllocateFolio) -> int | None:
+    def _allocate_folio(self, step: AllocateFolio) -> int | None:
         got = self.allocate(step.order, int(step.node), 1)
         return int(got[0]) if got.size else None
 
-    def _allocate_folios(self, step: f.AllocateFolios) -> Heads:
+    def _allocate_folios(self, step: AllocateFolios) -> Heads:
         return self.allocate(step.order, int(step.node), step.count)
 
     def allocate(self, order: int, node: int, count: int) -> Heads:
         """First pfns of up to `count` blocks of `order` on `node`."""
         return self.world.zones.allocate(order, count, node, movable=True, this_node_only=True)
 
-    def _prepare_compound(self, step: f.PrepareCompound) -> None:
+    def _prepare_compound(self, step: PrepareCompound) -> None:
         heads = np.atleast_1d(np.asarray(step.heads, np.int64))
         if self.world.journal is not None:
             self.world.journal.append(partial(self.clear_compound, heads, step.order))
@@ -104,14 +116,14 @@ class Pools:
             strided(self.world.vmemmap.address(heads), pages, self.world.vmemmap.page_size)
         )
 
-    def _link_tail(self, step: f.LinkTail) -> None:
+    def _link_tail(self, step: LinkTail) -> None:
         link = self.world.layout.links(
             np.atleast_1d(self.world.vmemmap.address(step.head)), step.order
         )[0]
         self.world.perform(StorePage(step.pfn, "link", link))
         self.world.perform(StorePage(step.pfn, "mapping", TAIL_MAPPING))
 
-    def _free_folio(self, step: f.FreeFolio) -> Value:
+    def _free_folio(self, step: FreeFolio) -> Value:
         heads = np.atleast_1d(np.asarray(step.heads, np.int64))
         sound = self.is_sound(heads, step.order)
         self.free(heads[sound], step.order)
@@ -147,23 +159,23 @@ class Pools:
 
     # -- pools --
 
-    def _read_pool(self, step: p.ReadPool) -> p.PoolNumbers:
+    def _read_pool(self, step: ReadPool) -> PoolNumbers:
         pool = self.pools[step.size]
         counts = [(pool.nr(node), pool.nr_free(node), pool.nr_surplus(node)) for node in step.nodes]
         nr, free, surplus = (sum(column) for column in zip(*counts, strict=True))
-        return p.PoolNumbers(nr, free, surplus, pool.reserved)
+        return PoolNumbers(nr, free, surplus, pool.reserved)
 
-    def _take_free(self, step: p.TakeFree) -> Heads:
+    def _take_free(self, step: TakeFree) -> Heads:
         pool = self.pools[step.size]
         heads = pool.free[int(step.node)].take(step.count)
         if step.use:
             pool.used[int(step.node)].push(heads)
         return heads
 
-    def _take_out(self, step: p.TakeOut) -> None:
+    def _take_out(self, step: TakeOut) -> None:
         self.pools[step.size].free[step.node].remove(step.heads)
 
-    def _put_free(self, step: p.PutFree) -> None:
+    def _put_free(self, step: PutFree) -> None:
         heads = np.atleast_1d(np.asarray(step.heads, np.int64))
         pool, nodes = self.pools[step.size], self.world.vmemmap.node_of(heads)
         for node in np.unique(nodes).tolist():
@@ -171,13 +183,13 @@ class Pools:
             pool.free[node].push(mine)
             pool.surplus[node] += mine.size if step.surplus else 0
 
-    def _end_use(self, step: p.EndUse) -> Heads:
+    def _end_use(self, step: EndUse) -> Heads:
         return self.pools[step.size].used[step.node].take(step.count)
 
-    def _add_surplus(self, step: p.AddSurplus) -> None:
+    def _add_surplus(self, step: AddSurplus) -> None:
         self.pools[step.size].surplus[step.node] += step.delta
 
-    def _reserve(self, step: p.Reserve) -> bool:
+    def _reserve(self, step: Reserve) -> bool:
         pool = self.pools[step.size]
         if not 0 <= pool.reserved + step.delta <= pool.nr_free():
             return False

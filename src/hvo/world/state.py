@@ -21,9 +21,60 @@ from hvo.kernel.zones import Zones
 from hvo.memory.interface import Words
 from hvo.memory.simulated import SimulatedMemory
 from hvo.mmu.walk import walk
-from hvo.steps import composite as c
-from hvo.steps import vocabulary as s
-from hvo.steps.vocabulary import Counter, Entry, EntryKind, Lock, Value
+from hvo.steps.base import Step, Value, strided
+from hvo.steps.entries import (
+    RESET_STRUCT_PAGES,
+    Entry,
+    EntryKind,
+    FillTable,
+    Locate,
+    PublishPointer,
+    ReadEntry,
+    ReadPointer,
+    RemapEntries,
+    RestoreEntries,
+    StoreTableEntry,
+    WriteEntry,
+    WritePointer,
+)
+from hvo.steps.frames import (
+    AllocateFrame,
+    AllocateFrames,
+    Count,
+    Counter,
+    FreeFrame,
+    FreePile,
+    PileFrames,
+    PileIsEmpty,
+    TakePiled,
+)
+from hvo.steps.ordering import (
+    Acquire,
+    AwaitInvalidation,
+    EnterReadSection,
+    Flush,
+    FlushAll,
+    Invalidate,
+    InvalidateAll,
+    LeaveReadSection,
+    Lock,
+    ReadBarrier,
+    Release,
+    SynchronizeReaders,
+    WriteBarrier,
+)
+from hvo.steps.struct_pages import (
+    CopyFrame,
+    CopyTailWords,
+    CopyWords,
+    FillTail,
+    FillTails,
+    FreezeCount,
+    IncrementUnlessZero,
+    LoadPage,
+    StorePage,
+    TestPage,
+)
 from hvo.vmemmap.context import Vmemmap
 
 if TYPE_CHECKING:
@@ -65,53 +116,53 @@ class World:
     def __post_init__(self) -> None:
         self._tables: dict[int, int] = {}
         self._handlers: dict[type, Callable[[Any], Any]] = {
-            s.Locate: self._locate,
-            s.ReadEntry: self._read_entry,
-            s.WriteEntry: self._write_entry,
-            s.ReadPointer: self._read_pointer,
-            s.WritePointer: self._write_pointer,
-            s.PublishPointer: self._publish_pointer,
-            s.AllocateFrame: self._allocate_frame,
-            s.FreeFrame: self._free_frame,
-            s.CopyWords: self._copy_words,
-            s.CopyTailWords: self._copy_tail_words,
-            s.FillTail: self._fill_tail,
-            s.StoreTableEntry: self._store_table_entry,
-            s.TestPage: self._test_page,
-            s.LoadPage: self._load_page,
-            s.StorePage: self._store_page,
-            s.IncrementUnlessZero: self._increment_unless_zero,
-            s.FreezeCount: self._freeze_count,
-            s.Acquire: self._acquire,
-            s.Release: self._release,
-            s.WriteBarrier: _nothing,
-            s.ReadBarrier: _nothing,
-            s.Invalidate: self._invalidate,
-            s.InvalidateAll: self._invalidate,
-            s.AwaitInvalidation: _nothing,
-            s.SynchronizeReaders: self._synchronize,
-            s.EnterReadSection: _nothing,
-            s.LeaveReadSection: _nothing,
-            s.Count: self._count,
-            s.PileFrames: self._pile_frames,
-            s.PileIsEmpty: self._pile_is_empty,
-            s.TakePiled: self._take_piled,
-            c.AllocateFrames: self._allocate_frames,
-            c.FreePile: self._free_pile,
-            c.RemapEntries: self._remap_entries,
-            c.RestoreEntries: self._restore_entries,
-            c.FillTable: self._fill_table,
-            c.CopyFrame: self._copy_frame,
-            c.FillTails: self._fill_tails,
-            c.Flush: self._invalidate,
-            c.FlushAll: self._invalidate,
+            Locate: self._locate,
+            ReadEntry: self._read_entry,
+            WriteEntry: self._write_entry,
+            ReadPointer: self._read_pointer,
+            WritePointer: self._write_pointer,
+            PublishPointer: self._publish_pointer,
+            AllocateFrame: self._allocate_frame,
+            FreeFrame: self._free_frame,
+            CopyWords: self._copy_words,
+            CopyTailWords: self._copy_tail_words,
+            FillTail: self._fill_tail,
+            StoreTableEntry: self._store_table_entry,
+            TestPage: self._test_page,
+            LoadPage: self._load_page,
+            StorePage: self._store_page,
+            IncrementUnlessZero: self._increment_unless_zero,
+            FreezeCount: self._freeze_count,
+            Acquire: self._acquire,
+            Release: self._release,
+            WriteBarrier: _nothing,
+            ReadBarrier: _nothing,
+            Invalidate: self._invalidate,
+            InvalidateAll: self._invalidate,
+            AwaitInvalidation: _nothing,
+            SynchronizeReaders: self._synchronize,
+            EnterReadSection: _nothing,
+            LeaveReadSection: _nothing,
+            Count: self._count,
+            PileFrames: self._pile_frames,
+            PileIsEmpty: self._pile_is_empty,
+            TakePiled: self._take_piled,
+            AllocateFrames: self._allocate_frames,
+            FreePile: self._free_pile,
+            RemapEntries: self._remap_entries,
+            RestoreEntries: self._restore_entries,
+            FillTable: self._fill_table,
+            CopyFrame: self._copy_frame,
+            FillTails: self._fill_tails,
+            Flush: self._invalidate,
+            FlushAll: self._invalidate,
         }
 
-    def perform(self, step: s.Step) -> Value:
+    def perform(self, step: Step) -> Value:
         """Do one step and give its result."""
         return self._handlers[type(step)](step)
 
-    def can_perform(self, step: s.Step) -> bool:
+    def can_perform(self, step: Step) -> bool:
         """Whether this state knows the step as a whole (a composite it does not know is taken
         apart).
         """
@@ -141,7 +192,7 @@ class World:
 
     # -- page tables and variables --
 
-    def _locate(self, step: s.Locate) -> Words:
+    def _locate(self, step: Locate) -> Words:
         v = self.vmemmap
         address = np.asarray(step.address, np.uint64)
         shift = np.uint64(v.format.shift(step.level) + v.format.index_bits[step.level])
@@ -170,7 +221,7 @@ class World:
     def _word(self, location: int) -> int:
         return int(self.memory.read_words(np.array([location], np.uint64))[0])
 
-    def _read_entry(self, step: s.ReadEntry) -> Entry:
+    def _read_entry(self, step: ReadEntry) -> Entry:
         values = self.memory.read_words(np.asarray(step.location, np.uint64))
         return Entry(self.kind(values, step.level), values)
 
@@ -186,12 +237,12 @@ class World:
             raise Divergence(np.where(leaf, 0, np.where(table, 1, 2)))
         return EntryKind.NONE
 
-    def _write_entry(self, step: s.WriteEntry) -> None:
+    def _write_entry(self, step: WriteEntry) -> None:
         if step.level > 1:
             self._tables.clear()
         self.store(np.asarray(step.location, np.uint64), np.asarray(step.value, np.uint64))
 
-    def _read_pointer(self, step: s.ReadPointer) -> Value | None:
+    def _read_pointer(self, step: ReadPointer) -> Value | None:
         values = self.memory.read_words(np.asarray(step.location, np.uint64))
         null = values == 0
         if null.all():
@@ -200,22 +251,22 @@ class World:
             raise Divergence(null.astype(np.int64))
         return values.astype(np.int64)
 
-    def _write_pointer(self, step: s.WritePointer) -> None:
+    def _write_pointer(self, step: WritePointer) -> None:
         self.store(np.asarray(step.location, np.uint64), np.asarray(step.value).astype(np.uint64))
 
-    def _publish_pointer(self, step: s.PublishPointer) -> Value | None:
-        present = self._read_pointer(s.ReadPointer(step.location))
+    def _publish_pointer(self, step: PublishPointer) -> Value | None:
+        present = self._read_pointer(ReadPointer(step.location))
         if present is None:
-            self._write_pointer(s.WritePointer(step.location, step.value))
+            self._write_pointer(WritePointer(step.location, step.value))
         return present
 
     # -- frames --
 
-    def _allocate_frame(self, step: s.AllocateFrame) -> Value | None:
+    def _allocate_frame(self, step: AllocateFrame) -> Value | None:
         got = self.take_frames(1, int(step.node), step.this_node_only, step.memmap)
         return None if got is None else int(got[0])
 
-    def _allocate_frames(self, step: c.AllocateFrames) -> Frames | None:
+    def _allocate_frames(self, step: AllocateFrames) -> Frames | None:
         return self.take_frames(step.count, int(step.node), step.this_node_only, step.memmap)
 
     def take_frames(
@@ -233,7 +284,7 @@ class World:
             self.counters[Counter.MEMMAP] += count
         return frames
 
-    def _free_frame(self, step: s.FreeFrame) -> None:
+    def _free_frame(self, step: FreeFrame) -> None:
         self.give_frames(np.array([step.pfn], np.int64), memmap=step.memmap)
 
     def give_frames(self, pfns: Frames, *, memmap: bool) -> None:
@@ -245,13 +296,13 @@ class World:
             self.counters[Counter.MEMMAP_BOOT] -= reserved
             self.counters[Counter.MEMMAP] -= pfns.size - reserved
 
-    def _fill_table(self, step: c.FillTable) -> None:
+    def _fill_table(self, step: FillTable) -> None:
         tables = np.atleast_1d(np.asarray(step.table, np.int64))
         self.memory.write_frames(
             tables, np.asarray(step.values, np.uint64).reshape(tables.size, -1)
         )
 
-    def _store_table_entry(self, step: s.StoreTableEntry) -> None:
+    def _store_table_entry(self, step: StoreTableEntry) -> None:
         self.memory.write_words(
             self._in_frame(step.table, step.index * 8), np.asarray(step.value, np.uint64)
         )
@@ -263,25 +314,25 @@ class World:
 
     # -- copies of struct pages --
 
-    def _copy_frame(self, step: c.CopyFrame) -> None:
+    def _copy_frame(self, step: CopyFrame) -> None:
         sources = self.frame_of(np.atleast_1d(np.asarray(step.source, np.uint64)))
         self.memory.copy_frames(sources, np.atleast_1d(np.asarray(step.target, np.int64)))
 
-    def _copy_words(self, step: s.CopyWords) -> None:
+    def _copy_words(self, step: CopyWords) -> None:
         size = self.vmemmap.struct_page_size
         start = np.uint64(step.source) + np.uint64(step.index * size)
-        words = self.memory.read_words(self.translate(s.strided(start, size // 8, 8)))
+        words = self.memory.read_words(self.translate(strided(start, size // 8, 8)))
         self.memory.write_words(
-            s.strided(self._in_frame(step.target, step.index * size), size // 8, 8), words
+            strided(self._in_frame(step.target, step.index * size), size // 8, 8), words
         )
 
-    def _copy_tail_words(self, step: s.CopyTailWords) -> None:
+    def _copy_tail_words(self, step: CopyTailWords) -> None:
         size = self.vmemmap.struct_page_size
         words = self.memory.read_words(
-            s.strided(self._in_frame(step.target, step.source * size), size // 8, 8)
+            strided(self._in_frame(step.target, step.source * size), size // 8, 8)
         )
         self.memory.write_words(
-            s.strided(self._in_frame(step.target, step.index * size), size // 8, 8), words
+            strided(self._in_frame(step.target, step.index * size), size // 8, 8), words
         )
 
     def tail_row(self, head: int) -> Words:
@@ -294,7 +345,7 @@ class World:
     def _tail_link(self, head: Value, order: int) -> Words:
         return self.layout.links(np.atleast_1d(self.vmemmap.address(head)), order)
 
-    def _fill_tails(self, step: c.FillTails) -> None:
+    def _fill_tails(self, step: FillTails) -> None:
         heads, targets = (
             np.atleast_1d(np.asarray(step.head)),
             np.atleast_1d(np.asarray(step.target, np.int64)),
@@ -304,30 +355,30 @@ class World:
         ):
             self.memory.fill_rows(np.array([target]), self.tail_row(head), np.array([link]))
 
-    def _fill_tail(self, step: s.FillTail) -> None:
+    def _fill_tail(self, step: FillTail) -> None:
         row = self.tail_row(int(step.head))
         row[LINK] = self._tail_link(step.head, step.order)[0]
         self.memory.write_words(
-            s.strided(self._in_frame(step.target, step.index * row.nbytes), row.size, 8), row
+            strided(self._in_frame(step.target, step.index * row.nbytes), row.size, 8), row
         )
 
     # -- whole runs of entries --
 
-    def _remap_entries(self, step: c.RemapEntries) -> Words:
+    def _remap_entries(self, step: RemapEntries) -> Words:
         old = self.memory.read_words(step.locations)
         if self.journal is not None:
             self.journal.append(partial(self.memory.write_words, step.locations, old))
         self.memory.write_words(step.locations, step.values)
         return old
 
-    def _restore_entries(self, step: c.RestoreEntries) -> None:
+    def _restore_entries(self, step: RestoreEntries) -> None:
         if step.source is None:
             sources = self.vmemmap.pfn(self.memory.read_words(step.locations)).ravel()
         else:
             source = self.frame_of(np.atleast_1d(np.asarray(step.source, np.uint64)))
             sources = np.repeat(source, step.frames.shape[-1])
         targets = step.frames.ravel()
-        self.memory.copy_frames(sources, targets, reset=c.RESET_STRUCT_PAGES if step.reset else 0)
+        self.memory.copy_frames(sources, targets, reset=RESET_STRUCT_PAGES if step.reset else 0)
         self.store(step.locations, step.values)
 
     # -- struct pages through the mapping --
@@ -376,11 +427,11 @@ class World:
             locations, self.layout.fields[name].encode(self.memory.read_words(locations), value)
         )
 
-    def _load_page(self, step: s.LoadPage) -> Words:
+    def _load_page(self, step: LoadPage) -> Words:
         return self.load_at(self.field_location(step.pfn, step.field), step.field)
 
-    def _test_page(self, step: s.TestPage) -> bool:
-        return self.one_answer(self._load_page(s.LoadPage(step.pfn, step.field)) != 0)
+    def _test_page(self, step: TestPage) -> bool:
+        return self.one_answer(self._load_page(LoadPage(step.pfn, step.field)) != 0)
 
     def one_answer(self, answers: NDArray[np.bool_]) -> bool:
         """The answer that all pages of a run give."""
@@ -390,55 +441,55 @@ class World:
             raise Divergence(answers.astype(np.int64))
         return False
 
-    def _store_page(self, step: s.StorePage) -> None:
+    def _store_page(self, step: StorePage) -> None:
         self.store_at(self.field_location(step.pfn, step.field, write=True), step.field, step.value)
 
-    def _increment_unless_zero(self, step: s.IncrementUnlessZero) -> bool:
-        count = self._load_page(s.LoadPage(step.pfn, step.field))
+    def _increment_unless_zero(self, step: IncrementUnlessZero) -> bool:
+        count = self._load_page(LoadPage(step.pfn, step.field))
         if not self.one_answer(count != 0):
             return False
-        self._store_page(s.StorePage(step.pfn, step.field, count + np.uint64(1)))
+        self._store_page(StorePage(step.pfn, step.field, count + np.uint64(1)))
         return True
 
-    def _freeze_count(self, step: s.FreezeCount) -> bool:
-        if not self.one_answer(self._load_page(s.LoadPage(step.pfn, "refcount")) == step.expected):
+    def _freeze_count(self, step: FreezeCount) -> bool:
+        if not self.one_answer(self._load_page(LoadPage(step.pfn, "refcount")) == step.expected):
             return False
-        self._store_page(s.StorePage(step.pfn, "refcount", 0))
+        self._store_page(StorePage(step.pfn, "refcount", 0))
         return True
 
     # -- order and counts --
 
-    def _acquire(self, step: s.Acquire) -> None:
+    def _acquire(self, step: Acquire) -> None:
         if step.lock in self.locks:
             raise AssertionError(
                 f"{step.lock.value} is held already: the actor would wait for itself"
             )
         self.locks.add(step.lock)
 
-    def _release(self, step: s.Release) -> None:
+    def _release(self, step: Release) -> None:
         self.locks.remove(step.lock)
 
-    def _invalidate(self, step: s.Step) -> None:
+    def _invalidate(self, step: Step) -> None:
         self.flushes += 1
 
-    def _synchronize(self, step: s.SynchronizeReaders) -> None:
+    def _synchronize(self, step: SynchronizeReaders) -> None:
         self.synchronizations += 1
 
-    def _count(self, step: s.Count) -> None:
+    def _count(self, step: Count) -> None:
         self.counters[step.counter] += step.delta
 
     # -- the actor's list --
 
-    def _pile_frames(self, step: s.PileFrames) -> None:
+    def _pile_frames(self, step: PileFrames) -> None:
         self.pile.push(np.atleast_1d(np.asarray(step.pfns, np.int64)))
 
-    def _pile_is_empty(self, step: s.PileIsEmpty) -> bool:
+    def _pile_is_empty(self, step: PileIsEmpty) -> bool:
         return len(self.pile) == 0
 
-    def _take_piled(self, step: s.TakePiled) -> Frames:
+    def _take_piled(self, step: TakePiled) -> Frames:
         return self.pile.take(step.count)
 
-    def _free_pile(self, step: c.FreePile) -> None:
+    def _free_pile(self, step: FreePile) -> None:
         for pfns in self.pile.take_parts():
             self.give_frames(pfns, memmap=True)
 
@@ -453,7 +504,7 @@ class Divergence(Exception):
         self.keys = keys
 
 
-def _nothing(step: s.Step) -> None:
+def _nothing(step: Step) -> None:
     """Order that one actor alone cannot see."""
 
 

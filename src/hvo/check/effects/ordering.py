@@ -1,14 +1,27 @@
 """Steps that order others: locks, read-side sections, invalidations, barriers."""
 
-from hvo.check.effects.registry import WAIT, Again, Operation, Result, page_range, ready
+from hvo.check.effects.registry import WAIT, Again, Operation, Result, no_effect, page_range, ready
 from hvo.check.model.footprint import LOCK, WHOLE, Touch
-from hvo.check.model.state import Model
+from hvo.check.model.state import HELD, LOCKS, MASKED, OPEN, PENDING, SECTION, STOPPED, Model
 from hvo.check.model.store_buffer import acquire, order, release
 from hvo.check.model.tlb import Reach, complete, request
-from hvo.check.model.world import World
-from hvo.check.perform import HELD, LOCKS, MASKED, PENDING, SECTION, change
-from hvo.steps import vocabulary as s
-from hvo.steps.vocabulary import Lock
+from hvo.check.model.world import World, change
+from hvo.steps.base import Step
+from hvo.steps.ordering import (
+    Acquire,
+    AwaitInvalidation,
+    EnterReadSection,
+    Invalidate,
+    InvalidateAll,
+    LeaveReadSection,
+    Lock,
+    ReadBarrier,
+    Release,
+    ResumeCpus,
+    StopCpus,
+    SynchronizeReaders,
+    WriteBarrier,
+)
 
 _EXCLUDES = {
     Lock.PAGE_TABLE: (Lock.PAGE_TABLE,),
@@ -29,8 +42,8 @@ SECTIONS = 99
 # -- locks --
 
 
-@ready(s.Acquire, s.Release)
-def _ready_lock(model: Model, step: s.Acquire | s.Release) -> Operation:
+@ready(Acquire, Release)
+def _ready_lock(model: Model, step: Acquire | Release) -> Operation:
     bit = 1 << LOCKS.index(step.lock)
     touched = (
         LOCK,
@@ -40,7 +53,7 @@ def _ready_lock(model: Model, step: s.Acquire | s.Release) -> Operation:
     mask = MASKED if step.lock in _MASKING else 0
     if mask and model.interrupts:
         touched = (WHOLE, 0, 1)  # whether an interrupt may come depends on it
-    if isinstance(step, s.Release):
+    if isinstance(step, Release):
         return Operation(step, _release, (bit | mask, touched))
     excludes = sum(1 << LOCKS.index(lock) for lock in _EXCLUDES[step.lock])
     return Operation(step, _acquire, (bit, excludes, mask, touched))
@@ -77,9 +90,9 @@ def _release(world: World, actor: int, phase: int, bits: int, touched: Touch) ->
 # -- read-side sections --
 
 
-@ready(s.EnterReadSection, s.LeaveReadSection)
-def _ready_section(model: Model, step: s.Step) -> Operation:
-    return Operation(step, _section, (int(isinstance(step, s.EnterReadSection)),))
+@ready(EnterReadSection, LeaveReadSection)
+def _ready_section(model: Model, step: Step) -> Operation:
+    return Operation(step, _section, (int(isinstance(step, EnterReadSection)),))
 
 
 def _section(world: World, actor: int, phase: int, value: int) -> Result:
@@ -89,8 +102,8 @@ def _section(world: World, actor: int, phase: int, value: int) -> Result:
     return None
 
 
-@ready(s.SynchronizeReaders)
-def _ready_synchronize(model: Model, step: s.SynchronizeReaders) -> Operation:
+@ready(SynchronizeReaders)
+def _ready_synchronize(model: Model, step: SynchronizeReaders) -> Operation:
     return Operation(step, _synchronize, ())
 
 
@@ -109,9 +122,9 @@ def _synchronize(world: World, actor: int, phase: int) -> Result:
 # -- invalidations --
 
 
-@ready(s.Invalidate, s.InvalidateAll)
-def _ready_invalidate(model: Model, step: s.Invalidate | s.InvalidateAll) -> Operation:
-    if isinstance(step, s.Invalidate):
+@ready(Invalidate, InvalidateAll)
+def _ready_invalidate(model: Model, step: Invalidate | InvalidateAll) -> Operation:
+    if isinstance(step, Invalidate):
         tables = step.tables or model.rules.flush_drops_tables
         return Operation(
             step,
@@ -119,7 +132,7 @@ def _ready_invalidate(model: Model, step: s.Invalidate | s.InvalidateAll) -> Ope
             (Reach(*page_range(model, int(step.start), int(step.end)), tables, step.this_cpu),),
         )
     if not model.rules.flush_all:
-        return Operation(step, _nothing, ())
+        return Operation(step, no_effect, ())
     return Operation(
         step, _invalidate, (Reach(0, model.geometry.vmemmap_pages - 1, True, step.this_cpu),)
     )
@@ -136,8 +149,8 @@ def _invalidate(world: World, actor: int, phase: int, reach: Reach) -> Result:
     return None
 
 
-@ready(s.AwaitInvalidation)
-def _ready_await(model: Model, step: s.AwaitInvalidation) -> Operation:
+@ready(AwaitInvalidation)
+def _ready_await(model: Model, step: AwaitInvalidation) -> Operation:
     return Operation(step, _await, ())
 
 
@@ -160,8 +173,8 @@ def _await(world: World, actor: int, phase: int) -> Result:
 # -- barriers --
 
 
-@ready(s.WriteBarrier)
-def _ready_barrier(model: Model, step: s.WriteBarrier) -> Operation:
+@ready(WriteBarrier)
+def _ready_barrier(model: Model, step: WriteBarrier) -> Operation:
     return Operation(step, _barrier, ())
 
 
@@ -170,13 +183,48 @@ def _barrier(world: World, actor: int, phase: int) -> Result:
     return None
 
 
-@ready(s.ReadBarrier)
-def _ready_read_barrier(model: Model, step: s.ReadBarrier) -> Operation:
+@ready(ReadBarrier)
+def _ready_read_barrier(model: Model, step: ReadBarrier) -> Operation:
     """Loads go early only past other loads (`hvo.check.search.speculation`), so that any other step
     holds them back, and this one does nothing else.
     """
-    return Operation(step, _nothing, ())
+    return Operation(step, no_effect, ())
 
 
-def _nothing(world: World, actor: int, phase: int) -> Result:
+_SPINNING = 1 << LOCKS.index(Lock.PAGE_TABLE) | 1 << LOCKS.index(Lock.HUGETLB)
+
+
+_LOOKED_AT = (LOCKS.index(Lock.PAGE_TABLE), LOCKS.index(Lock.HUGETLB), SECTIONS)
+"""What stopping CPUs looks at."""
+
+
+@ready(StopCpus)
+def _ready_stop(model: Model, step: StopCpus) -> Operation:
+    return Operation(step, _stop, (step.preemptible, STOPPED | OPEN * step.interrupts))
+
+
+def _stop(world: World, actor: int, phase: int, preemptible: bool, bits: int) -> Result:
+    """Once every other CPU takes the interrupt, and, where it must be preemptible, holds no spin
+    lock and is in no read-side section.
+    """
+    world.touched += [(WHOLE, 0, 1), *((LOCK, what, 0) for what in _LOOKED_AT)]
+    order(world, actor)
+    others = [record for other, record in enumerate(world.actors) if other != actor]
+    if any(record[HELD] & MASKED for record in others):
+        return WAIT
+    if preemptible and any(record[HELD] & _SPINNING or record[SECTION] for record in others):
+        return WAIT
+    change(world, actor, HELD, world.actors[actor][HELD] | bits)
+    return None
+
+
+@ready(ResumeCpus)
+def _ready_resume(model: Model, step: ResumeCpus) -> Operation:
+    return Operation(step, _resume, ())
+
+
+def _resume(world: World, actor: int, phase: int) -> Result:
+    world.touched.append((WHOLE, 0, 1))
+    change(world, actor, HELD, world.actors[actor][HELD] & ~(STOPPED | OPEN))
+    order(world, actor)
     return None

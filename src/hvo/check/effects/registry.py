@@ -16,7 +16,7 @@ from hvo.check.model.geometry import BASE, PAGE
 from hvo.check.model.state import Model
 from hvo.check.model.world import World
 from hvo.errors import HvoError
-from hvo.steps.vocabulary import Step
+from hvo.steps.base import Step
 
 Outcome: TypeAlias = int | tuple[int, ...] | None
 
@@ -107,3 +107,8 @@ def page_range(model: Model, start: int, end: int) -> tuple[int, int]:
     """
     last = model.geometry.vmemmap_pages - 1
     return max((start - BASE) // PAGE, 0), min(max((end - 1 - BASE) // PAGE, 0), last)
+
+
+def no_effect(world: World, actor: int, phase: int) -> Result:
+    """Nothing that anybody here could see."""
+    return None

@@ -12,10 +12,19 @@ from hvo.check.model.store_buffer import order, store
 from hvo.check.model.world import World
 from hvo.kernel.struct_page import LINK, MAPPING, WORDS, Field
 from hvo.mmu.shape import WORD
-from hvo.steps import folio as f
-from hvo.steps import hotplug as h
-from hvo.steps import references as r
-from hvo.steps import vocabulary as s
+from hvo.steps.struct_pages import (
+    CopyTailWords,
+    CopyWords,
+    DropReference,
+    FillTail,
+    FreezeCount,
+    IncrementUnlessZero,
+    InitPage,
+    LinkTail,
+    LoadPage,
+    StorePage,
+    TestPage,
+)
 
 
 def field_of(model: Model, pfn: Any, name: str) -> tuple[Place, Field]:
@@ -39,9 +48,9 @@ def encode(field: Field, word: int, value: int) -> int:
 # -- reads --
 
 
-@ready(s.TestPage, s.LoadPage)
-def _ready_load(model: Model, step: s.TestPage | s.LoadPage) -> Operation:
-    test = isinstance(step, s.TestPage)
+@ready(TestPage, LoadPage)
+def _ready_load(model: Model, step: TestPage | LoadPage) -> Operation:
+    test = isinstance(step, TestPage)
     if (
         step.field == "self_hosted"
     ):  # a flag of the frames that hold the struct pages; the struct pages of those are elsewhere
@@ -75,8 +84,8 @@ def _load(
 # -- writes --
 
 
-@ready(s.StorePage)
-def _ready_store(model: Model, step: s.StorePage) -> Operation:
+@ready(StorePage)
+def _ready_store(model: Model, step: StorePage) -> Operation:
     place, field = field_of(model, step.pfn, step.field)
     return Operation(
         step,
@@ -124,15 +133,15 @@ def _put(world: World, place: Place, frame: int, value: int) -> None:
     world.copies = tuple(sorted(set(copies)))
 
 
-@ready(f.LinkTail)
-def _ready_link(model: Model, step: f.LinkTail) -> Operation:
+@ready(LinkTail)
+def _ready_link(model: Model, step: LinkTail) -> Operation:
     row = model.pages.tail(step.head)
     words = tuple((place_of(model, step.pfn, word), row[word]) for word in (LINK, MAPPING))
     return Operation(step, _store_words, (words, f"the link of pfn {step.pfn}"))
 
 
-@ready(h.InitPage)
-def _ready_init(model: Model, step: h.InitPage) -> Operation:
+@ready(InitPage)
+def _ready_init(model: Model, step: InitPage) -> Operation:
     words = tuple(
         (place_of(model, step.pfn, word), value)
         for word, value in enumerate(model.pages.ordinary())
@@ -151,8 +160,8 @@ def _store_words(
 # -- locked operations: they write even when the compare fails --
 
 
-@ready(s.IncrementUnlessZero)
-def _ready_increment(model: Model, step: s.IncrementUnlessZero) -> Operation:
+@ready(IncrementUnlessZero)
+def _ready_increment(model: Model, step: IncrementUnlessZero) -> Operation:
     place, field = field_of(model, step.pfn, step.field)
     return Operation(step, _increment, (place, field, f"a reference to pfn {int(step.pfn)}"), bool)
 
@@ -176,8 +185,8 @@ def _increment(
     return 1
 
 
-@ready(s.FreezeCount)
-def _ready_freeze(model: Model, step: s.FreezeCount) -> Operation:
+@ready(FreezeCount)
+def _ready_freeze(model: Model, step: FreezeCount) -> Operation:
     place, field = field_of(model, step.pfn, "refcount")
     return Operation(
         step, _freeze, (place, field, step.expected, f"the freeze of pfn {int(step.pfn)}"), bool
@@ -196,8 +205,8 @@ def _freeze(
     return 1
 
 
-@ready(r.DropReference)
-def _ready_drop(model: Model, step: r.DropReference) -> Operation:
+@ready(DropReference)
+def _ready_drop(model: Model, step: DropReference) -> Operation:
     return Operation(
         step, _drop, (*field_of(model, step.pfn, "refcount"), f"a reference to pfn {int(step.pfn)}")
     )
@@ -214,8 +223,8 @@ def _drop(world: World, actor: int, phase: int, place: Place, field: Field, what
 # -- copies, and frames that nobody reads yet --
 
 
-@ready(s.CopyWords)
-def _ready_copy(model: Model, step: s.CopyWords) -> Operation:
+@ready(CopyWords)
+def _ready_copy(model: Model, step: CopyWords) -> Operation:
     return Operation(
         step,
         _copy,
@@ -248,8 +257,8 @@ def _fill(world: World, target: int, index: int, words: tuple[int, ...]) -> None
     store(world, world.actor, target)
 
 
-@ready(s.CopyTailWords)
-def _ready_copy_tail(model: Model, step: s.CopyTailWords) -> Operation:
+@ready(CopyTailWords)
+def _ready_copy_tail(model: Model, step: CopyTailWords) -> Operation:
     return Operation(step, _copy_tail, (int(step.target), step.source, step.index))
 
 
@@ -260,8 +269,8 @@ def _copy_tail(
     return None
 
 
-@ready(s.FillTail)
-def _ready_fill_tail(model: Model, step: s.FillTail) -> Operation:
+@ready(FillTail)
+def _ready_fill_tail(model: Model, step: FillTail) -> Operation:
     return Operation(
         step, _fill_tail, (int(step.target), step.index, model.pages.tail(int(step.head)))
     )

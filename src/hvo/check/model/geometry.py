@@ -24,7 +24,7 @@ from hvo.kernel.struct_page import (
 from hvo.mmu.format import Format
 from hvo.mmu.formats import format_for
 from hvo.mmu.shape import WORD
-from hvo.steps.vocabulary import Value
+from hvo.steps.base import Value
 from hvo.vmemmap.context import Vmemmap
 from hvo.vmemmap.era import Era
 

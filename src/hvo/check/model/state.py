@@ -5,7 +5,7 @@ where it all begins.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from hvo.check.model.geometry import (
     FIRST_FRAME,
@@ -19,6 +19,7 @@ from hvo.check.model.geometry import (
 )
 from hvo.check.model.hardware import Rules
 from hvo.mmu.break_before_make import is_cacheable
+from hvo.steps.ordering import Lock
 
 FREE, ALLOCATED, PRIVATE, VANISHED, GIVEN = range(5)
 """A frame: never handed out, in use, in use and seen by its owner only, gone with its memory block,
@@ -33,7 +34,7 @@ KIND = 24
 EMPTY: tuple[int, ...] = (0,) * 32
 
 Record: TypeAlias = tuple[int, int, tuple[int, ...], int, int, int, tuple[int, ...]]
-"""What is known of an actor; `hvo.check.perform` names its items."""
+"""What is known of an actor; `hvo.check.effects` names its items."""
 HOLDERS = 16
 """How far the bits of the CPUs that may hold a stale translation are shifted, beside the bits of
 those whose flush will drop it.
@@ -195,3 +196,46 @@ def padded(words: Iterable[int]) -> tuple[int, ...]:
     """The words of a frame that begins with `words`."""
     row = tuple(words)
     return row + EMPTY[len(row) :]
+
+
+LOCKS = tuple(Lock)
+
+
+STOPPED = 1 << len(LOCKS)
+"""Beside the locks that an actor holds: it has stopped all other CPUs."""
+
+
+MASKED = STOPPED << 1
+"""Beside them: it has masked interrupts on its CPU, to hold a lock that interrupts take or to wait
+for one.
+"""
+
+
+OPEN = STOPPED << 2
+"""Beside `STOPPED`: it still takes interrupts itself."""
+
+
+NODE: Final = 0
+
+
+PHASE: Final = 1
+
+
+PILE: Final = 2
+
+
+HELD: Final = 3
+
+
+SECTION: Final = 4
+
+
+PENDING: Final = 5
+"""What an actor's record holds: its node, how far its step is, its list, its locks, its read-side
+section and who waits, its flush; then `hvo.check.model.store_buffer.STORES`."""
+
+
+FAULTS, RELEASED, ERRORS, BROKEN = 2, 1, 3, 4
+"""Places in a state's `extra`: whether accesses may wait, huge pages released, pfns that a record
+of errors has, and all that broke.
+"""

@@ -1,9 +1,11 @@
 """One state, unpacked so that steps can be done on it: memory, what TLBs may hold, frames.
-`perform` in `hvo.check.perform` does the steps.
+`perform` in `hvo.check.effects` does the steps.
 
 A TLB is a may-set: the entries in the tables, which a walker may fill on any CPU at any time, plus
 those in `stale`, each with the CPUs that have not dropped it.
 """
+
+from typing import Any
 
 from hvo.check.model.break_before_make import check_pmd, check_pte
 from hvo.check.model.footprint import ALLOCATOR, FRAME, PHYSICAL, TRANSLATION, Touched
@@ -26,7 +28,7 @@ from hvo.check.model.state import (
 )
 from hvo.check.model.store_buffer import forget_stores, publish
 from hvo.check.model.tlb import keep
-from hvo.steps.vocabulary import Step
+from hvo.steps.base import Step
 
 
 class Fault(Exception):
@@ -438,3 +440,15 @@ class World:
                 )
                 touched.append((TRANSLATION, page, 0))
         self.touched = touched
+
+
+def change(world: World, actor: int, item: int, value: Any) -> None:
+    """Set one item of an actor's record."""
+    record = world.actors[actor]
+    changed: Any = (*record[:item], value, *record[item + 1 :])
+    world.actors[actor] = changed
+
+
+def set_extra(world: World, place: int, value: int) -> None:
+    """Set one item of what the state holds beside its fields."""
+    world.extra = (*world.extra[:place], value, *world.extra[place + 1 :])

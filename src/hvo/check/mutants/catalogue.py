@@ -15,9 +15,33 @@ from hvo.check.mutants.mutations import (
     later,
     leave_out,
 )
-from hvo.steps import processors as x
-from hvo.steps import vocabulary as s
-from hvo.steps.vocabulary import Lock, Step
+from hvo.steps.base import Step
+from hvo.steps.entries import (
+    AllowFaults,
+    CompareExchangeEntry,
+    PublishPointer,
+    ReadEntry,
+    StoreTableEntry,
+    WriteEntry,
+    WritePointer,
+)
+from hvo.steps.frames import Count, FreeFrame, TakePiled
+from hvo.steps.ordering import (
+    Acquire,
+    AwaitInvalidation,
+    EnterReadSection,
+    Invalidate,
+    InvalidateAll,
+    LeaveReadSection,
+    Lock,
+    ReadBarrier,
+    Release,
+    ResumeCpus,
+    StopCpus,
+    SynchronizeReaders,
+    WriteBarrier,
+)
+from hvo.steps.struct_pages import CopyTailWords, CopyWords, FillTail, StorePage
 
 
 @dataclass(frozen=True)
@@ -37,12 +61,12 @@ def _is(*kinds: type) -> Which:
 
 
 def _takes(*locks: Lock) -> Which:
-    return lambda step: isinstance(step, s.Acquire | s.Release) and step.lock in locks
+    return lambda step: isinstance(step, Acquire | Release) and step.lock in locks
 
 
 def _stores(field: str, *values: int) -> Which:
     return lambda step: (
-        isinstance(step, s.StorePage)
+        isinstance(step, StorePage)
         and step.field == field
         and (not values or int(step.value) in values)
     )
@@ -50,42 +74,40 @@ def _stores(field: str, *values: int) -> Which:
 
 def _writes(level: int) -> Which:
     return lambda step: (
-        isinstance(step, s.WriteEntry) and step.level == level and int(step.value) != 0
+        isinstance(step, WriteEntry) and step.level == level and int(step.value) != 0
     )
 
 
 def _lets_go(lock: Lock) -> Which:
-    return lambda step: isinstance(step, s.Release) and step.lock is lock
+    return lambda step: isinstance(step, Release) and step.lock is lock
 
 
 def _counts(step: Step) -> bool:
-    return isinstance(step, s.Count) and step.delta != 0
+    return isinstance(step, Count) and step.delta != 0
 
 
 def _breaks(step: Step) -> bool:
-    return isinstance(step, s.WriteEntry) and int(step.value) == 0
+    return isinstance(step, WriteEntry) and int(step.value) == 0
 
 
 _CHANGES = ("optimise", "restore")
 """Roles that stop CPUs themselves; others only stand for something that is not interrupted."""
-_REQUESTS = _is(s.Invalidate, s.InvalidateAll)
-_FLUSHES = _is(s.Invalidate, s.InvalidateAll, s.AwaitInvalidation)
-_ENTRIES = _is(s.WriteEntry, s.ReadEntry, s.WriteBarrier, s.CopyTailWords)
+_REQUESTS = _is(Invalidate, InvalidateAll)
+_FLUSHES = _is(Invalidate, InvalidateAll, AwaitInvalidation)
+_ENTRIES = _is(WriteEntry, ReadEntry, WriteBarrier, CopyTailWords)
 
 
 def _this_cpu(step: Step) -> Step | None:
-    return (
-        replace(step, this_cpu=True) if isinstance(step, s.Invalidate | s.InvalidateAll) else None
-    )
+    return replace(step, this_cpu=True) if isinstance(step, Invalidate | InvalidateAll) else None
 
 
 def _last_level(step: Step) -> Step | None:
-    return replace(step, tables=False) if isinstance(step, s.Invalidate) and step.tables else None
+    return replace(step, tables=False) if isinstance(step, Invalidate) and step.tables else None
 
 
 def _one_page(step: Step) -> Step | None:
     """Only the first page of what is to be dropped, where that is more than one."""
-    if not isinstance(step, s.Invalidate) or int(step.end) - int(step.start) <= PAGE:
+    if not isinstance(step, Invalidate) or int(step.end) - int(step.start) <= PAGE:
         return None
     return replace(step, end=int(step.start) + PAGE)
 
@@ -94,7 +116,7 @@ def _stop(**changes: bool) -> Callable[[Step], Step | None]:
     """Stopping CPUs another way, where that is another."""
 
     def other(step: Step) -> Step | None:
-        if not isinstance(step, x.StopCpus) or all(
+        if not isinstance(step, StopCpus) or all(
             getattr(step, name) is value for name, value in changes.items()
         ):
             return None
@@ -105,14 +127,14 @@ def _stop(**changes: bool) -> Callable[[Step], Step | None]:
 
 def _plain_write(step: Step) -> Step | None:
     return (
-        s.WriteEntry(step.location, step.value, step.level, step.address)
-        if isinstance(step, x.CompareExchangeEntry)
+        WriteEntry(step.location, step.value, step.level, step.address)
+        if isinstance(step, CompareExchangeEntry)
         else None
     )
 
 
 def _plain_store(step: Step) -> Step | None:
-    return s.WritePointer(step.location, step.value) if isinstance(step, s.PublishPointer) else None
+    return WritePointer(step.location, step.value) if isinstance(step, PublishPointer) else None
 
 
 MUTANTS = {
@@ -122,7 +144,7 @@ MUTANTS = {
         Mutant(
             "flush-wait",
             "invalidations are asked for and not waited for",
-            leave_out(_is(s.AwaitInvalidation)),
+            leave_out(_is(AwaitInvalidation)),
         ),
         Mutant("flush-this-cpu", "only the own CPU drops translations", instead(_this_cpu)),
         Mutant("flush-last-level", "pointers to tables are not dropped", instead(_last_level)),
@@ -130,25 +152,25 @@ MUTANTS = {
         Mutant(
             "free-first",
             "frames are freed before the flush",
-            later(_FLUSHES, _is(s.FreeFrame), _is(s.TakePiled)),
+            later(_FLUSHES, _is(FreeFrame), _is(TakePiled)),
         ),
         Mutant(
             "flush-first",
             "the flush comes before the entries are written",
-            later(_writes(0), _is(s.AwaitInvalidation), _REQUESTS),
+            later(_writes(0), _is(AwaitInvalidation), _REQUESTS),
         ),
-        Mutant("readers-wait", "no wait for readers", leave_out(_is(s.SynchronizeReaders))),
+        Mutant("readers-wait", "no wait for readers", leave_out(_is(SynchronizeReaders))),
         Mutant(
             "readers-wait-first",
             "the wait for readers comes first",
-            first(s.SynchronizeReaders(), _is(s.SynchronizeReaders)),
+            first(SynchronizeReaders(), _is(SynchronizeReaders)),
         ),
         Mutant(
             "read-section",
             "no read-side section",
-            leave_out(_is(s.EnterReadSection, s.LeaveReadSection)),
+            leave_out(_is(EnterReadSection, LeaveReadSection)),
         ),
-        Mutant("read-barrier", "loads are not ordered", leave_out(_is(s.ReadBarrier))),
+        Mutant("read-barrier", "loads are not ordered", leave_out(_is(ReadBarrier))),
         Mutant("count-last", "the count is looked at last", COUNT_LAST),
         Mutant("page-table-lock", "no page-table lock", leave_out(_takes(Lock.PAGE_TABLE))),
         Mutant(
@@ -163,7 +185,7 @@ MUTANTS = {
             "hotplug-lock", "no hotplug lock", leave_out(_takes(Lock.HOTPLUG, Lock.HOTPLUG_READ))
         ),
         Mutant("hugetlb-lock", "no lock of the pool", leave_out(_takes(Lock.HUGETLB))),
-        Mutant("barrier", "no write barriers", leave_out(_is(s.WriteBarrier))),
+        Mutant("barrier", "no write barriers", leave_out(_is(WriteBarrier))),
         Mutant(
             "publish", "the shared tail is stored, not compared and swapped", instead(_plain_store)
         ),
@@ -175,7 +197,7 @@ MUTANTS = {
         Mutant(
             "flag-late",
             "the page is marked as optimised after the copy",
-            later(_stores("vmemmap_optimized", 1), _is(s.CopyWords)),
+            later(_stores("vmemmap_optimized", 1), _is(CopyWords)),
         ),
         Mutant("mark", "the HugeTLB mark is not set", leave_out(_stores("hugetlb", 1))),
         Mutant(
@@ -190,37 +212,37 @@ MUTANTS = {
             leave_out(_stores("hwpoison", 0, 1)),
         ),
         Mutant("count", "counters stay as they are", leave_out(_counts)),
-        Mutant("copy", "struct pages are not copied", leave_out(_is(s.CopyWords))),
+        Mutant("copy", "struct pages are not copied", leave_out(_is(CopyWords))),
         Mutant(
             "copy-late",
             "struct pages are copied after the entry is written",
-            later(_is(s.CopyWords), _writes(0), _ENTRIES),
+            later(_is(CopyWords), _writes(0), _ENTRIES),
         ),
         Mutant(
             "reset",
             "the first struct pages are not reset to tails",
-            leave_out(_is(s.CopyTailWords)),
+            leave_out(_is(CopyTailWords)),
         ),
-        Mutant("fill", "the shared tail is not filled", leave_out(_is(s.FillTail))),
+        Mutant("fill", "the shared tail is not filled", leave_out(_is(FillTail))),
         Mutant(
             "fill-late",
             "it is filled after the entries are written",
-            later(_is(s.FillTail), _writes(0), _ENTRIES),
+            later(_is(FillTail), _writes(0), _ENTRIES),
         ),
-        Mutant("fill-table", "the new table is not filled", leave_out(_is(s.StoreTableEntry))),
+        Mutant("fill-table", "the new table is not filled", leave_out(_is(StoreTableEntry))),
         Mutant(
             "fill-table-late",
             "it is filled after it is installed",
-            later(_is(s.StoreTableEntry), _writes(1)),
+            later(_is(StoreTableEntry), _writes(1)),
         ),
-        Mutant("free", "frames are not freed", leave_out(_is(s.FreeFrame))),
+        Mutant("free", "frames are not freed", leave_out(_is(FreeFrame))),
         Mutant("break", "entries are not broken first", leave_out(_breaks)),
         Mutant(
             "make-early",
             "the new entry comes before the flush is complete",
-            later(_FLUSHES, _writes(0), _is(s.WriteEntry)),
+            later(_FLUSHES, _writes(0), _is(WriteEntry)),
         ),
-        Mutant("stop", "no CPU is stopped", leave_out(_is(x.StopCpus, x.ResumeCpus)), _CHANGES),
+        Mutant("stop", "no CPU is stopped", leave_out(_is(StopCpus, ResumeCpus)), _CHANGES),
         Mutant(
             "stop-anywhere",
             "CPUs are stopped also where they hold spin locks",
@@ -234,7 +256,7 @@ MUTANTS = {
             _CHANGES,
         ),
         Mutant(
-            "fault-waits", "a fault on a broken entry does not wait", leave_out(_is(x.AllowFaults))
+            "fault-waits", "a fault on a broken entry does not wait", leave_out(_is(AllowFaults))
         ),
         Mutant(
             "swap",

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from hvo.steps import vocabulary as s
-from hvo.steps.vocabulary import Step, Steps
+from hvo.steps.base import Step, Steps
+from hvo.steps.struct_pages import IncrementUnlessZero, TestPage
 
 
 @dataclass
@@ -119,7 +119,7 @@ def later(held: Which, past: Which, through: Which = lambda step: False) -> Muta
 
 
 def _is_count(step: Step) -> bool:
-    return isinstance(step, s.TestPage) and step.field == "refcount"
+    return isinstance(step, TestPage) and step.field == "refcount"
 
 
 def _count_last(walk: Steps, trigger: Trigger) -> Steps:
@@ -129,7 +129,7 @@ def _count_last(walk: Steps, trigger: Trigger) -> Steps:
         if _is_count(wanted):
             counts.append(wanted)
             return True
-        if not isinstance(wanted, s.IncrementUnlessZero) or not counts:
+        if not isinstance(wanted, IncrementUnlessZero) or not counts:
             return (yield wanted)
         trigger.pulled = True
         return (yield counts.pop()) and (yield wanted)

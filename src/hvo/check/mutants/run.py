@@ -18,11 +18,12 @@ from hvo.check.mutants.explanations import belief
 from hvo.check.mutants.mutations import Mutation, Trigger, watched
 from hvo.check.scenarios.case import Case
 from hvo.check.scenarios.exercises import FIXED, PROTOCOLS, exercises
-from hvo.check.scenarios.scenario import Act, Actor, Scenario, build
+from hvo.check.scenarios.scenario import Act, Actor, Scenario
 from hvo.check.search.explore import Options, explore
+from hvo.check.search.start import build
 from hvo.check.search.tree import single
 from hvo.errors import HvoError
-from hvo.steps.vocabulary import Step, Steps
+from hvo.steps.base import Step, Steps
 from hvo.vmemmap.era import parse_variant
 
 ROLES = {

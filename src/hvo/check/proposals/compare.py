@@ -20,8 +20,9 @@ from hvo.check.scenarios.proposals import (
     undo_list,
     undo_of,
 )
-from hvo.check.scenarios.scenario import Act, Actor, Scenario, build
+from hvo.check.scenarios.scenario import Act, Actor, Scenario
 from hvo.check.search.explore import Exploration, Options, explore
+from hvo.check.search.start import build
 from hvo.errors import HvoError
 from hvo.vmemmap.context import ENOMEM
 from hvo.vmemmap.era import parse_variant

@@ -13,14 +13,15 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from hvo.check.model.geometry import STRUCTS
 from hvo.check.model.hardware import Rules
-from hvo.check.model.state import State, new_record
+from hvo.check.model.state import HELD, NODE, STOPPED, State, new_record
 from hvo.check.model.world import Fault, World
-from hvo.check.perform import HELD, NODE, STOPPED
-from hvo.check.scenarios.scenario import Scenario, build
+from hvo.check.scenarios.scenario import Scenario
+from hvo.check.search.start import build
 from hvo.check.search.transition import step
 from hvo.check.search.tree import Forest
-from hvo.steps.processors import StopCpus
-from hvo.steps.vocabulary import Invalidate, InvalidateAll, LoadPage, Steps
+from hvo.steps.base import Steps
+from hvo.steps.ordering import Invalidate, InvalidateAll, StopCpus
+from hvo.steps.struct_pages import LoadPage
 from hvo.vmemmap.era import Era
 
 Meets: TypeAlias = Literal["faults", "sets the flag"]

@@ -20,20 +20,17 @@ from hvo.actors.unmap import vmemmap_free
 from hvo.actors.walker import SPECULATIONS, compound_head, folio_try_get, page_ref_add_unless
 from hvo.check.model.geometry import BASE, PAGE, PUD_FRAME, STRUCTS, Geometry, SmallVmemmap
 from hvo.check.scenarios.scenario import Act, Actor
-from hvo.steps.consumer import TakeFreed, WriteData
-from hvo.steps.folio import LinkTail
-from hvo.steps.hotplug import InitPages, RemoveMemory
-from hvo.steps.processors import ResumeCpus, StopCpus
-from hvo.steps.references import DropReference
-from hvo.steps.vocabulary import (
-    Acquire,
+from hvo.steps.base import Steps
+from hvo.steps.frames import TakeFreed, WriteData
+from hvo.steps.hotplug import RemoveMemory
+from hvo.steps.ordering import Acquire, Lock, Release, ResumeCpus, StopCpus, SynchronizeReaders
+from hvo.steps.struct_pages import (
+    DropReference,
     FreezeCount,
+    InitPages,
+    LinkTail,
     LoadPage,
-    Lock,
-    Release,
-    Steps,
     StorePage,
-    SynchronizeReaders,
 )
 from hvo.vmemmap.boot import hugetlb_vmemmap_init
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios

@@ -12,8 +12,8 @@ from hvo.check.model.geometry import Geometry, SmallVmemmap
 from hvo.check.model.hardware import Rules
 from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.scenario import Act, Actor, Scenario
-from hvo.steps.folio import FreeFolio
-from hvo.steps.vocabulary import Steps
+from hvo.steps.base import Steps
+from hvo.steps.pool import FreeFolio
 from hvo.vmemmap.proposals import PROPOSALS, Proposal, optimize, restore
 from hvo.vmemmap.proposals import TRIES as KERNEL_TRIES
 from hvo.vmemmap.proposals_batched import optimize_folios, restore_folios

@@ -23,7 +23,7 @@ from hvo.check.effects.registry import Operation
 from hvo.check.model.geometry import Geometry, SmallVmemmap
 from hvo.check.model.hardware import EXPECTED, Rules, parse_rules
 from hvo.errors import HvoError
-from hvo.steps.vocabulary import Step, Steps
+from hvo.steps.base import Step, Steps
 from hvo.vmemmap.era import Era, parse_variant
 
 Protocol: TypeAlias = Callable[[SmallVmemmap, int, int], Steps]

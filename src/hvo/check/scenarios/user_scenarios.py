@@ -14,8 +14,9 @@ from hvo.check.scenarios.hazards import Case
 from hvo.check.scenarios.scenario import Act, Actor, Scenario
 from hvo.check.scenarios.user_protocol import Own, actors_of, run_own
 from hvo.errors import HvoError
-from hvo.steps.folio import FreeFolio, LinkTail
-from hvo.steps.vocabulary import FreezeCount, Steps, StorePage
+from hvo.steps.base import Steps
+from hvo.steps.pool import FreeFolio
+from hvo.steps.struct_pages import FreezeCount, LinkTail, StorePage
 from hvo.vmemmap.era import Era
 from hvo.vmemmap.proposals import EAGAIN
 

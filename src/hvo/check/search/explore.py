@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from hvo.check.model.footprint import Footprints
 from hvo.check.model.properties import SEVERITY
-from hvo.check.model.state import State
-from hvo.check.perform import NODE
+from hvo.check.model.state import NODE, State
 from hvo.check.scenarios.scenario import Scenario
 from hvo.check.search.final_state import at_the_end
 from hvo.check.search.path import Path, Turn, canonical

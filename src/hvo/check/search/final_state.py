@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING
 from hvo.actors.walker import compound_head
 from hvo.check.effects.struct_pages import decode, field_of
 from hvo.check.model.geometry import KERNEL_FRAME, PMD_FRAME, PUD_FRAME, ROW
-from hvo.check.model.state import ALLOCATED, KIND, OTHER, PRIVATE, STATUS, State, new_record
+from hvo.check.model.state import (
+    ALLOCATED,
+    KIND,
+    NODE,
+    OTHER,
+    PILE,
+    PRIVATE,
+    STATUS,
+    State,
+    new_record,
+)
 from hvo.check.model.world import Fault, World
-from hvo.check.perform import NODE, PILE
 from hvo.check.search.transition import step
 from hvo.check.search.tree import Forest
 from hvo.kernel.struct_page import LINK

@@ -4,8 +4,7 @@ interchangeable actors are kept.
 
 from typing import NamedTuple, TypeAlias
 
-from hvo.check.model.state import State
-from hvo.check.perform import HELD, PENDING, SECTION
+from hvo.check.model.state import HELD, PENDING, SECTION, State
 from hvo.check.scenarios.scenario import Scenario
 
 

@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hvo.check.model.state import State
+from hvo.check.model.state import NODE, State
 from hvo.check.model.world import Fault, World
-from hvo.check.perform import NODE
 from hvo.check.scenarios.scenario import Scenario
 from hvo.check.search.path import Path, Turn, canonical
 from hvo.check.search.transition import step
 from hvo.check.search.tree import Forest
 from hvo.errors import HvoError
-from hvo.steps.vocabulary import Step
+from hvo.steps.base import Step
 
 _OTHER = "it belongs to another version of the protocol"
 

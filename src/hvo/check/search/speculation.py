@@ -7,10 +7,10 @@ not guess: such a dependency orders loads.
 """
 
 from hvo.check.effects.registry import Again, Result, Wait
-from hvo.check.model.world import Fault, Waits, World
-from hvo.check.perform import PHASE, change
+from hvo.check.model.state import PHASE
+from hvo.check.model.world import Fault, Waits, World, change
 from hvo.check.search.tree import Forest, Node
-from hvo.steps.vocabulary import LoadPage, TestPage
+from hvo.steps.struct_pages import LoadPage, TestPage
 
 
 def options(forest: Forest, node: Node, phase: int) -> list[tuple[int, Node]]:

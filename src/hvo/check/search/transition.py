@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from hvo.check.effects.registry import Again, Wait
 from hvo.check.model.footprint import Footprints
-from hvo.check.model.state import State
-from hvo.check.model.world import Fault, Waits, World
-from hvo.check.perform import HELD, MASKED, NODE, OPEN, PHASE, STOPPED, change
+from hvo.check.model.state import HELD, MASKED, NODE, OPEN, PHASE, STOPPED, State
+from hvo.check.model.world import Fault, Waits, World, change
 from hvo.check.search.speculation import after_test, load_early, options
 from hvo.check.search.tree import Forest, Node
 

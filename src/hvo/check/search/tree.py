@@ -12,8 +12,8 @@ import numpy as np
 
 from hvo.check.effects.registry import Operation, Outcome, operation
 from hvo.check.model.state import Model
-from hvo.steps.composite import primitives
-from hvo.steps.vocabulary import Steps, StorePage, TestPage
+from hvo.steps.base import Steps, primitives
+from hvo.steps.struct_pages import StorePage, TestPage
 
 Maker: TypeAlias = Callable[[], Steps]
 

@@ -8,7 +8,8 @@ import numpy as np
 from hvo.check.model.geometry import BASE, PAGE, PMD_FRAME
 from hvo.check.model.state import FREE, GIVEN, LEVEL1, STATUS, TABLE, Model, State
 from hvo.mmu.break_before_make import attributes_differ
-from hvo.steps.vocabulary import Step, StoreTableEntry
+from hvo.steps.base import Step
+from hvo.steps.entries import StoreTableEntry
 
 
 def describe(model: Model, done: Step) -> str:

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from hvo.check.check import Rerun
 from hvo.check.model.geometry import PMD_FRAME, PUD_FRAME, ROW
-from hvo.check.model.state import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, TABLE
-from hvo.check.perform import NODE
+from hvo.check.model.state import ALLOCATED, KIND, NODE, PRIVATE, STATUS, STRUCT, TABLE
 from hvo.check.replica_steps import EFFECTS, TOLD, ByteMemory, Unknown
 from hvo.check.search.replay import Done
 from hvo.check.search.tree import Forest, single
+from hvo.check.trace.rerun import Rerun
 from hvo.errors import HvoError
-from hvo.steps.vocabulary import Entry, Step, Steps
+from hvo.steps.base import Step, Steps
+from hvo.steps.entries import Entry
 
 
 class Replica:

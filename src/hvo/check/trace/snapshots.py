@@ -5,10 +5,10 @@ it.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hvo.check.check import Rerun
 from hvo.check.model.geometry import PMD_FRAME
 from hvo.check.model.state import LEVEL1, Meaning, Model, State
 from hvo.check.trace.describe import entry_text
+from hvo.check.trace.rerun import Rerun
 
 
 class Line(NamedTuple):

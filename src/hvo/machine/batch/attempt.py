@@ -36,12 +36,38 @@ from hvo.machine.batch.conflicts import Access, Lanes, out_of_order, written
 from hvo.machine.batch.deferred import Deferred, Taken
 from hvo.machine.batch.frame_shares import Deal
 from hvo.memory.interface import Words
-from hvo.steps import composite as c
-from hvo.steps import folio as f
-from hvo.steps import pool as p
-from hvo.steps import raw_errors as e
-from hvo.steps import vocabulary as s
-from hvo.steps.vocabulary import Entry
+from hvo.steps.base import ForEach, Step, Value
+from hvo.steps.entries import (
+    Entry,
+    PublishPointer,
+    ReadEntry,
+    ReadPointer,
+    RemapEntries,
+    RestoreEntries,
+    WriteEntry,
+    WritePointer,
+)
+from hvo.steps.frames import (
+    AllocateFrame,
+    AllocateFrames,
+    Count,
+    FreeFrame,
+    FreePile,
+    PileFrames,
+    PileIsEmpty,
+    TakePiled,
+)
+from hvo.steps.ordering import (
+    Acquire,
+    Flush,
+    FlushAll,
+    Invalidate,
+    InvalidateAll,
+    Release,
+    SynchronizeReaders,
+)
+from hvo.steps.pool import AllocateFolio, FreeFolio, PutFree, TakeRawErrors
+from hvo.steps.struct_pages import FreezeCount, IncrementUnlessZero, LoadPage, StorePage, TestPage
 from hvo.world.state import Divergence, Frames, KernelFault, World
 
 _MOST_ROUNDS = 20
@@ -77,7 +103,7 @@ class Known:
 class Attempt:
     """One run of the block of `step` for `items`, some of its items."""
 
-    def __init__(self, world: World, step: c.ForEach, items: NDArray[Any], known: Known) -> None:
+    def __init__(self, world: World, step: ForEach, items: NDArray[Any], known: Known) -> None:
         self._world, self._step, self._items, self._known = world, step, items, known
         self.changes_shared = False
         """Whether a page changed a word that pages behind it read as well."""
@@ -89,26 +115,26 @@ class Attempt:
             node.id: sum(zone.queued for zone in node.zones) for node in world.zones.nodes
         }
         self._perform_as: dict[type, Callable[[Any, Lanes], Any]] = {
-            s.AllocateFrame: self._allocate_frame,
-            c.AllocateFrames: self._allocate_frames,
-            f.AllocateFolio: self._allocate_folio,
-            s.FreeFrame: self._later.free_frame,
-            s.PileFrames: self._later.pile_frames,
-            c.FreePile: self._free_pile,
-            f.FreeFolio: self._later.free_folio,
-            p.PutFree: self._later.put_free,
-            s.Count: self._later.count,
-            s.Invalidate: self._later.flush,
-            s.InvalidateAll: self._later.flush,
-            c.Flush: self._later.flush,
-            c.FlushAll: self._later.flush,
-            s.SynchronizeReaders: self._later.synchronize,
-            s.Acquire: self._skip,
-            s.Release: self._skip,
-            s.PileIsEmpty: self._cannot,
-            s.TakePiled: self._cannot,
-            c.ForEach: self._cannot,
-            e.TakeRawErrors: self._cannot,
+            AllocateFrame: self._allocate_frame,
+            AllocateFrames: self._allocate_frames,
+            AllocateFolio: self._allocate_folio,
+            FreeFrame: self._later.free_frame,
+            PileFrames: self._later.pile_frames,
+            FreePile: self._free_pile,
+            FreeFolio: self._later.free_folio,
+            PutFree: self._later.put_free,
+            Count: self._later.count,
+            Invalidate: self._later.flush,
+            InvalidateAll: self._later.flush,
+            Flush: self._later.flush,
+            FlushAll: self._later.flush,
+            SynchronizeReaders: self._later.synchronize,
+            Acquire: self._skip,
+            Release: self._skip,
+            PileIsEmpty: self._cannot,
+            TakePiled: self._cannot,
+            ForEach: self._cannot,
+            TakeRawErrors: self._cannot,
         }
 
     def run(self) -> NDArray[np.int64]:
@@ -184,7 +210,7 @@ class Attempt:
         self,
         ahead: NDArray[np.bool_],
         points: Words,
-        step: s.Step,
+        step: Step,
         lanes: Lanes,
         history: list[Any],
         rounds: int,
@@ -197,25 +223,25 @@ class Attempt:
         self._settled[isinstance(step, _PAGE_STEPS)].append(left[~changed])
         self._go(lanes[~ahead], [_select(past, ~ahead) for past in history], rounds + 1)
 
-    def _place(self, step: s.Step, lanes: Lanes) -> Words | None:
+    def _place(self, step: Step, lanes: Lanes) -> Words | None:
         """The word that each page reads or changes in `step`, where it is one that another page
         might touch.
         """
-        if isinstance(step, s.ReadEntry | s.ReadPointer | s.PublishPointer):
+        if isinstance(step, ReadEntry | ReadPointer | PublishPointer):
             return np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape)
         if isinstance(step, _PAGE_STEPS):
-            name = "refcount" if isinstance(step, s.FreezeCount) else step.field
+            name = "refcount" if isinstance(step, FreezeCount) else step.field
             return np.broadcast_to(
-                self._world.field_location(step.pfn, name, write=isinstance(step, s.StorePage)),
+                self._world.field_location(step.pfn, name, write=isinstance(step, StorePage)),
                 lanes.shape,
             )
         return None
 
-    def _note(self, step: s.Step, place: Words | None, lanes: Lanes) -> None:
+    def _note(self, step: Step, place: Words | None, lanes: Lanes) -> None:
         """Log what `step` touched."""
         if place is not None:
             self._log.append(Access(place, 8, lanes, not isinstance(step, _READS)))
-        elif isinstance(step, s.WriteEntry | s.WritePointer):
+        elif isinstance(step, WriteEntry | WritePointer):
             self._log.append(
                 Access(
                     np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape),
@@ -224,7 +250,7 @@ class Attempt:
                     write=True,
                 )
             )
-        elif isinstance(step, c.RemapEntries | c.RestoreEntries):
+        elif isinstance(step, RemapEntries | RestoreEntries):
             self._log.append(
                 Access(
                     np.ascontiguousarray(step.locations[:, 0]),
@@ -236,11 +262,11 @@ class Attempt:
 
     # -- steps that a run does its own way --
 
-    def _perform(self, step: s.Step, lanes: Lanes, place: Words | None) -> Any:
+    def _perform(self, step: Step, lanes: Lanes, place: Words | None) -> Any:
         if place is not None:
-            if isinstance(step, s.TestPage):
+            if isinstance(step, TestPage):
                 return self._world.one_answer(self._world.load_at(place, step.field) != 0)
-            if isinstance(step, s.StorePage):
+            if isinstance(step, StorePage):
                 return self._world.store_at(place, step.field, step.value)
         own = self._perform_as.get(type(step))
         if own is not None:
@@ -249,14 +275,14 @@ class Attempt:
             raise Cut(0)
         return self._world.perform(step)
 
-    def _allocate_frame(self, step: s.AllocateFrame, lanes: Lanes) -> Frames:
+    def _allocate_frame(self, step: AllocateFrame, lanes: Lanes) -> Frames:
         return self._take(lanes, 1, step.node, step.this_node_only, step.memmap)[:, 0]
 
-    def _allocate_frames(self, step: c.AllocateFrames, lanes: Lanes) -> Frames:
+    def _allocate_frames(self, step: AllocateFrames, lanes: Lanes) -> Frames:
         return self._take(lanes, step.count, step.node, step.this_node_only, step.memmap)
 
     def _take(
-        self, lanes: Lanes, count: int, node: s.Value, this_node_only: bool, memmap: bool
+        self, lanes: Lanes, count: int, node: Value, this_node_only: bool, memmap: bool
     ) -> Frames:
         nodes = np.broadcast_to(np.asarray(node, np.int64), lanes.shape)
         if self._known.deal:
@@ -285,7 +311,7 @@ class Attempt:
             lanes.size, count
         )
 
-    def _allocate_folio(self, step: f.AllocateFolio, lanes: Lanes) -> Frames:
+    def _allocate_folio(self, step: AllocateFolio, lanes: Lanes) -> Frames:
         """One block for each of `lanes`, where they come out of a movable zone: then no frame that
         a page takes can come out of them.
         """
@@ -310,14 +336,14 @@ class Attempt:
             raise Cut(int(lanes[heads.size]))
         return heads
 
-    def _free_pile(self, step: c.FreePile, lanes: Lanes) -> None:
+    def _free_pile(self, step: FreePile, lanes: Lanes) -> None:
         if len(self._world.pile) or not self._later.free_pile(lanes):
             raise Cut(0)
 
-    def _skip(self, step: s.Step, lanes: Lanes) -> None:
+    def _skip(self, step: Step, lanes: Lanes) -> None:
         """A lock that only this actor could want."""
 
-    def _cannot(self, step: s.Step, lanes: Lanes) -> None:
+    def _cannot(self, step: Step, lanes: Lanes) -> None:
         raise Cut(0)
 
     # -- the end --
@@ -343,8 +369,8 @@ class Attempt:
             raise DealOut(*later.taken_per_page(len(self._items)))
 
 
-_PAGE_STEPS = (s.TestPage, s.LoadPage, s.StorePage, s.IncrementUnlessZero, s.FreezeCount)
-_READS = (s.ReadEntry, s.ReadPointer, s.TestPage, s.LoadPage)
+_PAGE_STEPS = (TestPage, LoadPage, StorePage, IncrementUnlessZero, FreezeCount)
+_READS = (ReadEntry, ReadPointer, TestPage, LoadPage)
 
 
 def _select(result: Any, pages: NDArray[np.bool_]) -> Any:

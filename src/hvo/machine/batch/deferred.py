@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.machine.batch.conflicts import Lanes
-from hvo.steps import folio as f
-from hvo.steps import pool as p
-from hvo.steps import vocabulary as s
-from hvo.steps.vocabulary import Counter
+from hvo.steps.base import Step
+from hvo.steps.frames import Count, Counter, FreeFrame, PileFrames
+from hvo.steps.pool import FreeFolio, PutFree
 from hvo.world.state import Frames, World
 
-OnHeads = TypeVar("OnHeads", f.FreeFolio, p.PutFree)
+OnHeads = TypeVar("OnHeads", FreeFolio, PutFree)
 
 
 class Taken(NamedTuple):
@@ -49,8 +48,8 @@ class Deferred:
         self._freed: list[Given] = []
         self._piled: list[Given] = []
         self._counts: list[tuple[Counter, int]] = []
-        self._folios: list[tuple[Lanes, f.FreeFolio]] = []
-        self._pooled: list[tuple[Lanes, p.PutFree]] = []
+        self._folios: list[tuple[Lanes, FreeFolio]] = []
+        self._pooled: list[tuple[Lanes, PutFree]] = []
         self._flushes = self._synchronizations = 0
 
     # -- what is noted --
@@ -61,11 +60,11 @@ class Deferred:
         if memmap:
             self._counts.append((Counter.MEMMAP, taken.frames.size))
 
-    def free_frame(self, step: s.FreeFrame, lanes: Lanes) -> None:
+    def free_frame(self, step: FreeFrame, lanes: Lanes) -> None:
         """Each page frees a frame."""
         self._freed.append(Given(lanes, np.asarray(step.pfn, np.int64)[:, None], step.memmap))
 
-    def pile_frames(self, step: s.PileFrames, lanes: Lanes) -> None:
+    def pile_frames(self, step: PileFrames, lanes: Lanes) -> None:
         """Each page puts frames on the actor's list."""
         self._piled.append(Given(lanes, step.pfns, memmap=True))
 
@@ -88,26 +87,26 @@ class Deferred:
             )
         return True
 
-    def free_folio(self, step: f.FreeFolio, lanes: Lanes) -> bool:
+    def free_folio(self, step: FreeFolio, lanes: Lanes) -> bool:
         """Each page gives its huge page to the page allocator -> whether that will take it."""
         assert self._world.pools is not None
         sound = self._world.pools.is_sound(np.asarray(step.heads, np.int64), step.order)
         self._folios.append((lanes, step))
         return self._world.one_answer(sound)
 
-    def put_free(self, step: p.PutFree, lanes: Lanes) -> None:
+    def put_free(self, step: PutFree, lanes: Lanes) -> None:
         """Each page puts its huge page on a free list."""
         self._pooled.append((lanes, step))
 
-    def count(self, step: s.Count, lanes: Lanes) -> None:
+    def count(self, step: Count, lanes: Lanes) -> None:
         """Each page changes a counter."""
         self._counts.append((step.counter, step.delta * lanes.size))
 
-    def flush(self, step: s.Step, lanes: Lanes) -> None:
+    def flush(self, step: Step, lanes: Lanes) -> None:
         """Each page flushes."""
         self._flushes += lanes.size
 
-    def synchronize(self, step: s.Step, lanes: Lanes) -> None:
+    def synchronize(self, step: Step, lanes: Lanes) -> None:
         """Each page waits for readers."""
         self._synchronizations += lanes.size
 

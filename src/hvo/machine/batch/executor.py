@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from hvo.machine.batch.attempt import Attempt, Cut, DealOut, Known
 from hvo.machine.batch.frame_shares import Deal
-from hvo.steps.composite import Composite, ForEach, primitives
-from hvo.steps.vocabulary import Step, Steps
+from hvo.steps.base import Composite, ForEach, Step, Steps, primitives
 from hvo.world.state import World
 
 _PAGES_AT_FIRST = 1 << 10  # enough to see what a block does

@@ -23,7 +23,8 @@ from hvo.memory.simulated import SimulatedMemory
 from hvo.mmu.format import Format
 from hvo.mmu.formats import format_for
 from hvo.mmu.mapping import map_range
-from hvo.steps.vocabulary import Counter, Value
+from hvo.steps.base import Value
+from hvo.steps.frames import Counter
 from hvo.vmemmap.context import Vmemmap
 from hvo.vmemmap.era import Era
 from hvo.world.state import World

@@ -16,7 +16,7 @@ from hvo.kernel.zones import Zones
 from hvo.machine.machine import Machine
 from hvo.memory.interface import Words
 from hvo.mmu.walk import entry_locations, walk
-from hvo.steps.vocabulary import StorePage
+from hvo.steps.struct_pages import StorePage
 from hvo.world.state import World
 
 Frames = NDArray[np.int64]

@@ -31,7 +31,8 @@ from hvo.machine.machine import Machine
 from hvo.memory.core import open_core
 from hvo.memory.simulated import SimulatedMemory
 from hvo.mmu.walk import walk
-from hvo.steps.vocabulary import Counter, strided
+from hvo.steps.base import strided
+from hvo.steps.frames import Counter
 from hvo.vmemmap.era import Era
 from hvo.vmemmap.era import era as era_of
 from hvo.world.state import World

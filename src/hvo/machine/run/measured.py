@@ -12,7 +12,7 @@ from hvo.layout.units import format_size
 from hvo.machine.machine import Machine
 from hvo.machine.run.memmap import Memmap
 from hvo.machine.run.results import Promise
-from hvo.steps.vocabulary import strided
+from hvo.steps.base import strided
 
 _SAMPLE = 32 << 20  # bytes of struct pages that are compared
 _PAGE_FLAGS = (1 << 32) - 1

@@ -19,8 +19,9 @@ from hvo.machine.machine import Machine
 from hvo.machine.run.alignment import EMPTY, arguments
 from hvo.machine.run.results import Promise
 from hvo.mmu.walk import walk
-from hvo.steps.composite import primitives
-from hvo.steps.vocabulary import Lock, Step, Steps, WriteEntry, strided
+from hvo.steps.base import Step, Steps, primitives, strided
+from hvo.steps.entries import WriteEntry
+from hvo.steps.ordering import Lock
 from hvo.vmemmap.era import Era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios

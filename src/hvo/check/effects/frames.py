@@ -1,0 +1,168 @@
+"""Frames: allocated, freed, on an actor's list, in the hands of who gets them next."""
+
+from typing import Any
+
+import numpy as np
+
+from hvo.check.effects.registry import Operation, Outcome, Result, no_effect, ready
+from hvo.check.model.footprint import ALLOCATOR, FRAME
+from hvo.check.model.state import (
+    ALLOCATED,
+    GIVEN,
+    OTHER,
+    PILE,
+    PRIVATE,
+    STATUS,
+    STRUCT,
+    VANISHED,
+    Model,
+)
+from hvo.check.model.world import World, change
+from hvo.errors import HvoError
+from hvo.steps.frames import (
+    AllocateBlock,
+    AllocateFrame,
+    Count,
+    Counter,
+    FreeBlock,
+    FreeFrame,
+    PileFrames,
+    PileIsEmpty,
+    TakeFreed,
+    TakePiled,
+    WriteData,
+)
+
+
+@ready(AllocateFrame)
+def _ready_allocate(model: Model, step: AllocateFrame) -> Operation:
+    return Operation(step, _allocate, (int(step.node), step.this_node_only, step.memmap))
+
+
+def _allocate(world: World, actor: int, phase: int, node: int, only: bool, memmap: bool) -> Result:
+    """The next frame of the actor's reserve; refused where its node has none and others are not
+    asked, or where allocations may fail.
+    """
+    if only and node in world.model.empty_nodes:
+        world.extra = (world.extra[0] | 1 << actor, *world.extra[1:])
+        return None
+    if world.failures:
+        world.touched.append((ALLOCATOR, 0, 1))
+        if world.choose(2):
+            world.failures -= 1
+            return None
+    first = world.model.geometry.first_reserved(actor)
+    for frame in range(first, first + world.model.geometry.reserve):
+        if not world.status[frame] & STATUS:
+            world.status[frame] = PRIVATE | (STRUCT if memmap else 0)
+            world.fill(frame, world.model.garbage)
+            _count(world, actor, 0, 1, int(memmap))
+            return frame
+    raise HvoError(
+        f"actor {actor + 1} needs more than {world.model.geometry.reserve} frames: give the"
+        " geometry a larger reserve"
+    )
+
+
+@ready(FreeFrame)
+def _ready_free(model: Model, step: FreeFrame) -> Operation:
+    return Operation(step, _free, (int(step.pfn), step.memmap))
+
+
+def _free(world: World, actor: int, phase: int, frame: int, memmap: bool) -> Result:
+    world.free(frame)
+    _count(world, actor, 0, 1, -int(memmap))
+    return None
+
+
+@ready(Count)
+def _ready_count(model: Model, step: Count) -> Operation:
+    return Operation(step, _count, (0 if step.counter is Counter.OPTIMIZED_KEY else 1, step.delta))
+
+
+def _count(world: World, actor: int, phase: int, which: int, delta: int) -> Result:
+    counters = world.counters
+    world.counters = (*counters[:which], counters[which] + delta, *counters[which + 1 :])
+    return None
+
+
+@ready(PileFrames)
+def _ready_pile(model: Model, step: PileFrames) -> Operation:
+    return Operation(step, _pile, (tuple(np.atleast_1d(step.pfns).tolist()),))
+
+
+def _pile(world: World, actor: int, phase: int, frames: tuple[int, ...]) -> Result:
+    change(world, actor, PILE, world.actors[actor][PILE] + frames)
+    return None
+
+
+@ready(PileIsEmpty)
+def _ready_pile_is_empty(model: Model, step: PileIsEmpty) -> Operation:
+    return Operation(step, _pile_is_empty, (), bool)
+
+
+def _pile_is_empty(world: World, actor: int, phase: int) -> Result:
+    return int(not world.actors[actor][PILE])
+
+
+@ready(TakePiled)
+def _ready_take(model: Model, step: TakePiled) -> Operation:
+    return Operation(step, _take, (step.count,), _frames)
+
+
+def _take(world: World, actor: int, phase: int, count: int | None) -> Result:
+    pile = world.actors[actor][PILE]
+    keep = 0 if count is None else len(pile) - count
+    change(world, actor, PILE, pile[:keep])
+    return pile[keep:][::-1]
+
+
+def _frames(outcome: Outcome) -> Any:
+    return np.array(outcome, np.int64)
+
+
+@ready(TakeFreed)
+def _ready_take_freed(model: Model, step: TakeFreed) -> Operation:
+    return Operation(step, _take_freed, ())
+
+
+def _take_freed(world: World, actor: int, phase: int) -> Result:
+    world.touched.append((ALLOCATOR, 1, 1))
+    freed = [frame for frame, status in enumerate(world.status) if status & STATUS == GIVEN]
+    if not freed:
+        return None
+    frame = freed[world.choose(len(freed))]
+    world.status[frame] = ALLOCATED | OTHER
+    return frame
+
+
+@ready(WriteData)
+def _ready_write_data(model: Model, step: WriteData) -> Operation:
+    return Operation(step, _write_data, (step.pfn,))
+
+
+def _write_data(world: World, actor: int, phase: int, frame: int) -> Result:
+    world.touched.append((FRAME, frame, 1))
+    if world.status[frame] & STATUS == VANISHED:
+        raise world.fault(
+            "access-freed", f"frame {frame}, which vanished with its memory block, is written"
+        )
+    return None
+
+
+@ready(AllocateBlock)
+def _ready_allocate_block(model: Model, step: AllocateBlock) -> Operation:
+    """No block of frames is free here: what can be mapped by pages then is."""
+    return Operation(step, no_effect, ())
+
+
+@ready(FreeBlock)
+def _ready_free_block(model: Model, step: FreeBlock) -> Operation:
+    return Operation(step, _free_block, (int(step.pfn), 1 << step.order))
+
+
+def _free_block(world: World, actor: int, phase: int, first: int, count: int) -> Result:
+    for frame in range(first, first + count):
+        world.free(frame)
+    world.counters = (world.counters[0], world.counters[1] - count, *world.counters[2:])
+    return None

@@ -1,0 +1,92 @@
+"""What an actor may do in one step, and what it gets back.
+
+A protocol is a generator that yields steps and goes on from their results. Two kinds exist. A
+*primitive* is one thing that another CPU can see happen: one memory access, one entry written, one
+lock, one frame allocated or freed, one invalidation requested or completed. A *composite* stands
+for a fixed run of primitives, which its `parts` yields in the kernel's order; an executor that can
+do the same work at once (arrays) may, and one that interleaves (the checker) takes it apart.
+
+The fields hold one value for one page. An executor that runs a block for many pages at once gives
+the generator arrays whose *first axis is the page*, so code between steps is written with numpy's
+broadcasting (`strided`), and branches only on results that say so: `None`, `bool` and `EntryKind`
+are always one value for every page of a run.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Value: TypeAlias = Any
+"""An int, or an array with one element (or one row) for each page of a run."""
+
+
+Steps: TypeAlias = Generator["Step", Any, Any]
+"""A running actor: yields steps, is sent their results, returns its own."""
+
+
+def strided(start: Value, count: int, stride: int) -> NDArray[np.uint64]:
+    """`start`, `start + stride`, ...: `count` values on a new last axis, for one start or one a
+    page.
+    """
+    return np.asarray(start, np.uint64)[..., None] + np.arange(
+        0, count * stride, stride, dtype=np.uint64
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """Base of all steps."""
+
+
+Block: TypeAlias = Callable[[Any], Steps]
+"""What `ForEach` runs for one item (or, with arrays, for many)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Composite(Step):
+    """A step that an executor may take apart."""
+
+    def parts(self) -> Steps:
+        """The primitives this step stands for; what the generator returns is the step's result."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ForEach(Composite):
+    """Run `block` for each of `items`, in order -> an int64 array of what it returned, up to and
+    with the first that `stops`.
+
+    `items` is an array whose first axis is the item. An executor may run the block for many items
+    at once where nobody can tell.
+    """
+
+    block: Block
+    items: Any
+    stops: Callable[[int], bool] | None = None
+
+    def parts(self) -> Steps:
+        """Item by item."""
+        results: list[int] = []
+        for item in self.items:
+            results.append(int((yield from self.block(item))))
+            if self.stops is not None and self.stops(results[-1]):
+                break
+        return np.array(results, np.int64)
+
+
+def primitives(actor: Steps) -> Steps:
+    """`actor` with every composite taken apart: yields primitives only, returns what `actor`
+    returns.
+    """
+    result: Any = None
+    while True:
+        try:
+            step: Step = actor.send(result)
+        except StopIteration as stop:
+            return stop.value
+        result = (
+            (yield from primitives(step.parts())) if isinstance(step, Composite) else (yield step)
+        )

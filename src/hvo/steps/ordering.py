@@ -1,0 +1,136 @@
+"""Steps that order others: locks, barriers, read-side sections, invalidations, other CPUs."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from hvo.steps.base import Composite, Step, Steps, Value
+
+
+class Lock(Enum):
+    """Locks that the actors take."""
+
+    PAGE_TABLE = "init_mm.page_table_lock"
+    MMAP_READ = "init_mm.mmap_lock (read)"
+    MMAP_WRITE = "init_mm.mmap_lock (write)"
+    HUGETLB = "hugetlb_lock"
+    HOTPLUG = "mem_hotplug_lock"
+    HOTPLUG_READ = "mem_hotplug_lock (read)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Acquire(Step):
+    """Take `lock` -> None, once it is free."""
+
+    lock: Lock
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Release(Step):
+    """Let `lock` go -> None."""
+
+    lock: Lock
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WriteBarrier(Step):
+    """Make earlier writes visible before later ones (`smp_wmb`) -> None."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadBarrier(Step):
+    """Take no later load before an earlier one (`smp_rmb`, or the load before is an acquire) ->
+    None.
+    """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Invalidate(Step):
+    """Ask all CPUs to drop translations of [`start`, `end`) (TLBI, or the interrupt of x86) ->
+    None.
+
+    With `tables` copies of pointers to tables as well (`__flush_tlb_kernel_pgtable`,
+    arch/arm64/include/asm/tlbflush.h): without, an architecture may drop the last level only
+    (arm64's VAALE1IS; SFENCE.VMA of an address). With `this_cpu` only the asking CPU does it, at
+    once (`flush_tlb_one_kernel` of x86).
+    """
+
+    start: Value
+    end: Value
+    tables: bool = False
+    this_cpu: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InvalidateAll(Step):
+    """Ask all CPUs to drop every translation, pointers to tables too; with `this_cpu` only the
+    asking one does -> None.
+    """
+
+    this_cpu: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AwaitInvalidation(Step):
+    """Wait until all CPUs have done what `Invalidate` asked for (DSB) -> None."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SynchronizeReaders(Step):
+    """Wait for every read-side section that has begun (`synchronize_rcu`) -> None."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnterReadSection(Step):
+    """Begin a read-side section (`rcu_read_lock`) -> None."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeaveReadSection(Step):
+    """End a read-side section (`rcu_read_unlock`) -> None."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flush(Composite):
+    """Drop the translations of [`start`, `end`) everywhere, and wait (`flush_tlb_kernel_range`) ->
+    None.
+
+    With `tables` copies of pointers to tables as well, where the architecture's plain flush leaves
+    them.
+    """
+
+    start: Value
+    end: Value
+    tables: bool = False
+
+    def parts(self) -> Steps:
+        """The request, then the wait."""
+        yield Invalidate(self.start, self.end, self.tables)
+        yield AwaitInvalidation()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlushAll(Composite):
+    """Drop every translation everywhere, and wait (`flush_tlb_all`) -> None."""
+
+    def parts(self) -> Steps:
+        """The request, then the wait."""
+        yield InvalidateAll()
+        yield AwaitInvalidation()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StopCpus(Step):
+    """Stop all other CPUs -> None, once they have stopped.
+
+    With `preemptible` only where they hold no spin lock and are in no read-side section, as
+    `stop_machine` does; else wherever an interrupt finds them: not where they have masked
+    interrupts. `interrupts`: the stopping CPU itself still takes them.
+    """
+
+    preemptible: bool
+    interrupts: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResumeCpus(Step):
+    """Let the other CPUs go on -> None."""
