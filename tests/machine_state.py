@@ -38,7 +38,7 @@ def state(machine: Machine) -> dict[str, Any]:
             for size, pool in machine.pools.items()
         },
         "locks": sorted(lock.value for lock in world.locks),
-        "pile": len(world.pile),
+        "vmemmap_page_list": len(world.vmemmap_page_list),
     }
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from hvo.kernel.pile import Pile
+from hvo.kernel.vmemmap_page_list import VmemmapPageList
 from hvo.machine.machine import Machine
 from hvo.steps.base import Composite, Step, Steps
 from hvo.steps.entries import Entry, FillTable, Locate, ReadEntry, WriteEntry
-from hvo.steps.frames import Count, PileFrames, PileIsEmpty, TakePiled
+from hvo.steps.frames import Count, ListAdd, ListEmpty, ListPop
 from hvo.steps.ordering import (
     Acquire,
     AwaitInvalidation,
@@ -37,9 +37,9 @@ PRIVATE = (
     StorePage,
     TestPage,
     Count,
-    PileFrames,
-    PileIsEmpty,
-    TakePiled,
+    ListAdd,
+    ListEmpty,
+    ListPop,
     WriteBarrier,
     Locate,
     Invalidate,
@@ -96,7 +96,7 @@ class State:
 
     machine: Machine
     actors: list[Actor]
-    piles: list[Pile]
+    lists: list[VmemmapPageList]
     held: dict[Lock, int]
     trace: list[tuple[int, str]]
 
@@ -118,7 +118,7 @@ class State:
     def _step(self, i: int) -> None:
         actor, world = self.actors[i], self.machine.world
         step = actor.next(self.machine)
-        world.pile = self.piles[i]
+        world.vmemmap_page_list = self.lists[i]
         result = self._lock(step) if isinstance(step, Acquire | Release) else world.perform(step)
         self.trace.append((i, type(step).__name__))
         actor.received = (*actor.received, result)

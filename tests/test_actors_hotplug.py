@@ -16,7 +16,7 @@ from hvo.steps.entries import WriteEntry
 from hvo.steps.frames import Counter, FreeFrame
 from hvo.steps.ordering import Lock
 from hvo.steps.struct_pages import InitPage, InitPages
-from hvo.vmemmap.context import ENOMEM, REFUSED
+from hvo.vmemmap.context import ENOMEM, EOPNOTSUPP
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
@@ -362,7 +362,7 @@ def test_pages_of_such_a_block_are_refused():
         hosted = block.start + np.arange(hosted_pages(m.world.vmemmap, block))
         head = np.array([block.start + 1024])
         result = m.run(hugetlb_vmemmap_optimize_folios(m.world.vmemmap, 9, head))
-        assert (result == REFUSED).all() == fixed
+        assert (result == EOPNOTSUPP).all() == fixed
         assert m.world.zones.is_free(hosted).any() != fixed
         if fixed:
             assert remove(m, block) == 0

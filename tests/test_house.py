@@ -31,7 +31,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FOR_ALL = {"errors", "__version__"}
 """What every room may import from the package itself."""
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-LARGEST = 271
+LARGEST = 270
 """Syntax nodes of a function, `house.md`."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -149,7 +149,7 @@ def test_the_order_forbids_what_it_should():
 
 
 def test_functions_are_short():
-    """None has more than 271 syntax nodes, nine in ten at most 95, half of them at most 37."""
+    """None has more than 270 syntax nodes, nine in ten at most 95, half of them at most 37."""
     sizes = {
         f"{relative(path)}:{node.lineno} {node.name}": body_nodes(node)
         for path in SOURCES

@@ -5,7 +5,7 @@ in those that do not.
 import numpy as np
 import pytest
 
-from hvo.kernel.pile import Pile
+from hvo.kernel.vmemmap_page_list import VmemmapPageList
 from hvo.machine.machine import Machine
 from hvo.steps.base import strided
 from hvo.vmemmap.era import Era, era
@@ -35,7 +35,13 @@ def two_optimisers(variant: Era, *, split_before: bool) -> State:
         )
 
     machine.plain_frames = table_frames(machine)
-    return State(machine, [Actor(optimiser(int(head))) for head in heads], [Pile(), Pile()], {}, [])
+    return State(
+        machine,
+        [Actor(optimiser(int(head))) for head in heads],
+        [VmemmapPageList(), VmemmapPageList()],
+        {},
+        [],
+    )
 
 
 def table_frames(machine: Machine) -> np.ndarray:

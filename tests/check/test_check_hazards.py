@@ -14,7 +14,9 @@ from shared_files import SHARED, need
 
 
 def name(case: Case) -> str:
-    return f"{case.hazard}-{case.protocol}-{case.rules.name}-{case.scenario.name}".replace(" ", "_")
+    return f"{case.hazard}-{case.protocol}-{case.hardware.name}-{case.scenario.name}".replace(
+        " ", "_"
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)

@@ -132,7 +132,7 @@ def test_the_way_back_and_a_machine(tmp_path: Path):
     results = check_all(asked([write(tmp_path, AROUND)], None, [], None))
     assert {result.verdict for result in results} == {"safe"}
     assert {"H04", "H12", "H19", "own"} <= {result.case.hazard for result in results}
-    assert {result.case.rules.name for result in results} == {"arm64"}
+    assert {result.case.hardware.name for result in results} == {"arm64"}
 
 
 def test_a_restore_that_leaves_copies_of_the_head(tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from hvo.check.check import check
-from hvo.check.model.hardware import Rules
+from hvo.check.model.hardware import Hardware
 from hvo.check.proposals.compare import LISTED, Row, compare, compare_all
 from hvo.check.scenarios.hazards import CASES
 from hvo.check.scenarios.proposals import KERNEL_TRIES, PROPOSED_FOR, rules_for, scenarios
@@ -146,20 +146,20 @@ def test_break_before_make_clause_by_clause():
 
 
 @pytest.mark.parametrize(
-    ("rules", "expected"),
+    ("hardware", "expected"),
     [
-        (Rules("arm64", 0), "break-before-make"),
-        (Rules("arm64", 1), "break-before-make"),
-        (Rules("arm64", 2, noabort=True), None),
-        (Rules("arm64", 3), None),
+        (Hardware("arm64", 0), "break-before-make"),
+        (Hardware("arm64", 1), "break-before-make"),
+        (Hardware("arm64", 2, noabort=True), None),
+        (Hardware("arm64", 3), None),
     ],
 )
-def test_levels_of_feat_bbm_and_the_split(rules: Rules, expected: str | None):
+def test_levels_of_feat_bbm_and_the_split(hardware: Hardware, expected: str | None):
     """Level 2 lifts the block-size case and nothing else: then the remap is what is found,
     later.
     """
     case = next(case for case in CASES if case.hazard == "H01a")
-    result = check(replace(case, rules=rules))
+    result = check(replace(case, hardware=hardware))
     message = result.findings[0].message
     assert ("block is replaced" in message) is (expected is not None)
     assert result.findings[0].property == "break-before-make"

@@ -23,14 +23,16 @@ from hvo.steps.entries import WriteEntry
 
 
 def name(case: Case) -> str:
-    return f"{case.hazard}-{case.protocol}-{case.rules.name}-{case.scenario.name}".replace(" ", "_")
+    return f"{case.hazard}-{case.protocol}-{case.hardware.name}-{case.scenario.name}".replace(
+        " ", "_"
+    )
 
 
 def to_the_end(case: Case) -> Rerun:
     """A run in which every actor goes on three steps at a time, until all are done or the machine
     ends it.
     """
-    forest, state = build(case.scenario, case.era, case.rules)
+    forest, state = build(case.scenario, case.era, case.hardware)
     path: list[Turn] = []
     world, went = World(forest.model, state), True
     while went:

@@ -17,7 +17,7 @@ from hvo.check.model.geometry import (
     STRUCTS,
     Geometry,
 )
-from hvo.check.model.hardware import Rules
+from hvo.check.model.hardware import Hardware
 from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.case import RISCV, X86, Case
 from hvo.check.scenarios.exercises import PROTOCOLS, exercises
@@ -50,7 +50,7 @@ SLOW = {"H17"}
 
 
 def found(case: Case, options: Options) -> list[tuple[str, int]]:
-    forest, start = build(case.scenario, case.era, case.rules)
+    forest, start = build(case.scenario, case.era, case.hardware)
     result = explore(forest, start, case.scenario, options)
     assert result.finished
     return [(violation.property, violation.steps) for violation in result.violations]
@@ -83,13 +83,15 @@ def test_reduction_finds_the_same_where_memory_is_weak(protocol: str):
             assert found(case, Options(symmetry=False)) == found(case, PLAIN), case.scenario.name
 
 
-@pytest.mark.parametrize("rules", [X86, Rules("arm64")], ids=lambda rules: rules.name)
+@pytest.mark.parametrize("hardware", [X86, Hardware("arm64")], ids=lambda hardware: hardware.name)
 @pytest.mark.parametrize("variant", ["5.18-split-recheck", "5.18", "7.1-publish-tail"])
-def test_two_optimisers_on_a_leaf(variant: str, rules: Rules):
+def test_two_optimisers_on_a_leaf(variant: str, hardware: Hardware):
     """The same for two optimisers where the leaf must be split, which touch each other's things
     most.
     """
-    case = Case("H04", variant, rules, Scenario("two", (c.O, c.O2), SMALL), None)
+    case = Case(
+        "H04", variant, hardware, Scenario("two", (c.OPTIMIZER, c.OPTIMIZER_2), SMALL), None
+    )
     assert found(case, Options()) == found(case, PLAIN)
 
 
@@ -136,13 +138,13 @@ def test_deadlock_is_found():
     assert found(case, Options()) == found(case, PLAIN) == [("deadlock", 2)]
 
 
-def alone(*steps: Step, rules: Rules = X86) -> list[tuple[str, int]]:
+def alone(*steps: Step, hardware: Hardware = X86) -> list[tuple[str, int]]:
     """What is violated by one actor that does `steps`."""
 
     def act(v, g):
         yield from steps
 
-    case = Case("H04", "7.1", rules, Scenario("alone", (Actor("O", "alone", act),), SMALL), None)
+    case = Case("H04", "7.1", hardware, Scenario("alone", (Actor("O", "alone", act),), SMALL), None)
     assert found(case, Options()) == found(case, PLAIN)
     return found(case, Options())
 
@@ -210,7 +212,7 @@ def test_an_interrupt_cannot_come_while_it_is_masked():
             Actor("I", "interrupt", c.read_head, interrupt=True),
         )
         case = Case(
-            "H04", "7.1", Rules("arm64"), Scenario("masked", actors, SMALL, split=True), None
+            "H04", "7.1", Hardware("arm64"), Scenario("masked", actors, SMALL, split=True), None
         )
         assert [rule for rule, _ in found(case, Options())] == expected
         assert found(case, Options()) == found(case, PLAIN)
@@ -253,13 +255,15 @@ def test_whose_translations_an_invalidation_drops(flush: Callable[[int], list[St
     scenario = Scenario(
         "remap", (Actor("O", "remap", remapping(flush)),), SMALL, split=True, complete=False
     )
-    rules = {rule for rule, _ in found(Case("H04", "7.1", X86, scenario, None), Options())}
-    assert ("freed-while-cached" in rules) is not enough
+    hardware = {rule for rule, _ in found(Case("H04", "7.1", X86, scenario, None), Options())}
+    assert ("freed-while-cached" in hardware) is not enough
 
 
-@pytest.mark.parametrize("rules", [X86, RISCV, Rules("arm64")], ids=lambda rules: rules.name)
+@pytest.mark.parametrize(
+    "hardware", [X86, RISCV, Hardware("arm64")], ids=lambda hardware: hardware.name
+)
 @pytest.mark.parametrize("tables", [True, False])
-def test_pointers_to_tables_outlive_a_plain_flush(rules: Rules, tables: bool):
+def test_pointers_to_tables_outlive_a_plain_flush(hardware: Hardware, tables: bool):
     """A table is freed after its pointer was cleared and flushed: but for x86-64 the flush must be
     one that drops pointers to tables.
     """
@@ -271,8 +275,8 @@ def test_pointers_to_tables_outlive_a_plain_flush(rules: Rules, tables: bool):
         yield FreeFrame(g.first_reserved(0))
 
     scenario = Scenario("table", (Actor("O", "unmap", act),), SMALL, split=True, complete=False)
-    bad = {rule for rule, _ in found(Case("H04", "7.1", rules, scenario, None), Options())}
-    assert ("freed-table" in bad) is not (tables or rules.flush_drops_tables)
+    bad = {rule for rule, _ in found(Case("H04", "7.1", hardware, scenario, None), Options())}
+    assert ("freed-table" in bad) is not (tables or hardware.flush_drops_tables)
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -302,10 +306,10 @@ def test_who_may_still_use_what_one_cpu_dropped(own: bool):
 
 
 @pytest.mark.parametrize(
-    ("rules", "barrier", "reordered"),
+    ("hardware", "barrier", "reordered"),
     [(RISCV, False, True), (RISCV, True, False), (X86, False, False)],
 )
-def test_loads_are_reordered(rules: Rules, barrier: bool, reordered: bool):
+def test_loads_are_reordered(hardware: Hardware, barrier: bool, reordered: bool):
     """Message passing: the later load may see the old value though the earlier one saw the new,
     unless a barrier or x86 forbids it.
     """
@@ -325,7 +329,7 @@ def test_loads_are_reordered(rules: Rules, barrier: bool, reordered: bool):
 
     actors = Actor("O", "write", write), Actor("G", "read", read)
     case = Case(
-        "H04", "7.1", rules, Scenario("message", actors, SMALL, split=True, complete=False), None
+        "H04", "7.1", hardware, Scenario("message", actors, SMALL, split=True, complete=False), None
     )
     assert ("freed-table" in {rule for rule, _ in found(case, Options())}) is reordered
     assert found(case, Options()) == found(case, PLAIN)
@@ -347,8 +351,12 @@ BETWEEN: list[tuple[list[Step], bool]] = [
     BETWEEN,
     ids=lambda value: str(len(value)) if isinstance(value, list) else value,
 )
-@pytest.mark.parametrize("rules", [X86, RISCV, Rules("arm64")], ids=lambda rules: rules.name)
-def test_what_orders_a_copy_before_its_entry(rules: Rules, between: list[Step], ordered: bool):
+@pytest.mark.parametrize(
+    "hardware", [X86, RISCV, Hardware("arm64")], ids=lambda hardware: hardware.name
+)
+def test_what_orders_a_copy_before_its_entry(
+    hardware: Hardware, between: list[Step], ordered: bool
+):
     """A barrier, a completed invalidation, a wait for readers, a lock let go and another taken; x86
     needs none of them.
     """
@@ -361,15 +369,17 @@ def test_what_orders_a_copy_before_its_entry(rules: Rules, between: list[Step], 
         yield WriteEntry(location, v.leaf_entry(frame, writable=True), 0, address)
 
     scenario = Scenario("copy", (Actor("O", "copy", act),), SMALL, split=True, complete=False)
-    rules_found = {rule for rule, _ in found(Case("H04", "7.1", rules, scenario, None), Options())}
-    assert ("old-contents" in rules_found) is (rules.reorders and not ordered)
+    rules_found = {
+        rule for rule, _ in found(Case("H04", "7.1", hardware, scenario, None), Options())
+    }
+    assert ("old-contents" in rules_found) is (hardware.reorders and not ordered)
 
 
 def test_failing_allocations_are_tried_everywhere():
     """With one refusal anywhere an optimise that survives it has more than one end, and loses
     nothing.
     """
-    scenario = Scenario("refused", (c.O,), SMALL, failures=1)
+    scenario = Scenario("refused", (c.OPTIMIZER,), SMALL, failures=1)
     forest, start = build(scenario, parse_variant("6.2"), X86)
     result = explore(forest, start, scenario, Options())
     assert not result.violations

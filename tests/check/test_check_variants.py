@@ -8,7 +8,7 @@ import pytest
 
 from hvo.check.batch import check_all
 from hvo.check.check import Result
-from hvo.check.model.hardware import parse_rules
+from hvo.check.model.hardware import parse_hardware
 from hvo.check.select import asked
 
 HEAD = """
@@ -108,7 +108,7 @@ def findings(
     path.write_text(
         HEAD + "".join(f"{name} = {value}\n" for name, value in said.items()) + REMAP + body + more
     )
-    results: list[Result] = check_all(asked([str(path)], parse_rules(machine), hazards, None))
+    results: list[Result] = check_all(asked([str(path)], parse_hardware(machine), hazards, None))
     assert {result.verdict for result in results} <= {"safe", "unsafe"}
     return {
         result.case.scenario.name: {found.property for found in result.findings}
@@ -215,7 +215,9 @@ def test_what_changes_is_shown(changed: str, shown: str, said: str, tmp_path: Pa
     findings(tmp_path, [changed, FLUSH, STOP, BREAK, FLUSH, NEW, GO], "arm64", "H01", STOPPED=True)
     result = next(
         iter(
-            check_all(asked([str(tmp_path / "protocol.py")], parse_rules("arm64"), ("H01",), None))
+            check_all(
+                asked([str(tmp_path / "protocol.py")], parse_hardware("arm64"), ("H01",), None)
+            )
         )
     )
     assert result.findings[0].message.startswith(said)
@@ -418,6 +420,6 @@ def test_a_protocol_that_may_give_up(tmp_path: Path):
     """
     path = tmp_path / "protocol.py"
     path.write_text(AS_E)
-    results = check_all(asked([str(path)], parse_rules(LIVE + "+haf"), (), None))
+    results = check_all(asked([str(path)], parse_hardware(LIVE + "+haf"), (), None))
     assert {result.verdict for result in results} == {"safe"}
     assert "given back once there is memory" in {result.case.scenario.name for result in results}

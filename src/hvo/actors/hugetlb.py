@@ -27,7 +27,7 @@ from hvo.steps.pool import (
     TakeOut,
 )
 from hvo.steps.struct_pages import PrepareCompound, StorePage
-from hvo.vmemmap.context import ENOMEM, REFUSED, Vmemmap
+from hvo.vmemmap.context import ENOMEM, EOPNOTSUPP, Vmemmap
 from hvo.vmemmap.optimize import (
     hugetlb_vmemmap_optimizable,
     hugetlb_vmemmap_optimize,
@@ -160,7 +160,7 @@ def prep_new_huge_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
     """Mark a compound page as HugeTLB page and optimise it; without `mark-first` the other way
     round (H07) -> what optimise says.
     """
-    error = REFUSED
+    error = EOPNOTSUPP
     if v.era.has("mark-first"):
         yield StorePage(head, "hugetlb", 1)
     if h.optimize and hugetlb_vmemmap_optimizable(v, h.order):

@@ -63,7 +63,7 @@ class Result:
         )
         return {
             "protocol": self.case.protocol,
-            "arch": self.case.rules.name,
+            "arch": self.case.hardware.name,
             "hazard": self.case.hazard,
             "scenario": self.case.scenario.name,
             "verdict": self.verdict,
@@ -95,7 +95,7 @@ def check(
 
 
 def _check(case: Case, options: Options, announce: Callable[[int], None] | None) -> Result:
-    forest, start = build(case.scenario, case.era, case.rules)
+    forest, start = build(case.scenario, case.era, case.hardware)
     found = explore(forest, start, case.scenario, options, announce)
     findings: list[Finding] = []
     traces: list[tuple[TraceStep, ...]] = []
@@ -106,7 +106,7 @@ def _check(case: Case, options: Options, announce: Callable[[int], None] | None)
         cpus = len(case.scenario.actors)
         token = Token(
             token_name(case),
-            case.rules.name,
+            case.hardware.name,
             case.hazard,
             case.scenario.name,
             cpus,
@@ -164,7 +164,7 @@ def rerun(token: str) -> Rerun:
     """The run that `token` says, done again; raises HvoError when there is none such."""
     said = decode(token)
     case = case_of(said)
-    forest, start = build(case.scenario, case.era, case.rules)
+    forest, start = build(case.scenario, case.era, case.hardware)
     return Rerun(
         case,
         forest,

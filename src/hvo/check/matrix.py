@@ -29,7 +29,7 @@ def matrix_of(results: Sequence[Result]) -> Matrix:
     """
     cells: dict[tuple[tuple[str, str], str], tuple[Result, ...]] = {}
     for result in results:
-        key = ((result.case.protocol, result.case.rules.name), result.case.hazard)
+        key = ((result.case.protocol, result.case.hardware.name), result.case.hazard)
         cells[key] = (*cells.get(key, ()), result)
     rows = tuple(dict.fromkeys(row for row, _ in cells))
     columns = sorted({column for _, column in cells}, key=_by_number)

@@ -107,7 +107,7 @@ class ByteMemory:
         found = path(self.memory, format, self.root, BASE + page * PAGE)[-1]
         if not format.is_leaf(found.entry, found.level):
             return None
-        if self.model.rules.hardware_access_flag:
+        if self.model.hardware.hardware_access_flag:
             self.put(found.location, found.entry | format.accessed)
         return int(format.translate(found.entry, found.level, BASE + page * PAGE)) // PAGE
 
@@ -213,7 +213,7 @@ def _allocate(memory: ByteMemory, step: AllocateFrame, done: Done) -> TOLD:
     changed = zip(done.before.contents, done.after.contents, strict=True)
     for frame in [frame for frame, (old, new) in enumerate(changed) if old != new]:
         for spacing in (8, _SPACING):
-            memory.memory.write_words(strided(frame * PAGE, ROW, spacing), memory.model.garbage[0])
+            memory.memory.write_words(strided(frame * PAGE, ROW, spacing), memory.model.poison[0])
     return TOLD.NOTHING
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from hvo.check.model.hardware import Rules, parse_rules
+from hvo.check.model.hardware import Hardware, parse_hardware
 from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.hazards import CASES, Case
 from hvo.check.scenarios.proposals import LETTERS
@@ -25,7 +25,7 @@ _MARK = "#"
 
 
 def asked(
-    protocols: Iterable[str], arch: Rules | None, hazards: Iterable[str], cpus: int | None
+    protocols: Iterable[str], arch: Hardware | None, hazards: Iterable[str], cpus: int | None
 ) -> list[Case]:
     """The jobs that were asked for: the benchmark's own, or each of `protocols` (a variant, a
     proposal or a file) in every scenario.
@@ -49,7 +49,7 @@ def asked(
 
 
 def _why_nothing(
-    chosen: list[Case], protocols: tuple[str, ...], arch: Rules | None, hazards: tuple[str, ...]
+    chosen: list[Case], protocols: tuple[str, ...], arch: Hardware | None, hazards: tuple[str, ...]
 ) -> str:
     """What the question excludes, and what to ask instead."""
     if chosen:
@@ -63,7 +63,7 @@ def _why_nothing(
             f"no {which} is about {' or '.join(protocols)}: its other actors did not live then, or"
             " a proposal has scenarios of its own"
         )
-    where = dict.fromkeys(case.rules.name for case in _asked_for(hazards))
+    where = dict.fromkeys(case.hardware.name for case in _asked_for(hazards))
     return (
         f"the benchmark has no {which} on {arch.name}, but on {', '.join(where)}: name a protocol"
         f" (hvo check 7.1 --arch {arch.name})"
@@ -88,7 +88,7 @@ def with_cpus(case: Case, cpus: int | None) -> Case | None:
 
 
 def _of_the_benchmark(
-    protocols: list[str], arch: Rules | None, hazards: tuple[str, ...]
+    protocols: list[str], arch: Hardware | None, hazards: tuple[str, ...]
 ) -> list[Case]:
     known = dict.fromkeys(case.hazard for case in CASES)
     for hazard in hazards:
@@ -98,7 +98,7 @@ def _of_the_benchmark(
     names = [name if name in PROPOSED else parse_variant(name).variant for name in protocols]
     if names:
         return list(_everywhere(names, chosen, arch))
-    return [case for case in chosen if arch is None or case.rules == arch]
+    return [case for case in chosen if arch is None or case.hardware == arch]
 
 
 def _asked_for(hazards: tuple[str, ...]) -> list[Case]:
@@ -110,18 +110,18 @@ def _asked_for(hazards: tuple[str, ...]) -> list[Case]:
     ]
 
 
-def _everywhere(protocols: list[str], chosen: list[Case], arch: Rules | None) -> Iterator[Case]:
+def _everywhere(protocols: list[str], chosen: list[Case], arch: Hardware | None) -> Iterator[Case]:
     """Each protocol in each scenario of `chosen` that is about its time, once; a proposal in the
     scenarios made for it.
     """
     seen: set[tuple[str, str, str, str]] = set()
     for protocol in protocols:
         for case in chosen:
-            rules = arch or case.rules
-            key = (protocol, rules.name, case.hazard, case.scenario.name)
-            if key not in seen and _is_about(case, protocol) and (arch or rules.flush_all):
+            hardware = arch or case.hardware
+            key = (protocol, hardware.name, case.hazard, case.scenario.name)
+            if key not in seen and _is_about(case, protocol) and (arch or hardware.flush_all):
                 seen.add(key)
-                yield replace(case, protocol=protocol, rules=rules, expected=None, also=())
+                yield replace(case, protocol=protocol, hardware=hardware, expected=None, also=())
 
 
 def _is_about(case: Case, protocol: str) -> bool:
@@ -143,9 +143,9 @@ def case_of(said: Token) -> Case:
     """The case that a token is about; raises HvoError when there is none such, or when the file it
     names has changed since.
     """
-    rules = parse_rules(said.rules)
-    if rules is not None:
-        for case in _candidates(said, rules):
+    hardware = parse_hardware(said.hardware)
+    if hardware is not None:
+        for case in _candidates(said, hardware):
             found = with_cpus(case, said.cpus)
             if (
                 case.hazard == said.hazard
@@ -159,13 +159,13 @@ def case_of(said: Token) -> Case:
     )
 
 
-def _candidates(said: Token, rules: Rules) -> Iterable[Case]:
+def _candidates(said: Token, hardware: Hardware) -> Iterable[Case]:
     path, _, digest = said.protocol.rpartition(_MARK)
     if not is_file(path):
-        return map(partial(replace, protocol=said.protocol, rules=rules), CASES)
+        return map(partial(replace, protocol=said.protocol, hardware=hardware), CASES)
     own = read_own(path)
     if own.digest != digest:
         raise HvoError(
             f"{path} has changed since that run was found: check it again with `hvo check {path}`"
         )
-    return own_cases(own, rules, ())
+    return own_cases(own, hardware, ())

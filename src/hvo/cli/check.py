@@ -14,7 +14,7 @@ from hvo.errors import HvoError
 
 if TYPE_CHECKING:
     from hvo.check.check import Result
-    from hvo.check.model.hardware import Rules
+    from hvo.check.model.hardware import Hardware
     from hvo.check.scenarios.hazards import Case
     from hvo.check.search.explore import Options
 
@@ -172,12 +172,12 @@ def _spelled(name: str) -> str:
     return {"protocols": "PROTOCOL", "hazards": "--hazard"}.get(name, "--" + name.replace("_", "-"))
 
 
-def _machine(text: str | None) -> "Rules | None":
-    from hvo.check.model.hardware import EXPECTED, parse_rules
+def _machine(text: str | None) -> "Hardware | None":
+    from hvo.check.model.hardware import EXPECTED, parse_hardware
 
     if text is None:
         return None
-    rules = parse_rules(text)
+    rules = parse_hardware(text)
     if rules is None:
         raise HvoError(f"unknown machine {text!r}: {EXPECTED}")
     return rules

@@ -79,7 +79,7 @@ def print_results(results: Sequence[Result], out: Console) -> None:
         table.add_row(
             case.hazard,
             case.protocol,
-            case.rules.name,
+            case.hardware.name,
             case.scenario.name,
             Text(result.verdict, _STYLE[result.verdict]),
             first.property if first else "",
@@ -100,7 +100,7 @@ def print_violations(results: Iterable[Result], out: Console) -> None:
             out.print()
             out.print(
                 Text(
-                    f"{result.case.hazard} {result.case.protocol} on {result.case.rules.name}:"
+                    f"{result.case.hazard} {result.case.protocol} on {result.case.hardware.name}:"
                     f" {first.property}",
                     style="bold red",
                 )

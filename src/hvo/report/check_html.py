@@ -122,7 +122,7 @@ def _chooser(found: Sequence[tuple[Result, Finding, Rerun]]) -> Html:
     options = (
         element(
             "option",
-            f"{result.case.hazard}  {result.case.protocol} on {result.case.rules.name}:"
+            f"{result.case.hazard}  {result.case.protocol} on {result.case.hardware.name}:"
             f" {finding.property}",
             value=number,
         )
@@ -138,7 +138,7 @@ def _run(number: int, result: Result, finding: Finding, run: Rerun) -> Html:
     case = result.case
     title = element("h3", f"{case.hazard}: {finding.property}", class_="bad")
     about = element(
-        "p", f"{case.protocol} on {case.rules.name}, {case.scenario.name}. {finding.message}."
+        "p", f"{case.protocol} on {case.hardware.name}, {case.scenario.name}. {finding.message}."
     )
     buttons = (
         element("button", label, type="button", data_go=go, title=title)

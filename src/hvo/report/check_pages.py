@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hvo.check.check import Result, check
-from hvo.check.model.hardware import parse_rules
+from hvo.check.model.hardware import parse_hardware
 from hvo.check.proposals.compare import compare_all
 from hvo.check.search.explore import Options
 from hvo.check.select import asked
@@ -50,7 +50,7 @@ def _fenced(lines: Iterator[str]) -> str:
 
 def _run(hazard: str, protocol: str, machine: str) -> Result:
     """The first scenario of the hazard in which something is violated."""
-    results = (check(case) for case in asked([protocol], parse_rules(machine), [hazard], None))
+    results = (check(case) for case in asked([protocol], parse_hardware(machine), [hazard], None))
     result = next((result for result in results if result.findings), None)
     if result is None:
         raise HvoError(

@@ -104,7 +104,7 @@ def tables_text(replica: Replica) -> str:
     memory = replica.memory
     heading = (
         ("Vmemmap", "vmemmap end")
-        if memory.model.rules.arch == "x86_64"
+        if memory.model.hardware.arch == "x86_64"
         else ("vmemmap start", "vmemmap end")
     )
     region = Region(BASE, BASE + memory.model.geometry.vmemmap_pages * PAGE, *heading)
@@ -130,7 +130,7 @@ def run_json(run: Rerun, replica: Replica, different: Sequence[str]) -> dict[str
     tables = {"entries": entries(replica), "different": list(different)}
     case = {
         "protocol": run.case.protocol,
-        "arch": run.case.rules.name,
+        "arch": run.case.hardware.name,
         "scenario": run.case.scenario.name,
     }
     return case | {

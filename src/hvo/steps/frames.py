@@ -54,19 +54,19 @@ class Count(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PileFrames(Step):
+class ListAdd(Step):
     """Put `pfns` (last axis) on top of the actor's list, one after the other -> None."""
 
     pfns: Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PileIsEmpty(Step):
+class ListEmpty(Step):
     """Whether the actor's list is empty -> bool."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TakePiled(Step):
+class ListPop(Step):
     """Take `count` frames from the top of the actor's list (all: None) -> their pfns, the top
     first.
     """
@@ -101,12 +101,12 @@ class AllocateFrames(Composite):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FreePile(Composite):
+class FreeVmemmapPageList(Composite):
     """Free every frame of the actor's list, the top first -> None (`free_vmemmap_page_list`)."""
 
     def parts(self) -> Steps:
         """One frame at a time."""
-        pfns = yield TakePiled()
+        pfns = yield ListPop()
         for pfn in pfns.tolist():
             yield FreeFrame(pfn, memmap=True)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hvo.steps.base import ForEach, Steps, Value, strided
 from hvo.steps.entries import RemapEntries
-from hvo.steps.frames import Count, Counter, FreePile, PileFrames
+from hvo.steps.frames import Count, Counter, FreeVmemmapPageList, ListAdd
 from hvo.steps.struct_pages import StorePage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
 from hvo.vmemmap.optimize import shared_tail
@@ -27,7 +27,7 @@ def hugetlb_vmemmap_init(v: Vmemmap, order: int, heads: NDArray[np.int64]) -> St
     later in boot -> int64 array of errors.
     """
     results = yield ForEach(partial(vmemmap_populate_hvo, v, order), heads)
-    yield FreePile()
+    yield FreeVmemmapPageList()
     yield ForEach(partial(vmemmap_wrprotect_hvo, v, order), heads[results == 0])
     return results
 
@@ -50,7 +50,7 @@ def vmemmap_populate_hvo(v: Vmemmap, order: int, head: Value) -> Steps:
         shared = yield from frame_at(v, pte, v.era.layout.kept_pages - 1)
     for address, pte_index, pages in _tails(v, order, head):
         pte = yield from pte_of(v, address)
-        yield PileFrames(
+        yield ListAdd(
             (yield from _map_tails(v, shared, pte, address, pte_index, pages, writable=True))
         )
     yield StorePage(head, "vmemmap_optimized", 1)

@@ -12,7 +12,7 @@ from hvo.vmemmap.era import Era
 
 ENOMEM = -12
 """An allocation was refused; nothing is optimised (or restored), nothing is lost."""
-REFUSED = -95
+EOPNOTSUPP = -95
 """The page must not be optimised (EOPNOTSUPP)."""
 
 

@@ -16,10 +16,17 @@ from hvo.steps.entries import (
     ReadPointer,
     WritePointer,
 )
-from hvo.steps.frames import AllocateFrame, Count, Counter, FreeFrame, FreePile, PileIsEmpty
+from hvo.steps.frames import (
+    AllocateFrame,
+    Count,
+    Counter,
+    FreeFrame,
+    FreeVmemmapPageList,
+    ListEmpty,
+)
 from hvo.steps.ordering import Acquire, FlushAll, Lock, Release, SynchronizeReaders
 from hvo.steps.struct_pages import CopyFrame, FillTails, StorePage, TestPage
-from hvo.vmemmap.context import ENOMEM, REFUSED, Vmemmap
+from hvo.vmemmap.context import ENOMEM, EOPNOTSUPP, Vmemmap
 from hvo.vmemmap.remap import Remap, vmemmap_remap_free
 from hvo.vmemmap.split import split_vmemmap_huge_pmd
 
@@ -36,14 +43,14 @@ def hugetlb_vmemmap_optimizable(v: Vmemmap, order: int) -> bool:
 
 def hugetlb_vmemmap_optimize_folios(v: Vmemmap, order: int, heads: NDArray[np.int64]) -> Steps:
     """Optimise the HugeTLB pages `heads` (int64 array) of `order`, in that order -> an int64 array:
-    0, ENOMEM or REFUSED for each.
+    0, ENOMEM or EOPNOTSUPP for each.
 
     A page that fails is left as it was; the others are done. With batching the leaves are split
     first, then one full flush, then page after page is remapped without a flush while the frames
-    pile up, then one full flush before they are freed.
+    vmemmap_page_list up, then one full flush before they are freed.
     """
     if not hugetlb_vmemmap_optimizable(v, order):
-        return np.full(heads.size, REFUSED, np.int64)
+        return np.full(heads.size, EOPNOTSUPP, np.int64)
     if not v.era.batched:
         return (yield ForEach(partial(hugetlb_vmemmap_optimize, v, order), heads))
     yield ForEach(partial(_split_folio, v, order), heads, stops=bool)
@@ -52,16 +59,16 @@ def hugetlb_vmemmap_optimize_folios(v: Vmemmap, order: int, heads: NDArray[np.in
         yield SynchronizeReaders()
     results = yield ForEach(partial(_optimize_in_batch, v, order), heads)
     yield FlushAll()
-    yield FreePile()
+    yield FreeVmemmapPageList()
     return results
 
 
 def hugetlb_vmemmap_optimize(v: Vmemmap, order: int, head: Value) -> Steps:
-    """Optimise one HugeTLB page and flush for it alone -> 0, ENOMEM or REFUSED."""
+    """Optimise one HugeTLB page and flush for it alone -> 0, ENOMEM or EOPNOTSUPP."""
     if v.era.has("wait-for-readers"):
         yield SynchronizeReaders()
     error = yield from _optimize(v, order, head, flush=True)
-    yield FreePile()
+    yield FreeVmemmapPageList()
     return error
 
 
@@ -83,23 +90,23 @@ def _split_folio(v: Vmemmap, order: int, head: Value) -> Steps:
 
 
 def _optimize_in_batch(v: Vmemmap, order: int, head: Value) -> Steps:
-    """Optimise one page of a list; out of memory, free what has piled up and try once more -> 0,
-    ENOMEM or REFUSED.
+    """Optimise one page of a list; out of memory, free what is on the list and try once more -> 0,
+    ENOMEM or EOPNOTSUPP.
     """
     error = yield from _optimize(v, order, head, flush=False)
-    if error == ENOMEM and not (yield PileIsEmpty()):
+    if error == ENOMEM and not (yield ListEmpty()):
         yield FlushAll()
-        yield FreePile()
+        yield FreeVmemmapPageList()
         error = yield from _optimize(v, order, head, flush=False)
     return error
 
 
 def _optimize(v: Vmemmap, order: int, head: Value, *, flush: bool) -> Steps:
     """The steps of one page, up to the frames on the actor's list
-    (`__hugetlb_vmemmap_optimize_folio`) -> 0, ENOMEM or REFUSED.
+    (`__hugetlb_vmemmap_optimize_folio`) -> 0, ENOMEM or EOPNOTSUPP.
     """
     if (yield from _self_hosted(v, head)):
-        return REFUSED
+        return EOPNOTSUPP
     yield Count(Counter.OPTIMIZED_KEY, 1)
     shared = yield from shared_tail(v, order, head)
     if shared is False:

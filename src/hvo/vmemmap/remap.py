@@ -8,7 +8,7 @@ import numpy as np
 
 from hvo.steps.base import Steps, Value, strided
 from hvo.steps.entries import Locate, ReadEntry, RemapEntries, RestoreEntries, WriteEntry
-from hvo.steps.frames import PileFrames, TakePiled
+from hvo.steps.frames import ListAdd, ListPop
 from hvo.steps.ordering import Flush, WriteBarrier
 from hvo.vmemmap.context import Vmemmap
 from hvo.vmemmap.split import split_vmemmap_huge_pmd
@@ -41,7 +41,7 @@ def vmemmap_remap_free(v: Vmemmap, remap: Remap) -> Steps:
     if error and done:
         yield from _roll_back(v, remap, done)
     elif error and remap.new_head is not None:
-        yield PileFrames(np.asarray(remap.new_head)[..., None])
+        yield ListAdd(np.asarray(remap.new_head)[..., None])
     return error
 
 
@@ -91,7 +91,7 @@ def _move_head(v: Vmemmap, remap: Remap, pte: Value, address: Value) -> Steps:
     old = yield ReadEntry(pte, 0)
     yield WriteBarrier()  # the copy must be visible before the entry is
     yield WriteEntry(pte, v.leaf_entry(remap.new_head, writable=True), 0, address)
-    yield PileFrames(np.asarray(v.pfn(old.value))[..., None])
+    yield ListAdd(np.asarray(v.pfn(old.value))[..., None])
 
 
 def _share(v: Vmemmap, shared: Value, pte: Value, address: Value, first: int, pages: int) -> Steps:
@@ -103,7 +103,7 @@ def _share(v: Vmemmap, shared: Value, pte: Value, address: Value, first: int, pa
     old = yield RemapEntries(
         locations, values, address + np.uint64(first * v.page_size), v.page_size
     )
-    yield PileFrames(v.pfn(old))
+    yield ListAdd(v.pfn(old))
 
 
 def _roll_back(v: Vmemmap, remap: Remap, done: int) -> Steps:
@@ -115,7 +115,7 @@ def _roll_back(v: Vmemmap, remap: Remap, done: int) -> Steps:
     """
     from_head = v.era.layout.shares == "zone-tail" and not v.era.has("rollback-tails-only")
     first = 0 if from_head else v.era.layout.kept_pages
-    frames = yield TakePiled(done - first)
+    frames = yield ListPop(done - first)
     template = (
         v.address(remap.head) + np.uint64(v.page_size)
         if from_head

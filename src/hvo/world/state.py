@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.kernel.pile import Pile
 from hvo.kernel.struct_page import LINK, MAPPING, TAIL_MAPPING, StructPageLayout
+from hvo.kernel.vmemmap_page_list import VmemmapPageList
 from hvo.kernel.zones import Zones
 from hvo.memory.interface import Words
 from hvo.memory.simulated import SimulatedMemory
@@ -43,10 +43,10 @@ from hvo.steps.frames import (
     Count,
     Counter,
     FreeFrame,
-    FreePile,
-    PileFrames,
-    PileIsEmpty,
-    TakePiled,
+    FreeVmemmapPageList,
+    ListAdd,
+    ListEmpty,
+    ListPop,
 )
 from hvo.steps.ordering import (
     Acquire,
@@ -106,7 +106,7 @@ class World:
     layout: StructPageLayout
     counters: dict[Counter, int] = field(default_factory=lambda: defaultdict(int))
     locks: set[Lock] = field(default_factory=set[Lock])
-    pile: Pile = field(default_factory=Pile)
+    vmemmap_page_list: VmemmapPageList = field(default_factory=VmemmapPageList)
     journal: list[Callable[[], None]] | None = None
     pools: "Pools | None" = None
     flushes: int = 0
@@ -144,11 +144,11 @@ class World:
             EnterReadSection: _nothing,
             LeaveReadSection: _nothing,
             Count: self._count,
-            PileFrames: self._pile_frames,
-            PileIsEmpty: self._pile_is_empty,
-            TakePiled: self._take_piled,
+            ListAdd: self._list_add,
+            ListEmpty: self._list_empty,
+            ListPop: self._list_pop,
             AllocateFrames: self._allocate_frames,
-            FreePile: self._free_pile,
+            FreeVmemmapPageList: self._free_vmemmap_page_list,
             RemapEntries: self._remap_entries,
             RestoreEntries: self._restore_entries,
             FillTable: self._fill_table,
@@ -480,17 +480,17 @@ class World:
 
     # -- the actor's list --
 
-    def _pile_frames(self, step: PileFrames) -> None:
-        self.pile.push(np.atleast_1d(np.asarray(step.pfns, np.int64)))
+    def _list_add(self, step: ListAdd) -> None:
+        self.vmemmap_page_list.push(np.atleast_1d(np.asarray(step.pfns, np.int64)))
 
-    def _pile_is_empty(self, step: PileIsEmpty) -> bool:
-        return len(self.pile) == 0
+    def _list_empty(self, step: ListEmpty) -> bool:
+        return len(self.vmemmap_page_list) == 0
 
-    def _take_piled(self, step: TakePiled) -> Frames:
-        return self.pile.take(step.count)
+    def _list_pop(self, step: ListPop) -> Frames:
+        return self.vmemmap_page_list.take(step.count)
 
-    def _free_pile(self, step: FreePile) -> None:
-        for pfns in self.pile.take_parts():
+    def _free_vmemmap_page_list(self, step: FreeVmemmapPageList) -> None:
+        for pfns in self.vmemmap_page_list.take_parts():
             self.give_frames(pfns, memmap=True)
 
 

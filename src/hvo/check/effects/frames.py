@@ -8,13 +8,13 @@ from hvo.check.effects.registry import Operation, Outcome, Result, no_effect, re
 from hvo.check.model.footprint import ALLOCATOR, FRAME
 from hvo.check.model.state import (
     ALLOCATED,
-    GIVEN,
+    FREED_TO_BUDDY,
+    OFFLINED,
     OTHER,
-    PILE,
     PRIVATE,
     STATUS,
     STRUCT,
-    VANISHED,
+    VMEMMAP_PAGES,
     Model,
 )
 from hvo.check.model.world import World, change
@@ -26,10 +26,10 @@ from hvo.steps.frames import (
     Counter,
     FreeBlock,
     FreeFrame,
-    PileFrames,
-    PileIsEmpty,
+    ListAdd,
+    ListEmpty,
+    ListPop,
     TakeFreed,
-    TakePiled,
     WriteData,
 )
 
@@ -55,7 +55,7 @@ def _allocate(world: World, actor: int, phase: int, node: int, only: bool, memma
     for frame in range(first, first + world.model.geometry.reserve):
         if not world.status[frame] & STATUS:
             world.status[frame] = PRIVATE | (STRUCT if memmap else 0)
-            world.fill(frame, world.model.garbage)
+            world.fill(frame, world.model.poison)
             _count(world, actor, 0, 1, int(memmap))
             return frame
     raise HvoError(
@@ -86,35 +86,35 @@ def _count(world: World, actor: int, phase: int, which: int, delta: int) -> Resu
     return None
 
 
-@ready(PileFrames)
-def _ready_pile(model: Model, step: PileFrames) -> Operation:
-    return Operation(step, _pile, (tuple(np.atleast_1d(step.pfns).tolist()),))
+@ready(ListAdd)
+def _ready_list_add(model: Model, step: ListAdd) -> Operation:
+    return Operation(step, _list_add, (tuple(np.atleast_1d(step.pfns).tolist()),))
 
 
-def _pile(world: World, actor: int, phase: int, frames: tuple[int, ...]) -> Result:
-    change(world, actor, PILE, world.actors[actor][PILE] + frames)
+def _list_add(world: World, actor: int, phase: int, frames: tuple[int, ...]) -> Result:
+    change(world, actor, VMEMMAP_PAGES, world.actors[actor][VMEMMAP_PAGES] + frames)
     return None
 
 
-@ready(PileIsEmpty)
-def _ready_pile_is_empty(model: Model, step: PileIsEmpty) -> Operation:
-    return Operation(step, _pile_is_empty, (), bool)
+@ready(ListEmpty)
+def _ready_list_empty(model: Model, step: ListEmpty) -> Operation:
+    return Operation(step, _list_empty, (), bool)
 
 
-def _pile_is_empty(world: World, actor: int, phase: int) -> Result:
-    return int(not world.actors[actor][PILE])
+def _list_empty(world: World, actor: int, phase: int) -> Result:
+    return int(not world.actors[actor][VMEMMAP_PAGES])
 
 
-@ready(TakePiled)
-def _ready_take(model: Model, step: TakePiled) -> Operation:
+@ready(ListPop)
+def _ready_take(model: Model, step: ListPop) -> Operation:
     return Operation(step, _take, (step.count,), _frames)
 
 
 def _take(world: World, actor: int, phase: int, count: int | None) -> Result:
-    pile = world.actors[actor][PILE]
-    keep = 0 if count is None else len(pile) - count
-    change(world, actor, PILE, pile[:keep])
-    return pile[keep:][::-1]
+    vmemmap_page_list = world.actors[actor][VMEMMAP_PAGES]
+    keep = 0 if count is None else len(vmemmap_page_list) - count
+    change(world, actor, VMEMMAP_PAGES, vmemmap_page_list[:keep])
+    return vmemmap_page_list[keep:][::-1]
 
 
 def _frames(outcome: Outcome) -> Any:
@@ -128,7 +128,9 @@ def _ready_take_freed(model: Model, step: TakeFreed) -> Operation:
 
 def _take_freed(world: World, actor: int, phase: int) -> Result:
     world.touched.append((ALLOCATOR, 1, 1))
-    freed = [frame for frame, status in enumerate(world.status) if status & STATUS == GIVEN]
+    freed = [
+        frame for frame, status in enumerate(world.status) if status & STATUS == FREED_TO_BUDDY
+    ]
     if not freed:
         return None
     frame = freed[world.choose(len(freed))]
@@ -143,7 +145,7 @@ def _ready_write_data(model: Model, step: WriteData) -> Operation:
 
 def _write_data(world: World, actor: int, phase: int, frame: int) -> Result:
     world.touched.append((FRAME, frame, 1))
-    if world.status[frame] & STATUS == VANISHED:
+    if world.status[frame] & STATUS == OFFLINED:
         raise world.fault(
             "access-freed", f"frame {frame}, which vanished with its memory block, is written"
         )

@@ -3,7 +3,7 @@
 from hvo.check.effects.registry import Operation, Result, no_effect, ready
 from hvo.check.model.footprint import FRAME
 from hvo.check.model.geometry import FIRST_FRAME
-from hvo.check.model.state import EMPTY, VANISHED, Model
+from hvo.check.model.state import EMPTY, OFFLINED, Model
 from hvo.check.model.world import World
 from hvo.steps.hotplug import AddMemory, RemoveMemory
 
@@ -18,7 +18,7 @@ def _remove(world: World, actor: int, phase: int) -> Result:
     if world.model.hosted:
         for frame in range(FIRST_FRAME, FIRST_FRAME + world.model.geometry.vmemmap_pages):
             world.touched.append((FRAME, frame, 1))
-            world.status[frame] = VANISHED
+            world.status[frame] = OFFLINED
             world.fill(frame, EMPTY)
     return None
 

@@ -125,13 +125,13 @@ def _synchronize(world: World, actor: int, phase: int) -> Result:
 @ready(Invalidate, InvalidateAll)
 def _ready_invalidate(model: Model, step: Invalidate | InvalidateAll) -> Operation:
     if isinstance(step, Invalidate):
-        tables = step.tables or model.rules.flush_drops_tables
+        tables = step.tables or model.hardware.flush_drops_tables
         return Operation(
             step,
             _invalidate,
             (Reach(*page_range(model, int(step.start), int(step.end)), tables, step.this_cpu),),
         )
-    if not model.rules.flush_all:
+    if not model.hardware.flush_all:
         return Operation(step, no_effect, ())
     return Operation(
         step, _invalidate, (Reach(0, model.geometry.vmemmap_pages - 1, True, step.this_cpu),)
@@ -157,7 +157,7 @@ def _ready_await(model: Model, step: AwaitInvalidation) -> Operation:
 def _await(world: World, actor: int, phase: int) -> Result:
     """All that was asked for is done; and a DSB lets no later store come before an earlier one."""
     pending = world.actors[actor][PENDING]
-    if pending and world.model.rules.flush_interrupts:
+    if pending and world.model.hardware.flush_interrupts:
         world.touched += [(LOCK, LOCKS.index(lock), 0) for lock in _MASKING]
         if any(
             record[HELD] & MASKED for other, record in enumerate(world.actors) if other != actor

@@ -29,7 +29,7 @@ def check_pmd(world: "World", slot: int, old: int, value: int) -> None:
     model = world.model
     if not _is_looked_at(world) or not model.meaning(value, 1).cacheable:
         return
-    check = _check_pmd_pair if model.rules.breaks_before_make else _check_sizes
+    check = _check_pmd_pair if model.hardware.breaks_before_make else _check_sizes
     for entry in [old] + [e for key, e, _ in world.stale if key == LEVEL1 + slot]:
         if entry != value and model.meaning(entry, 1).cacheable:
             check(world, slot, entry, value)
@@ -41,15 +41,15 @@ def _check_pages_under(world: "World", slot: int, block: int) -> None:
     """Note when `block` comes into force while TLBs may still hold pages of a table that was there,
     which must be gone or must agree.
     """
-    rules, first = world.model.rules, world.model.meaning(block, 1).frame
+    hardware, first = world.model.hardware, world.model.meaning(block, 1).frame
     for page, entry, _ in world.stale:
         held = world.model.meaning(entry, 0) if page // world.leaf == slot else None
         if held is None or not held.cacheable:
             continue
         new = (block, first + page % world.leaf)
-        if rules.sizes_must_agree:
+        if hardware.sizes_must_agree:
             _check_agree(world, page, (entry, held.frame), new)
-        elif not size_change_allowed(rules, contiguous_only=False) or _conflict(
+        elif not size_change_allowed(hardware, contiguous_only=False) or _conflict(
             world, entry, held.frame, *new
         ):
             world.note(
@@ -59,8 +59,8 @@ def _check_pages_under(world: "World", slot: int, block: int) -> None:
 
 
 def _is_looked_at(world: "World") -> bool:
-    rules = world.model.rules
-    return world.model.live and (rules.breaks_before_make or rules.sizes_must_agree)
+    hardware = world.model.hardware
+    return world.model.live and (hardware.breaks_before_make or hardware.sizes_must_agree)
 
 
 def _check_sizes(world: "World", slot: int, held: int, value: int) -> None:
@@ -93,7 +93,9 @@ def _check_agree(world: "World", page: int, held: tuple[int, int], new: tuple[in
 
 def _check_pmd_pair(world: "World", slot: int, old: int, value: int) -> None:
     held, new = world.model.meaning(old, 1), world.model.meaning(value, 1)
-    if held.kind != new.kind and not size_change_allowed(world.model.rules, contiguous_only=False):
+    if held.kind != new.kind and not size_change_allowed(
+        world.model.hardware, contiguous_only=False
+    ):
         world.note(
             "break-before-make", f"a live {_NAMES[held.kind]} is replaced by a {_NAMES[new.kind]}"
         )
@@ -136,7 +138,7 @@ def check_pte(world: "World", slot: int, page: int, old: int, value: int) -> Non
     blocks = [
         (entry, block.frame + page % world.leaf) for entry, block in _stale_blocks(world, slot)
     ]
-    if model.rules.sizes_must_agree:
+    if model.hardware.sizes_must_agree:
         for block in blocks:
             _check_agree(world, page, block, (value, frame))
         return
@@ -177,7 +179,7 @@ def _regroups(world: "World", old: int, new: int) -> bool:
     """
     is_contiguous = world.model.v.format.is_contiguous
     return is_contiguous(old) != is_contiguous(new) and not size_change_allowed(
-        world.model.rules, contiguous_only=True
+        world.model.hardware, contiguous_only=True
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Rules:
+class Hardware:
     """The machine: architecture, and what it can do.
 
     `bbm_level`: FEAT_BBM of arm64, 0 to 3. `noabort`: a core of level 2 known not to raise a TLB
@@ -73,12 +73,12 @@ EXPECTED = (
     "expected x86_64, riscv64 or arm64, the last with one of +bbm1, +bbm2, +bbm3, and +noabort,"
     " +haf; all with +dead-flush-all"
 )
-"""What `parse_rules` understands, for messages."""
+"""What `parse_hardware` understands, for messages."""
 _LEVELS = ("bbm1", "bbm2", "bbm3")
 
 
-def parse_rules(text: str) -> Rules | None:
-    """The machine that `Rules.name` calls `text`, None when it is none: `x86_64`,
+def parse_hardware(text: str) -> Hardware | None:
+    """The machine that `Hardware.name` calls `text`, None when it is none: `x86_64`,
     `arm64+bbm2+noabort`.
     """
     arch, *extras = text.split("+")
@@ -86,7 +86,7 @@ def parse_rules(text: str) -> Rules | None:
     known = {"dead-flush-all"} | ({"noabort", "haf", *_LEVELS} if arch == "arm64" else set[str]())
     if arch not in ARCHITECTURES or not set(extras) <= known or len(levels) > 1:
         return None
-    return Rules(
+    return Hardware(
         arch,
         levels[0] if levels else 0,
         "noabort" in extras,
@@ -95,6 +95,6 @@ def parse_rules(text: str) -> Rules | None:
     )
 
 
-def size_change_allowed(rules: Rules, *, contiguous_only: bool) -> bool:
+def size_change_allowed(hardware: Hardware, *, contiguous_only: bool) -> bool:
     """Whether a live block may become a table, or a table a block, without breaking it."""
-    return rules.bbm_level >= (1 if contiguous_only else 2)
+    return hardware.bbm_level >= (1 if contiguous_only else 2)

@@ -17,11 +17,11 @@ from hvo.check.model.geometry import (
     SmallVmemmap,
     StructPages,
 )
-from hvo.check.model.hardware import Rules
+from hvo.check.model.hardware import Hardware
 from hvo.mmu.break_before_make import is_cacheable
 from hvo.steps.ordering import Lock
 
-FREE, ALLOCATED, PRIVATE, VANISHED, GIVEN = range(5)
+FREE, ALLOCATED, PRIVATE, OFFLINED, FREED_TO_BUDDY = range(5)
 """A frame: never handed out, in use, in use and seen by its owner only, gone with its memory block,
 given back to the page allocator.
 """
@@ -89,7 +89,7 @@ class Model:
 
     v: SmallVmemmap
     geometry: Geometry
-    rules: Rules
+    hardware: Hardware
     pages: StructPages
     empty_nodes: frozenset[int] = frozenset()
     hosted: bool = False
@@ -112,7 +112,7 @@ class Model:
         return (2 << len(self.roots)) - 1 << HOLDERS
 
     @cached_property
-    def garbage(self) -> tuple[int, ...]:
+    def poison(self) -> tuple[int, ...]:
         """What a frame holds that comes from the page allocator: taken for a table, entries that
         lead to a frame nobody has.
         """
@@ -221,7 +221,7 @@ NODE: Final = 0
 PHASE: Final = 1
 
 
-PILE: Final = 2
+VMEMMAP_PAGES: Final = 2
 
 
 HELD: Final = 3

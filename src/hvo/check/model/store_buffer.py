@@ -20,7 +20,7 @@ RELEASED = 1 << 16
 
 def store(world: "World", actor: int, frame: int) -> None:
     """`actor` stored into `frame`."""
-    if world.model.rules.reorders:
+    if world.model.hardware.reorders:
         _set(world, actor, {*world.actors[actor][STORES], frame} - {frame | RELEASED})
 
 

@@ -14,14 +14,14 @@ from hvo.check.model.state import (
     ALLOCATED,
     EMPTY,
     FREE,
-    GIVEN,
+    FREED_TO_BUDDY,
     KIND,
     LEVEL1,
+    OFFLINED,
     PRIVATE,
     STATUS,
     STRUCT,
     TABLE,
-    VANISHED,
     Meaning,
     Model,
     State,
@@ -237,7 +237,7 @@ class World:
         """
         slot, index = divmod(page, self.leaf)
         table = self.model.meaning(self.contents[PMD_FRAME][slot], 1)
-        if not self.model.rules.hardware_access_flag or table.kind != "table":
+        if not self.model.hardware.hardware_access_flag or table.kind != "table":
             return False
         self.set_access_flag(table.frame, index)
         return True
@@ -246,7 +246,7 @@ class World:
         """Whether the entry is a leaf whose access flag is clear, on a machine whose walkers set
         it.
         """
-        if level or not self.model.rules.hardware_access_flag:
+        if level or not self.model.hardware.hardware_access_flag:
             return False
         meaning = self.model.meaning(self.contents[table][index], 0)
         return meaning.kind == "leaf" and not meaning.cacheable
@@ -271,8 +271,8 @@ class World:
         """With FEAT_BBM level 2 entries of two sizes may make the TLB abort, except on cores known
         not to.
         """
-        rules = self.model.rules
-        if not rules.breaks_before_make or rules.bbm_level != 2 or rules.noabort:
+        hardware = self.model.hardware
+        if not hardware.breaks_before_make or hardware.bbm_level != 2 or hardware.noabort:
             return
         slot, index = divmod(page, self.leaf)
         stale = [entry for key, entry, _ in self.stale if key == LEVEL1 + slot]
@@ -411,12 +411,12 @@ class World:
             self.note(
                 "leak",
                 f"frame {frame} is freed, and is"
-                f" {'gone' if state & STATUS == VANISHED else 'free already'}",
+                f" {'gone' if state & STATUS == OFFLINED else 'free already'}",
             )
             return
         if state & STATUS == ALLOCATED:
             self._check_unused(frame)
-        self.status[frame] = FREE if state & STATUS == PRIVATE else GIVEN
+        self.status[frame] = FREE if state & STATUS == PRIVATE else FREED_TO_BUDDY
         self.fill(frame, EMPTY)
         forget_stores(self, frame)
         self.copies = tuple([copy for copy in self.copies if frame not in (copy[1], copy[2])])

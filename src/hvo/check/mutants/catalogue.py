@@ -25,7 +25,7 @@ from hvo.steps.entries import (
     WriteEntry,
     WritePointer,
 )
-from hvo.steps.frames import Count, FreeFrame, TakePiled
+from hvo.steps.frames import Count, FreeFrame, ListPop
 from hvo.steps.ordering import (
     Acquire,
     AwaitInvalidation,
@@ -152,7 +152,7 @@ MUTANTS = {
         Mutant(
             "free-first",
             "frames are freed before the flush",
-            later(_FLUSHES, _is(FreeFrame), _is(TakePiled)),
+            later(_FLUSHES, _is(FreeFrame), _is(ListPop)),
         ),
         Mutant(
             "flush-first",

@@ -145,7 +145,7 @@ def _steps_of(case: Case, role: str, options: Options) -> list[Step]:
     """Every step that the actors of `role` do in any run of the unchanged case."""
     seen: list[Step] = []
     scenario = _mutated(case.scenario, role, watched(seen), Trigger())
-    forest, start = build(scenario, case.era, case.rules)
+    forest, start = build(scenario, case.era, case.hardware)
     explore(forest, start, scenario, options)
     return seen
 
@@ -162,7 +162,7 @@ def _row(
         scenario = (
             case.scenario if mutation is None else _mutated(case.scenario, role, mutation, trigger)
         )
-        forest, start = build(scenario, case.era, case.rules)
+        forest, start = build(scenario, case.era, case.hardware)
         found = [
             bad
             for bad in explore(forest, start, scenario, options).violations

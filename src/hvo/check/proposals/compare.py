@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hvo.check.model.geometry import Geometry
-from hvo.check.model.hardware import Rules
+from hvo.check.model.hardware import Hardware
 from hvo.check.proposals.costs import Costs, costs
 from hvo.check.scenarios.proposals import (
     LETTERS,
@@ -127,11 +127,11 @@ def compare(letter: str, options: Options) -> Row:
     Raises HvoError when a search does not come to its end: a row says what was found, not how far
     one came.
     """
-    era, rules = parse_variant(PROPOSED_FOR), rules_for(letter)
+    era, hardware = parse_variant(PROPOSED_FOR), rules_for(letter)
     results: list[tuple[Scenario, Exploration]] = []
     errors: set[int] = set()
     for scenario in scenarios(letter):
-        forest, start = build(scenario, era, rules)
+        forest, start = build(scenario, era, hardware)
         found = explore(forest, start, scenario, options)
         if not found.finished:
             raise HvoError(
@@ -146,7 +146,7 @@ def compare(letter: str, options: Options) -> Row:
     title, needs = (
         (PROPOSALS[letter].title, PROPOSALS[letter].needs) if letter in PROPOSALS else _AT_BOOT
     )
-    return Row(letter, title, needs, tuple(results), *_works(letter, rules), frozenset(errors))
+    return Row(letter, title, needs, tuple(results), *_works(letter, hardware), frozenset(errors))
 
 
 def compare_all(options: Options) -> list[Row]:
@@ -154,42 +154,50 @@ def compare_all(options: Options) -> list[Row]:
     return [compare(letter, options) for letter in LETTERS]
 
 
-def _works(letter: str, rules: Rules) -> tuple[Work, Work | None]:
+def _works(letter: str, hardware: Hardware) -> tuple[Work, Work | None]:
     """What it costs to optimise, and to restore."""
     if letter == "F":
-        one = _costs(act_of(letter), rules, 1, split=True, live=False)
+        one = _costs(act_of(letter), hardware, 1, split=True, live=False)
         return (
-            Work(one, one, _costs(act_of(letter), rules, 1, split=False, live=False).less(one), 0),
+            Work(
+                one, one, _costs(act_of(letter), hardware, 1, split=False, live=False).less(one), 0
+            ),
             None,
         )
     there = partial(act_on_list, letter)
     return (
-        _work(act_of(letter), [there(pages) for pages in (2, LISTED)], rules, None),
+        _work(act_of(letter), [there(pages) for pages in (2, LISTED)], hardware, None),
         _work(
             undo_of(letter),
             [undo_list(letter, pages) for pages in (2, LISTED)],
-            rules,
+            hardware,
             [act_of(letter), there(2), there(LISTED)],
         ),
     )
 
 
-def _work(one: Act, lists: list[Act], rules: Rules, before: list[Act] | None) -> Work:
+def _work(one: Act, lists: list[Act], hardware: Hardware, before: list[Act] | None) -> Work:
     first, *others = before or [None, None, None]
-    alone = _costs(one, rules, 1, split=True, before=first)
+    alone = _costs(one, hardware, 1, split=True, before=first)
     two, listed = (
-        _costs(act, rules, pages, split=True, before=b)
+        _costs(act, hardware, pages, split=True, before=b)
         for act, pages, b in zip(lists, (2, LISTED), others, strict=True)
     )
-    split = _costs(one, rules, 1, split=False, before=first).less(alone)
+    split = _costs(one, hardware, 1, split=False, before=first).less(alone)
     return Work(alone, listed, split, (listed.held - two.held) / (LISTED - 2))
 
 
 def _costs(
-    act: Act, rules: Rules, pages: int, *, split: bool, before: Act | None = None, live: bool = True
+    act: Act,
+    hardware: Hardware,
+    pages: int,
+    *,
+    split: bool,
+    before: Act | None = None,
+    live: bool = True,
 ) -> Costs:
     geometry = Geometry(pages, used=8, group=8, leaf=16, reserve=16 * pages)
     scenario = Scenario(
         "alone", (Actor("O", "alone", act),), geometry, split=split, before=before, live=live
     )
-    return costs(scenario, parse_variant(PROPOSED_FOR), rules)
+    return costs(scenario, parse_variant(PROPOSED_FOR), hardware)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from hvo.check.model.geometry import STRUCTS
-from hvo.check.model.hardware import Rules
+from hvo.check.model.hardware import Hardware
 from hvo.check.model.state import HELD, NODE, STOPPED, State, new_record
 from hvo.check.model.world import Fault, World
 from hvo.check.scenarios.scenario import Scenario
@@ -69,9 +69,9 @@ class _Intervals:
         return max((last - first for first, last in self.over), default=0)
 
 
-def costs(scenario: Scenario, era: Era, rules: Rules) -> Costs:
+def costs(scenario: Scenario, era: Era, hardware: Hardware) -> Costs:
     """What the only actor of `scenario` costs when it is not disturbed."""
-    forest, state = build(scenario, era, rules)
+    forest, state = build(scenario, era, hardware)
     probes = [
         forest.root(partial(_read, page * STRUCTS))
         for page in range(scenario.geometry.vmemmap_pages)

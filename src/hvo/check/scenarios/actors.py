@@ -313,9 +313,9 @@ def record_error(v: SmallVmemmap, g: Geometry) -> Steps:
 
 # -- who they are --
 
-O = Actor("O", "optimise", optimize(0))  # noqa: E741 - the letters of the benchmark
-O2 = Actor("P", "optimise another page", optimize(1))
-R = Actor("R", "give back", give_back)
-M = Actor("M", "memory failure", fail_memory)
-G = Actor("G", "reader", read_tail)
-A = Actor("A", "allocator", take_freed)
+OPTIMIZER = Actor("O", "optimise", optimize(0))
+OPTIMIZER_2 = Actor("P", "optimise another page", optimize(1))
+RESTORER = Actor("R", "give back", give_back)
+MEMORY_FAILURE = Actor("M", "memory failure", fail_memory)
+READER = Actor("G", "reader", read_tail)
+ALLOCATOR = Actor("A", "allocator", take_freed)

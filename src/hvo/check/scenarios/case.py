@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hvo.check.model.geometry import Geometry
-from hvo.check.model.hardware import Rules
+from hvo.check.model.hardware import Hardware
 from hvo.check.scenarios.proposals import PROPOSED_FOR
 from hvo.check.scenarios.scenario import Scenario
 from hvo.vmemmap.era import Era, parse_variant
@@ -19,7 +19,7 @@ class Case:
 
     hazard: str
     protocol: str
-    rules: Rules
+    hardware: Hardware
     scenario: Scenario
     expected: str | None
     also: tuple[str, ...] = ()
@@ -35,11 +35,11 @@ class Case:
 
 
 X86, RISCV, ARM, ARM2, ARM3 = (
-    Rules("x86_64"),
-    Rules("riscv64"),
-    Rules("arm64"),
-    Rules("arm64", 2, noabort=True),
-    Rules("arm64", 3),
+    Hardware("x86_64"),
+    Hardware("riscv64"),
+    Hardware("arm64"),
+    Hardware("arm64", 2, noabort=True),
+    Hardware("arm64", 3),
 )
 """Machines of the benchmark."""
 ONE = Geometry(pages=1, group=4, leaf=4)

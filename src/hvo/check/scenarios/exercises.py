@@ -16,7 +16,14 @@ from hvo.actors.memory_failure import clear_hugetlb
 from hvo.actors.ptdump import DumpLock
 from hvo.check.model.geometry import Geometry, SmallVmemmap
 from hvo.check.scenarios import actors as c
-from hvo.check.scenarios.actors import O2, A, G, M, O, R
+from hvo.check.scenarios.actors import (
+    ALLOCATOR,
+    MEMORY_FAILURE,
+    OPTIMIZER,
+    OPTIMIZER_2,
+    READER,
+    RESTORER,
+)
 from hvo.check.scenarios.case import ONE, RISCV, Case
 from hvo.check.scenarios.proposals import LETTERS, TRIES, act_of, half_way, rules_for, scenarios
 from hvo.check.scenarios.scenario import Act, Actor, Scenario
@@ -58,10 +65,10 @@ _DUMP: dict[DumpLock, Actor] = {
 
 def refusals(protocol: str) -> Iterator[Case]:
     """Optimise and restore, one page and a list of two, with allocations refused anywhere."""
-    yield _case(protocol, Scenario("refused: optimise one page", (O,), ONE, failures=3))
+    yield _case(protocol, Scenario("refused: optimise one page", (OPTIMIZER,), ONE, failures=3))
     yield _case(
         protocol,
-        Scenario("refused: give one page back", (R,), ONE, failures=2, before=c.optimize(0)),
+        Scenario("refused: give one page back", (RESTORER,), ONE, failures=2, before=c.optimize(0)),
     )
     yield _case(protocol, Scenario("refused: optimise a list of two", (_BOTH,), _TWO, failures=3))
     yield _case(
@@ -102,22 +109,33 @@ def _live() -> Iterator[Scenario]:
     twice = Actor("R", "restore, then give back", c.restore_and_give_back)
     yield Scenario("optimise, restore, free", (again,), ONE)
     yield Scenario("restore, then give back", (twice,), ONE, before=c.optimize(0))
-    yield Scenario("optimise, frame taken, read", (O, A, _FOLLOWS), ONE)
+    yield Scenario("optimise, frame taken, read", (OPTIMIZER, ALLOCATOR, _FOLLOWS), ONE)
     yield Scenario(
         "optimise, frame taken, head read",
-        (O, A, Actor("G", "reader of the head", c.read_head)),
+        (OPTIMIZER, ALLOCATOR, Actor("G", "reader of the head", c.read_head)),
         ONE,
         split=True,
     )
-    yield Scenario("give back against a reader", (R, _FOLLOWS), ONE, before=c.optimize(0))
+    yield Scenario("give back against a reader", (RESTORER, _FOLLOWS), ONE, before=c.optimize(0))
     yield Scenario(
-        "across two leaves, refusals", (O,), Geometry(pages=1, used=4, group=4, leaf=2), failures=2
+        "across two leaves, refusals",
+        (OPTIMIZER,),
+        Geometry(pages=1, used=4, group=4, leaf=2),
+        failures=2,
     )
     yield Scenario(
-        "give back, own node empty", (R,), ONE, before=c.optimize(0), empty_nodes=frozenset({0})
+        "give back, own node empty",
+        (RESTORER,),
+        ONE,
+        before=c.optimize(0),
+        empty_nodes=frozenset({0}),
     )
-    yield Scenario("one optimises, one gives back", (O2, R), _TWO, before=c.optimize(0))
-    yield Scenario("optimise a list, frame taken, read", (_BOTH, A, G), _TWO, split=True)
+    yield Scenario(
+        "one optimises, one gives back", (OPTIMIZER_2, RESTORER), _TWO, before=c.optimize(0)
+    )
+    yield Scenario(
+        "optimise a list, frame taken, read", (_BOTH, ALLOCATOR, READER), _TWO, split=True
+    )
 
 
 def _pairs(protocol: str) -> Iterator[Scenario]:
@@ -127,8 +145,8 @@ def _pairs(protocol: str) -> Iterator[Scenario]:
         if parse_variant(protocol).layout.kept_pages > 1
         else Geometry(pages=2, used=2, group=2, leaf=4)
     )
-    yield Scenario("two optimisers, leaf split before", (O, O2), pair, split=True)
-    yield Scenario("two optimisers, one leaf", (O, O2), pair)
+    yield Scenario("two optimisers, leaf split before", (OPTIMIZER, OPTIMIZER_2), pair, split=True)
+    yield Scenario("two optimisers, one leaf", (OPTIMIZER, OPTIMIZER_2), pair)
 
 
 def _marks() -> Iterator[Scenario]:
@@ -138,21 +156,23 @@ def _marks() -> Iterator[Scenario]:
         Actor("M", "memory failure, not interrupted", c.fail_at_once),
     )
     yield Scenario("new page against memory failure", (new, at_once), ONE, marked=False)
-    yield Scenario("give back against memory failure", (R, M), ONE, before=c.optimize(0))
+    yield Scenario(
+        "give back against memory failure", (RESTORER, MEMORY_FAILURE), ONE, before=c.optimize(0)
+    )
     yield Scenario(
         "free against memory failure",
-        (R, Actor("M", "memory failure of a HugeTLB page", c.record_error)),
+        (RESTORER, Actor("M", "memory failure of a HugeTLB page", c.record_error)),
         ONE,
     )
     yield Scenario(
         "optimise against caches synchronised",
-        (O, Actor("F", "sync caches", c.sync_caches)),
+        (OPTIMIZER, Actor("F", "sync caches", c.sync_caches)),
         ONE,
         split=True,
     )
     yield Scenario(
         "optimise against a cache flush",
-        (O, Actor("F", "flush caches", c.flush_dcache)),
+        (OPTIMIZER, Actor("F", "flush caches", c.flush_dcache)),
         ONE,
         split=True,
     )
@@ -189,7 +209,7 @@ def _hotplug() -> Iterator[Scenario]:
     yield Scenario("removed after dissolving", (removal,), ONE, before=c.optimize_and_dissolve)
     yield Scenario(
         "hosting block removed",
-        (A, hosting),
+        (ALLOCATOR, hosting),
         ONE,
         before=c.optimize(0),
         hosted=True,
@@ -207,13 +227,13 @@ def _hotplug() -> Iterator[Scenario]:
         complete=False,
     )
     for lock, dump in _DUMP.items():
-        yield Scenario(f"optimise while dumped, lock {lock}", (O, dump), ONE)
+        yield Scenario(f"optimise while dumped, lock {lock}", (OPTIMIZER, dump), ONE)
 
 
 def _sizes(protocol: str) -> Iterator[Scenario]:
     """Struct pages that straddle pages, and pages that are built at boot."""
     yield Scenario(
-        "struct pages of 7 words", (O,), Geometry(pages=1, group=4, leaf=4, struct_words=7)
+        "struct pages of 7 words", (OPTIMIZER,), Geometry(pages=1, group=4, leaf=4, struct_words=7)
     )
     if parse_variant(protocol).has("built-at-boot"):
         yield Scenario(
@@ -225,13 +245,13 @@ def _sizes(protocol: str) -> Iterator[Scenario]:
 
 
 def _of_proposal(letter: str) -> Iterator[Case]:
-    protocol, rules = f"proposal-{letter}", rules_for(letter)
+    protocol, hardware = f"proposal-{letter}", rules_for(letter)
     for scenario in (
         *scenarios(letter),
         *(_at_boot() if letter == "F" else _against_proposal(letter)),
     ):
         if not (letter == "A" and "interrupted" in scenario.name):  # what it is unsafe for
-            yield Case("refused", protocol, rules, scenario, None)
+            yield Case("refused", protocol, hardware, scenario, None)
 
 
 def _at_boot() -> Iterator[Scenario]:
@@ -254,7 +274,9 @@ def _against_proposal(letter: str) -> Iterator[Scenario]:
     pair = Geometry(pages=2, used=2, group=2, leaf=4)
     yield Scenario(f"{letter}: optimise, restore, free", (whole,), ONE)
     yield Scenario(f"{letter}: restore, and again", (twice,), ONE, before=act_of(letter))
-    yield Scenario(f"{letter}: optimise, frame taken, read", (o, A, _FOLLOWS), ONE, split=True)
+    yield Scenario(
+        f"{letter}: optimise, frame taken, read", (o, ALLOCATOR, _FOLLOWS), ONE, split=True
+    )
     yield Scenario(
         f"{letter}: optimise a page whose tails differ", (o,), ONE, split=True, before=c.mark_tail
     )
@@ -266,7 +288,9 @@ def _against_proposal(letter: str) -> Iterator[Scenario]:
         f"{letter}: two restored at once", (r, r2), pair, before=_act(letter, "optimise two")
     )
     if letter in "BD":
-        yield Scenario(f"{letter}: optimise against memory failure", (o, M), ONE, split=True)
+        yield Scenario(
+            f"{letter}: optimise against memory failure", (o, MEMORY_FAILURE), ONE, split=True
+        )
     if letter == "E":
         yield half_way(marked=True)
 

@@ -7,17 +7,24 @@ severe property that is violated, or None.
 
 from hvo.actors.ptdump import DumpLock
 from hvo.check.model.geometry import Geometry
-from hvo.check.model.hardware import Rules
+from hvo.check.model.hardware import Hardware
 from hvo.check.scenarios import actors as c
-from hvo.check.scenarios.actors import O2, A, G, M, O, R
+from hvo.check.scenarios.actors import (
+    ALLOCATOR,
+    MEMORY_FAILURE,
+    OPTIMIZER,
+    OPTIMIZER_2,
+    READER,
+    RESTORER,
+)
 from hvo.check.scenarios.case import ARM, ARM2, ARM3, ONE, RISCV, X86, Case
 from hvo.check.scenarios.proposals import LETTERS, act_of, half_way, rules_for, scenarios
 from hvo.check.scenarios.scenario import Actor, Scenario
 from hvo.vmemmap.era import Era
 
-SPLIT_ALREADY = Scenario("one page, leaf split before", (O,), geometry=ONE, split=True)
-ALONE = Scenario("one page", (O,), geometry=ONE)
-TWO = Scenario("two optimisers, one leaf", (O, O2))
+SPLIT_ALREADY = Scenario("one page, leaf split before", (OPTIMIZER,), geometry=ONE, split=True)
+ALONE = Scenario("one page", (OPTIMIZER,), geometry=ONE)
+TWO = Scenario("two optimisers, one leaf", (OPTIMIZER, OPTIMIZER_2))
 TWO_ORDINARY = Geometry(pages=1, used=2, group=2, leaf=2)
 _W = {
     kernel: Actor("W", f"walker as in {kernel}", c.refer(kernel))
@@ -79,7 +86,7 @@ _WALKED = {
 def _bbm() -> list[Case]:
     return [
         Case("H01a", "5.18+split-lock-read", ARM, ALONE, "break-before-make"),
-        Case("H01a", "5.18+split-lock-read", Rules("arm64", 1), ALONE, "break-before-make"),
+        Case("H01a", "5.18+split-lock-read", Hardware("arm64", 1), ALONE, "break-before-make"),
         Case("H01b", "5.18+split-lock-read", ARM, SPLIT_ALREADY, "break-before-make"),
         Case("H01b", "5.18+split-lock-read", ARM2, SPLIT_ALREADY, "break-before-make"),
         Case("H01b", "5.18+split-lock-read", ARM3, SPLIT_ALREADY, "break-before-make"),
@@ -89,10 +96,16 @@ def _bbm() -> list[Case]:
 
 def _dcache() -> list[Case]:
     scenario = _with(
-        "optimise against cache flushing", O, Actor("F", "sync caches", c.sync_caches), split=True
+        "optimise against cache flushing",
+        OPTIMIZER,
+        Actor("F", "sync caches", c.sync_caches),
+        split=True,
     )
     flush = _with(
-        "optimise against a cache flush", O, Actor("F", "flush caches", c.flush_dcache), split=True
+        "optimise against a cache flush",
+        OPTIMIZER,
+        Actor("F", "flush caches", c.flush_dcache),
+        split=True,
     )
     return [
         Case("H02", "5.18+split-lock-read-dcache-head", X86, flush, "write-read-only"),
@@ -164,10 +177,12 @@ def _splits() -> list[Case]:
 
 
 def _marks() -> list[Case]:
-    leaving = _with("give back against memory failure", R, M, before=c.optimize(0))
+    leaving = _with(
+        "give back against memory failure", RESTORER, MEMORY_FAILURE, before=c.optimize(0)
+    )
     new = Actor("O", "new page", c.prepare)
     flags = _with(
-        "optimise against caches synchronised", O, Actor("F", "sync caches", c.sync_caches)
+        "optimise against caches synchronised", OPTIMIZER, Actor("F", "sync caches", c.sync_caches)
     )
     coming = _with(
         "new page against memory failure",
@@ -175,15 +190,19 @@ def _marks() -> list[Case]:
         Actor("M", "memory failure, not interrupted", c.fail_at_once),
         marked=False,
     )
-    halting = _with("new page against memory failure that is interrupted", new, M, marked=False)
+    halting = _with(
+        "new page against memory failure that is interrupted", new, MEMORY_FAILURE, marked=False
+    )
     half = _with(
         "give back against memory failure at the start of a page",
-        R,
+        RESTORER,
         Actor("M", "memory failure", c.fail_page_start),
         before=c.optimize(0),
     )
-    broken = _with("free against memory failure", R, Actor("M", "memory failure", c.record_error))
-    masked = _with("optimise against a lock taken with interrupts masked", O, _MASKED)
+    broken = _with(
+        "free against memory failure", RESTORER, Actor("M", "memory failure", c.record_error)
+    )
+    masked = _with("optimise against a lock taken with interrupts masked", OPTIMIZER, _MASKED)
     return [
         Case("more", "5.18+split-lock-read", X86, masked, "deadlock"),
         Case("more", "5.18+split-lock-read", RISCV, masked, None),
@@ -209,18 +228,20 @@ def _marks() -> list[Case]:
 def _memory() -> list[Case]:
     hosting = _with(
         "hosting block removed",
-        A,
+        ALLOCATOR,
         Actor("H", "hot-remove", c.remove_hosting_block),
         before=c.optimize(0),
         hosted=True,
         complete=False,
     )
     odd = _with(
-        "struct pages of 7 words", O, geometry=Geometry(pages=1, group=4, leaf=4, struct_words=7)
+        "struct pages of 7 words",
+        OPTIMIZER,
+        geometry=Geometry(pages=1, group=4, leaf=4, struct_words=7),
     )
-    reader = _with("optimise, frame taken, read", O, A, G)
+    reader = _with("optimise, frame taken, read", OPTIMIZER, ALLOCATOR, READER)
     refused = _with(
-        "give back, own node empty", R, before=c.optimize(0), empty_nodes=frozenset({0})
+        "give back, own node empty", RESTORER, before=c.optimize(0), empty_nodes=frozenset({0})
     )
     both_refused = Scenario(
         "give a list of two back, own node empty",
@@ -236,7 +257,7 @@ def _memory() -> list[Case]:
         Case(
             "H11",
             "6.2",
-            Rules("x86_64", flush_all=False),
+            Hardware("x86_64", flush_all=False),
             reader,
             "access-freed",
             ("freed-while-cached",),
@@ -252,7 +273,7 @@ def _memory() -> list[Case]:
 def _tails() -> list[Case]:
     across = _with(
         "two leaves, two refusals",
-        O,
+        OPTIMIZER,
         geometry=Geometry(pages=1, used=4, group=4, leaf=2),
         failures=2,
     )
@@ -269,14 +290,14 @@ def _tails() -> list[Case]:
             "H14",
             "7.1-publish-tail",
             X86,
-            Scenario("two optimisers, leaf split before", (O, O2), split=True),
+            Scenario("two optimisers, leaf split before", (OPTIMIZER, OPTIMIZER_2), split=True),
             "leak",
         ),
         Case(
             "H14",
             "7.1",
             X86,
-            Scenario("two optimisers, leaf split before", (O, O2), split=True),
+            Scenario("two optimisers, leaf split before", (OPTIMIZER, OPTIMIZER_2), split=True),
             None,
         ),
         Case("H15", "7.1-protect-whole-range", X86, boot, "tail-writable"),
@@ -307,7 +328,7 @@ def _dumps() -> list[Case]:
     ]
     for lock in ("none", "read", "write"):
         cases.append(
-            Case("H16", "5.18+split-lock-read", X86, _dump_with("optimise", lock, O), None)
+            Case("H16", "5.18+split-lock-read", X86, _dump_with("optimise", lock, OPTIMIZER), None)
         )
         cases.append(
             Case(
@@ -350,7 +371,9 @@ def _removals() -> list[Case]:
 
 def _late() -> list[Case]:
     batch = Scenario(
-        "a list of two, refusals", (Actor("O", "optimise both", c.optimize(0, 1)), G), failures=3
+        "a list of two, refusals",
+        (Actor("O", "optimise both", c.optimize(0, 1)), READER),
+        failures=3,
     )
     both_leaves = Scenario(
         "a list of two over two leaves each, refusals",
@@ -385,14 +408,16 @@ def _proposals() -> list[Case]:
                 "access-invalid" if letter == "A" and "interrupted" in scenario.name else None
             )
             cases.append(Case("H01", f"proposal-{letter}", rules_for(letter), scenario, expected))
-    plain = Rules("arm64", 2, noabort=True)
+    plain = Hardware("arm64", 2, noabort=True)
     masked = _with(
         "D: optimise against a lock taken with interrupts masked",
         Actor("O", "optimise as D", act_of("D")),
         _MASKED,
     )
     cases.append(Case("more", "proposal-D", ARM, masked, "deadlock"))
-    cases.append(Case("H01", "proposal-C", Rules("arm64", 2), scenarios("C")[0], "access-invalid"))
+    cases.append(
+        Case("H01", "proposal-C", Hardware("arm64", 2), scenarios("C")[0], "access-invalid")
+    )
     cases.append(Case("H01", "proposal-E", plain, scenarios("E")[0], "access-invalid"))
     cases += [
         Case("H18", "proposal-E", rules_for("E"), half_way(marked=True), None),

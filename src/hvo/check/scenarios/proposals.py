@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from hvo.actors.memory_failure import clear_hugetlb
 from hvo.check.model.geometry import Geometry, SmallVmemmap
-from hvo.check.model.hardware import Rules
+from hvo.check.model.hardware import Hardware
 from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.scenario import Act, Actor, Scenario
 from hvo.steps.base import Steps
@@ -25,17 +25,17 @@ _ONE = Geometry(pages=1, group=4, leaf=4)
 TWO = Geometry(pages=2, used=2, group=2, leaf=4)
 """Two huge pages of two vmemmap pages under one leaf."""
 _HARDWARE = {
-    "C": Rules("arm64", 2, noabort=True),
-    "E": Rules("arm64", 2, noabort=True, hardware_access_flag=True),
+    "C": Hardware("arm64", 2, noabort=True),
+    "E": Hardware("arm64", 2, noabort=True, hardware_access_flag=True),
 }
 TRIES = 2
 """How often proposal E tries an entry, where the kernel's 16 times would only be more of the same.
 """
 
 
-def rules_for(letter: str) -> Rules:
+def rules_for(letter: str) -> Hardware:
     """The machine that a proposal asks for."""
-    return _HARDWARE.get(letter, Rules("arm64"))
+    return _HARDWARE.get(letter, Hardware("arm64"))
 
 
 def act_of(letter: str, *, tries: int = TRIES) -> Act:

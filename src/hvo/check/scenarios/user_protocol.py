@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, cast
 
 from hvo.check.effects.registry import Operation
 from hvo.check.model.geometry import Geometry, SmallVmemmap
-from hvo.check.model.hardware import EXPECTED, Rules, parse_rules
+from hvo.check.model.hardware import EXPECTED, Hardware, parse_hardware
 from hvo.errors import HvoError
 from hvo.steps.base import Step, Steps
 from hvo.vmemmap.era import Era, parse_variant
@@ -55,13 +55,13 @@ class Own:
             return parse_variant(self._setting("ERA", str))
 
     @property
-    def rules(self) -> Rules:
+    def hardware(self) -> Hardware:
         """The machine, where none is asked for."""
         text = self._setting("MACHINE", str)
-        rules = parse_rules(text)
-        if rules is None:
+        hardware = parse_hardware(text)
+        if hardware is None:
             raise HvoError(f"{self.path}: MACHINE is {text!r}: {EXPECTED}")
-        return rules
+        return hardware
 
     @property
     def geometry(self) -> Geometry | None:

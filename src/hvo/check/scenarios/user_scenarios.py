@@ -8,7 +8,7 @@ from functools import partial
 
 from hvo.actors.memory_failure import clear_hugetlb_and_hwpoison
 from hvo.check.model.geometry import STRUCTS, Geometry, SmallVmemmap
-from hvo.check.model.hardware import Rules
+from hvo.check.model.hardware import Hardware
 from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.hazards import Case
 from hvo.check.scenarios.scenario import Act, Actor, Scenario
@@ -40,11 +40,11 @@ def act(own: Own, name: str = "optimize", number: int = 0) -> Act:
     return partial(run_own, own=own, name=name, number=number)
 
 
-def own_cases(own: Own, rules: Rules | None, hazards: tuple[str, ...]) -> list[OwnCase]:
+def own_cases(own: Own, hardware: Hardware | None, hazards: tuple[str, ...]) -> list[OwnCase]:
     """The jobs of a file, those of `hazards` (none given: all); raises HvoError for a hazard that
     has no scenario here.
     """
-    machine = rules or own.rules
+    machine = hardware or own.hardware
     cases = [
         OwnCase(hazard, own.path, machine, scenario, None, own=own)
         for hazard, scenario in _scenarios(own)
@@ -142,8 +142,8 @@ def _against_others(own: Own) -> Iterator[tuple[str, Scenario]]:
             "H03",
             Scenario("against a walker as in 6.13", (gathering, walker), geometry, ordinary=True),
         )
-    yield "H07", Scenario("against memory failure", (o, c.M), geometry, split=True)
-    yield "H11", Scenario("frames taken, and read", (o, c.A, c.G), geometry)
+    yield "H07", Scenario("against memory failure", (o, c.MEMORY_FAILURE), geometry, split=True)
+    yield "H11", Scenario("frames taken, and read", (o, c.ALLOCATOR, c.READER), geometry)
     yield "H16", Scenario("against a page-table dump", (o, dump), geometry)
     yield "H18", Scenario("allocations refused", (o,), geometry, failures=2)
 
@@ -190,7 +190,12 @@ def _way_back(own: Own) -> Iterator[tuple[str, Scenario]]:
         "H12",
         Scenario("given back once there is memory", (late,), geometry, before=act(own), failures=2),
     )
-    yield "H06", Scenario("given back against memory failure", (f, c.M), geometry, before=act(own))
+    yield (
+        "H06",
+        Scenario(
+            "given back against memory failure", (f, c.MEMORY_FAILURE), geometry, before=act(own)
+        ),
+    )
     yield (
         "H19",
         Scenario(
@@ -224,7 +229,12 @@ def _neighbours(own: Own) -> Iterator[tuple[str, Scenario]]:
     yield "H04", Scenario("one restored, another optimized", (r, other), geometry, before=act(own))
     yield (
         "H11",
-        Scenario("the other restored, frames taken, and read", (r2, c.A, g), geometry, before=both),
+        Scenario(
+            "the other restored, frames taken, and read",
+            (r2, c.ALLOCATOR, g),
+            geometry,
+            before=both,
+        ),
     )
 
 

@@ -13,9 +13,9 @@ from hvo.check.model.state import (
     KIND,
     NODE,
     OTHER,
-    PILE,
     PRIVATE,
     STATUS,
+    VMEMMAP_PAGES,
     State,
     new_record,
 )
@@ -81,7 +81,7 @@ def _frames(world: World, state: State) -> Iterator[tuple[str, str]]:
         world.model.meaning(pmd, 1).frame
         for pmd in world.contents[PMD_FRAME][: world.model.geometry.leaves]
     }
-    known |= {frame for record in state.actors for frame in record[PILE]}
+    known |= {frame for record in state.actors for frame in record[VMEMMAP_PAGES]}
     for frame, status in enumerate(world.status):
         if (
             status & STATUS in (ALLOCATED, PRIVATE)

@@ -5,7 +5,7 @@ from types import ModuleType
 
 from hvo.check import effects
 from hvo.check.model.geometry import FIRST_FRAME, ROW, small_vmemmap, struct_pages
-from hvo.check.model.hardware import Rules
+from hvo.check.model.hardware import Hardware
 from hvo.check.model.state import NODE, Model, State, mapped_tables, new_record, padded
 from hvo.check.model.world import World
 from hvo.check.scenarios.scenario import Act, Scenario
@@ -19,14 +19,14 @@ KNOWN: ModuleType = effects
 """Modules that make steps known by being imported."""
 
 
-def build(scenario: Scenario, era: Era, rules: Rules) -> tuple[Forest, State]:
+def build(scenario: Scenario, era: Era, hardware: Hardware) -> tuple[Forest, State]:
     """The machine of `scenario` for the protocols of `era`, and its first state."""
     g = scenario.geometry
     interrupts = frozenset(i for i, actor in enumerate(scenario.actors) if actor.interrupt)
     model = Model(
-        small_vmemmap(rules.arch, era, g),
+        small_vmemmap(hardware.arch, era, g),
         g,
-        rules,
+        hardware,
         struct_pages(era, g),
         scenario.empty_nodes,
         scenario.hosted,
@@ -39,7 +39,9 @@ def build(scenario: Scenario, era: Era, rules: Rules) -> tuple[Forest, State]:
     trees = {id(actor.act): forest.root(_bound(actor.act, model)) for actor in scenario.actors}
     roots = [trees[id(actor.act)] for actor in scenario.actors]
     start = model.start(contents, kinds, roots, scenario.failures)
-    return forest, start if scenario.before is None else _settled(forest, start, scenario.before)
+    return forest, start if scenario.before is None else _stable_words(
+        forest, start, scenario.before
+    )
 
 
 def _bound(act: Act, model: Model) -> Callable[[], Steps]:
@@ -63,7 +65,7 @@ def _struct_pages(model: Model, scenario: Scenario) -> dict[int, tuple[int, ...]
     }
 
 
-def _settled(forest: Forest, state: State, act: Act) -> State:
+def _stable_words(forest: Forest, state: State, act: Act) -> State:
     """The state after `act` ran alone, before everything else; as the first actor, whose frames it
     takes.
     """

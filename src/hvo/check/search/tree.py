@@ -88,7 +88,9 @@ class Forest:
         except StopIteration as stop:
             node.walk, node.returned = None, stop.value
         else:
-            node.passable = self.model.rules.reorders and isinstance(node.operation.step, TestPage)
+            node.passable = self.model.hardware.reorders and isinstance(
+                node.operation.step, TestPage
+            )
         return node
 
 

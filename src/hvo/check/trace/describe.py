@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hvo.check.model.geometry import BASE, PAGE, PMD_FRAME
-from hvo.check.model.state import FREE, GIVEN, LEVEL1, STATUS, TABLE, Model, State
+from hvo.check.model.state import FREE, FREED_TO_BUDDY, LEVEL1, STATUS, TABLE, Model, State
 from hvo.mmu.break_before_make import attributes_differ
 from hvo.steps.base import Step
 from hvo.steps.entries import StoreTableEntry
@@ -83,17 +83,20 @@ def differences(model: Model, before: State, after: State) -> Iterator[str]:
                 if a != b:
                     name = f"PMD {index}" if level else f"table {frame}[{index}]"
                     yield f"{name}: {entry_text(model, a, level)} -> {entry_text(model, b, level)}"
-    for key, entry, _ in sorted(
-        {(*held[:2], 0) for held in after.stale} - {(*held[:2], 0) for held in before.stale}
+    for word, held in (
+        ("may keep", _held(after) - _held(before)),
+        ("dropped", _held(before) - _held(after)),
     ):
-        yield f"TLBs may keep {_key_text(key)}: {entry_text(model, entry, int(key >= LEVEL1))}"
-    for key, entry, _ in sorted(
-        {(*held[:2], 0) for held in before.stale} - {(*held[:2], 0) for held in after.stale}
-    ):
-        yield f"TLBs dropped {_key_text(key)}: {entry_text(model, entry, int(key >= LEVEL1))}"
+        for key, entry in sorted(held):
+            yield f"TLBs {word} {_key_text(key)}: {entry_text(model, entry, int(key >= LEVEL1))}"
     for frame, (old, new) in enumerate(zip(before.status, after.status, strict=True)):
-        if (old & STATUS in (FREE, GIVEN)) != (new & STATUS in (FREE, GIVEN)):
-            yield f"frame {frame} {'freed' if new & STATUS in (FREE, GIVEN) else 'allocated'}"
+        was_free, is_free = (status & STATUS in (FREE, FREED_TO_BUDDY) for status in (old, new))
+        if was_free != is_free:
+            yield f"frame {frame} {'freed' if is_free else 'allocated'}"
+
+
+def _held(state: State) -> set[tuple[int, int]]:
+    return {held[:2] for held in state.stale}
 
 
 def _key_text(key: int) -> str:

@@ -23,7 +23,7 @@ class Token(NamedTuple):
     """
 
     protocol: str
-    rules: str
+    hardware: str
     hazard: str
     scenario: str
     cpus: int
@@ -45,13 +45,19 @@ def decode(token: str) -> Token:
         plain = json.loads(
             zlib.decompress(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         )
-        protocol, rules, hazard, scenario, cpus, symmetry, path = plain
+        protocol, hardware, hazard, scenario, cpus, symmetry, path = plain
         turns = tuple(
             Turn(int(actor), int(steps), tuple(int(choice) for choice in choices))
             for actor, steps, choices in path
         )
         return Token(
-            str(protocol), str(rules), str(hazard), str(scenario), int(cpus), bool(symmetry), turns
+            str(protocol),
+            str(hardware),
+            str(hazard),
+            str(scenario),
+            int(cpus),
+            bool(symmetry),
+            turns,
         )
     except (binascii.Error, zlib.error, ValueError, TypeError) as error:
         raise HvoError(

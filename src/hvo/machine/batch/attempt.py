@@ -8,14 +8,14 @@ exactly what page after page would give:
   one goes ahead, to the end of its block,
   and the others read again what it left. A word that the page ahead did not change may then be read
   by the rest together. (Where a run of the same block showed that nobody changes such words,
-  `careful` may be off: they go together, and the log below says if that was wrong.)
+  `check_shared_words` may be off: they go together, and the log below says if that was wrong.)
 * Where pages get different answers they part, and each group goes on by itself (the block is a
   function of the results that it received,
   so a group's generator is made anew and fed with what its pages got).
 * Frames come out of a first-in-first-out queue (`hvo.kernel.buddy`), so N pages that take one each
   get what one after the other would.
   When the order of taking was not the order of the pages, the run is undone and done again with the
-  frames dealt out page by page.
+  frames given as frame shares page by page.
 * Frames are freed, and counters changed, at the end, in the order of the pages
   (`hvo.machine.batch.deferred`).
 * Accesses to entries, variables and fields of struct pages are logged. Two that met in another
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from hvo.machine.batch.conflicts import Access, Lanes, out_of_order, written
 from hvo.machine.batch.deferred import Deferred, Taken
-from hvo.machine.batch.frame_shares import Deal
+from hvo.machine.batch.frame_shares import FrameShares
 from hvo.memory.interface import Words
 from hvo.steps.base import ForEach, Step, Value
 from hvo.steps.entries import (
@@ -52,10 +52,10 @@ from hvo.steps.frames import (
     AllocateFrames,
     Count,
     FreeFrame,
-    FreePile,
-    PileFrames,
-    PileIsEmpty,
-    TakePiled,
+    FreeVmemmapPageList,
+    ListAdd,
+    ListEmpty,
+    ListPop,
 )
 from hvo.steps.ordering import (
     Acquire,
@@ -73,7 +73,7 @@ from hvo.world.state import Divergence, Frames, KernelFault, World
 _MOST_ROUNDS = 20
 
 
-class Cut(Exception):
+class Abort(Exception):
     """The run would differ from page by page: only its first `pages` can go at once (0: none)."""
 
     def __init__(self, pages: int) -> None:
@@ -81,8 +81,8 @@ class Cut(Exception):
         self.pages = pages
 
 
-class DealOut(Exception):
-    """The frames must be dealt out beforehand: to each page `counts` of its node's of `nodes`."""
+class NeedsFrameShares(Exception):
+    """Frames must be shared out beforehand: to each page `counts` of its node's of `nodes`."""
 
     def __init__(self, counts: Lanes, nodes: Lanes) -> None:
         super().__init__("frames were not taken in the order of the pages")
@@ -90,26 +90,26 @@ class DealOut(Exception):
 
 
 @dataclass(frozen=True)
-class Known:
+class BatchHints:
     """What earlier runs of a block showed: it frees frames; words that pages share must be read
-    with care; how frames are dealt out.
+    with care; how frames are given as frame shares.
     """
 
     frees: bool
-    careful: bool = True
-    deal: Deal | None = None
+    check_shared_words: bool = True
+    shares: FrameShares | None = None
 
 
 class Attempt:
     """One run of the block of `step` for `items`, some of its items."""
 
-    def __init__(self, world: World, step: ForEach, items: NDArray[Any], known: Known) -> None:
+    def __init__(self, world: World, step: ForEach, items: NDArray[Any], known: BatchHints) -> None:
         self._world, self._step, self._items, self._known = world, step, items, known
         self.changes_shared = False
         """Whether a page changed a word that pages behind it read as well."""
         self._results = np.zeros(len(items), np.int64)
         self._log: list[Access] = []
-        self._settled: dict[bool, list[Words]] = {False: [], True: []}
+        self._stable_words: dict[bool, list[Words]] = {False: [], True: []}
         self._later = Deferred(world)
         self._queued = {
             node.id: sum(zone.queued for zone in node.zones) for node in world.zones.nodes
@@ -119,8 +119,8 @@ class Attempt:
             AllocateFrames: self._allocate_frames,
             AllocateFolio: self._allocate_folio,
             FreeFrame: self._later.free_frame,
-            PileFrames: self._later.pile_frames,
-            FreePile: self._free_pile,
+            ListAdd: self._later.pile_frames,
+            FreeVmemmapPageList: self._free_vmemmap_page_list,
             FreeFolio: self._later.free_folio,
             PutFree: self._later.put_free,
             Count: self._later.count,
@@ -131,14 +131,14 @@ class Attempt:
             SynchronizeReaders: self._later.synchronize,
             Acquire: self._skip,
             Release: self._skip,
-            PileIsEmpty: self._cannot,
-            TakePiled: self._cannot,
+            ListEmpty: self._cannot,
+            ListPop: self._cannot,
             ForEach: self._cannot,
             TakeRawErrors: self._cannot,
         }
 
     def run(self) -> NDArray[np.int64]:
-        """What the block returned for each item; raises Cut, with nothing changed, when the items
+        """What the block returned for each item; raises Abort, with nothing changed, when the items
         cannot all go at once.
         """
         zones = [zone for zone in self._world.zones.zones if not zone.movable]
@@ -153,7 +153,7 @@ class Attempt:
                 zone.rollback(mark)
             self._world.memory.forget(self._later.frames_taken())
             if isinstance(error, KernelFault):
-                raise Cut(0) from None
+                raise Abort(0) from None
             raise
         self._world.journal = None
         self._later.commit()
@@ -164,7 +164,7 @@ class Attempt:
     def _go(self, lanes: Lanes, history: list[Any], rounds: int) -> None:
         """Take the pages `lanes`, which have received `history`, to the end of the block."""
         if rounds > _MOST_ROUNDS:
-            raise Cut(0)
+            raise Abort(0)
         actor = self._step.block(self._items[lanes])
         step = next(actor)
         for result in history:
@@ -194,14 +194,14 @@ class Attempt:
         """The pages that must go ahead of those that touch the same word; None when all may go on
         together.
         """
-        if not self._known.careful:
+        if not self._known.check_shared_words:
             return None
         first = _first_of_each(points)
         if first.all():
             return None
         settled = (
-            np.isin(points, np.concatenate(self._settled[page]))
-            if self._settled[page]
+            np.isin(points, np.concatenate(self._stable_words[page]))
+            if self._stable_words[page]
             else np.zeros(points.shape, np.bool_)
         )
         return first & ~settled if (~first & ~settled).any() else None
@@ -220,7 +220,7 @@ class Attempt:
         left = points[ahead]
         changed = written(left, self._log[since:])
         self.changes_shared |= bool(changed.any())
-        self._settled[isinstance(step, _PAGE_STEPS)].append(left[~changed])
+        self._stable_words[isinstance(step, _PAGE_STEPS)].append(left[~changed])
         self._go(lanes[~ahead], [_select(past, ~ahead) for past in history], rounds + 1)
 
     def _place(self, step: Step, lanes: Lanes) -> Words | None:
@@ -272,7 +272,7 @@ class Attempt:
         if own is not None:
             return own(step, lanes)
         if not self._world.can_perform(step):
-            raise Cut(0)
+            raise Abort(0)
         return self._world.perform(step)
 
     def _allocate_frame(self, step: AllocateFrame, lanes: Lanes) -> Frames:
@@ -285,8 +285,8 @@ class Attempt:
         self, lanes: Lanes, count: int, node: Value, this_node_only: bool, memmap: bool
     ) -> Frames:
         nodes = np.broadcast_to(np.asarray(node, np.int64), lanes.shape)
-        if self._known.deal:
-            frames = self._known.deal.take(lanes, count)
+        if self._known.shares:
+            frames = self._known.shares.take(lanes, count)
         else:
             frames = np.empty((lanes.size, count), np.int64)
             only = this_node_only or bool(
@@ -306,7 +306,7 @@ class Attempt:
         if self._known.frees:
             allowed = min(allowed, self._queued[node] - self._later.taken_on(node))
         if allowed < need:
-            raise Cut(int(lanes[max(allowed, 0) // count]))
+            raise Abort(int(lanes[max(allowed, 0) // count]))
         return self._world.zones.allocate_upto(need, node, this_node_only=this_node_only).reshape(
             lanes.size, count
         )
@@ -324,7 +324,7 @@ class Attempt:
     def _folios(self, lanes: Lanes, order: int, node: int) -> Frames:
         zone = self._world.zones.zonelist(node, movable=True)[0]
         if not zone.movable or self._world.zones.fail_after is not None:
-            raise Cut(0)
+            raise Abort(0)
         heads = (
             zone.allocate(order, lanes.size)
             if order <= zone.max_order
@@ -333,40 +333,40 @@ class Attempt:
         assert self._world.journal is not None
         self._world.journal.append(partial(zone.free, heads, order))
         if heads.size < lanes.size:
-            raise Cut(int(lanes[heads.size]))
+            raise Abort(int(lanes[heads.size]))
         return heads
 
-    def _free_pile(self, step: FreePile, lanes: Lanes) -> None:
-        if len(self._world.pile) or not self._later.free_pile(lanes):
-            raise Cut(0)
+    def _free_vmemmap_page_list(self, step: FreeVmemmapPageList, lanes: Lanes) -> None:
+        if len(self._world.vmemmap_page_list) or not self._later.free_pile(lanes):
+            raise Abort(0)
 
     def _skip(self, step: Step, lanes: Lanes) -> None:
         """A lock that only this actor could want."""
 
     def _cannot(self, step: Step, lanes: Lanes) -> None:
-        raise Cut(0)
+        raise Abort(0)
 
     # -- the end --
 
     def _check(self) -> None:
-        later, deal = self._later, self._known.deal
+        later, shares = self._later, self._known.shares
         if (
             out_of_order(self._log)
-            or (deal is not None and not deal.used_up)
+            or (shares is not None and not shares.used_up)
             or later.frees_both_ways
         ):
-            raise Cut(0)
+            raise Abort(0)
         failed = (
             np.flatnonzero(self._results) if self._step.stops is not None else np.zeros(0, np.int64)
         )
         if failed.size:
-            raise Cut(int(failed[0]))
+            raise Abort(int(failed[0]))
         if later.frees_unmovable:
             for node, queued in self._queued.items():
                 if later.taken_on(node) > queued:
-                    raise Cut(queued * len(self._items) // later.taken_on(node))
-        if deal is None and not later.taken_page_by_page:
-            raise DealOut(*later.taken_per_page(len(self._items)))
+                    raise Abort(queued * len(self._items) // later.taken_on(node))
+        if shares is None and not later.taken_page_by_page:
+            raise NeedsFrameShares(*later.taken_per_page(len(self._items)))
 
 
 _PAGE_STEPS = (TestPage, LoadPage, StorePage, IncrementUnlessZero, FreezeCount)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hvo.machine.batch.conflicts import Lanes
 from hvo.steps.base import Step
-from hvo.steps.frames import Count, Counter, FreeFrame, PileFrames
+from hvo.steps.frames import Count, Counter, FreeFrame, ListAdd
 from hvo.steps.pool import FreeFolio, PutFree
 from hvo.world.state import Frames, World
 
@@ -64,7 +64,7 @@ class Deferred:
         """Each page frees a frame."""
         self._freed.append(Given(lanes, np.asarray(step.pfn, np.int64)[:, None], step.memmap))
 
-    def pile_frames(self, step: PileFrames, lanes: Lanes) -> None:
+    def pile_frames(self, step: ListAdd, lanes: Lanes) -> None:
         """Each page puts frames on the actor's list."""
         self._piled.append(Given(lanes, step.pfns, memmap=True))
 
@@ -170,7 +170,7 @@ class Deferred:
         self._world.synchronizations += self._synchronizations
         if self._freed:
             self._world.give_frames(_in_order_of_pages(self._freed), memmap=self._freed[0].memmap)
-        self._world.pile.push(_in_order_of_pages(self._piled))
+        self._world.vmemmap_page_list.push(_in_order_of_pages(self._piled))
         for step in (*_together(self._folios), *_together(self._pooled)):
             self._world.perform(step)
 

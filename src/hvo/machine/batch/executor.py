@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.machine.batch.attempt import Attempt, Cut, DealOut, Known
-from hvo.machine.batch.frame_shares import Deal
+from hvo.machine.batch.attempt import Abort, Attempt, BatchHints, NeedsFrameShares
+from hvo.machine.batch.frame_shares import FrameShares
 from hvo.steps.base import Composite, ForEach, Step, Steps, primitives
 from hvo.world.state import World
 
@@ -68,9 +68,9 @@ class _Run:
         self.results: list[NDArray[np.int64]] = []
         self._most = _PAGES_AT_FIRST
         self._frees = False
-        self._careful = True
+        self._check_shared_words = True
         self._node = 0
-        self._share: int | None = None  # frames that every page takes, where they must be dealt out
+        self._share: int | None = None  # frames that every page takes
 
     def one(self) -> bool:
         """Run the block for one page -> whether to stop; it shows whether the block frees
@@ -90,9 +90,9 @@ class _Run:
             items = self._step.items[self.done : self.done + most]
             try:
                 self.results.append(self._attempt(items))
-            except Cut as cut:
-                if not self._careful or self._share is not None:
-                    self._careful, self._share = (
+            except Abort as cut:
+                if not self._check_shared_words or self._share is not None:
+                    self._check_shared_words, self._share = (
                         True,
                         None,
                     )  # what was learnt does not hold any more
@@ -107,30 +107,35 @@ class _Run:
 
     def _attempt(self, items: NDArray[Any]) -> NDArray[np.int64]:
         if self._share is not None:
-            return self._dealt_out(
+            return self._with_frame_shares(
                 items, np.full(len(items), self._share), np.full(len(items), self._node)
             )
-        attempt = Attempt(self._world, self._step, items, Known(self._frees, self._careful))
+        attempt = Attempt(
+            self._world, self._step, items, BatchHints(self._frees, self._check_shared_words)
+        )
         try:
             results = attempt.run()
-        except DealOut as order:
+        except NeedsFrameShares as order:
             if (order.counts == order.counts[0]).all() and (order.nodes == order.nodes[0]).all():
                 self._share, self._node = int(order.counts[0]), int(order.nodes[0])
-            results = self._dealt_out(items, order.counts, order.nodes)
-        self._careful = attempt.changes_shared
+            results = self._with_frame_shares(items, order.counts, order.nodes)
+        self._check_shared_words = attempt.changes_shared
         return results
 
-    def _dealt_out(
+    def _with_frame_shares(
         self, items: NDArray[Any], counts: NDArray[np.int64], nodes: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Deal out frames, then run: a page that takes none still has a node here, which does not
+        """Share frames out, then run: a page that takes none still has a node here, which does not
         matter.
         """
         mark = self._world.zones.mark()
         try:
-            deal = Deal(counts, self._frames_for(counts, nodes))
+            shares = FrameShares(counts, self._frames_for(counts, nodes))
             return Attempt(
-                self._world, self._step, items, Known(self._frees, self._careful, deal)
+                self._world,
+                self._step,
+                items,
+                BatchHints(self._frees, self._check_shared_words, shares),
             ).run()
         except BaseException:
             self._world.zones.rollback(mark)
@@ -146,7 +151,7 @@ class _Run:
                 int(np.count_nonzero(owners == node)), node, this_node_only=only
             )
             if got is None:
-                raise Cut(0)
+                raise Abort(0)
             frames[owners == node] = got
         return frames
 

@@ -1,4 +1,4 @@
-"""Frames dealt out to pages before they run, so that each gets what it would get page by page."""
+"""Frames shared out to pages before they run, so that each gets what it would get page by page."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 Frames = NDArray[np.int64]
 
 
-class Deal:
+class FrameShares:
     """Page k gets `counts[k]` of `frames`, page after page."""
 
     def __init__(self, counts: Frames, frames: Frames) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Frames = NDArray[np.int64]
 
 
-class Pile:
+class VmemmapPageList:
     """A stack of frame numbers."""
 
     def __init__(self) -> None:
