@@ -24,6 +24,7 @@ from hvo.steps.ordering import Release, SynchronizeReaders
 from hvo.steps.struct_pages import IncrementUnlessZero, PrepareCompound, StorePage, TestPage
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
+from hvo.world.handlers import perform
 from hvo.world.state import KernelFault
 from small_machines import EXECUTORS, SHAPES, Turns, load, machine, store, variants
 
@@ -244,7 +245,7 @@ def stale_walk(variant, how: str, pages: int = 1):
     assert turns.until("optimise", SynchronizeReaders)
     assert turns.until("walker", TestPage)
     turns.run("optimise")
-    m.world.perform(StorePage(head, "refcount", 1))
+    perform(m.world, StorePage(head, "refcount", 1))
     turns.run("walker")
     return turns.results["walker"], int(load(m, head, "refcount"))
 

@@ -20,7 +20,8 @@ from hvo.vmemmap.context import ENOMEM, EOPNOTSUPP
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
-from hvo.world.hotplug import Hotplug, joined, without
+from hvo.world.handlers import HANDLERS, perform
+from hvo.world.hotplug import joined, without
 from hvo.world.state import KernelFault
 from small_machines import EXECUTORS, SHAPES, Turns, dump, load, machine, section_pages
 
@@ -109,19 +110,19 @@ def test_a_block_that_comes_and_goes_leaves_nothing(shape):
 
 
 @MACHINES
-def test_both_executors_add_and_remove_the_same(shape):
+def test_both_executors_add_and_remove_the_same(shape, monkeypatch):
     """Same tables, frames and counters; and struct pages made all at once are as those made one by
     one.
     """
     one, other = (built(shape, executor=executor) for executor in EXECUTORS)
     init = _init(other)
-    other.world.teach(InitPage, lambda step: None)  # thousands of them, all alike: two will do
+    monkeypatch.setitem(HANDLERS, InitPage, lambda world, step: None)  # two of thousands will do
     before = state(other)
     assert [add(m, block_of(m)) for m in (one, other)] == [0, 0]
     assert state(one) == state(other)
-    Hotplug(other.world)
+    monkeypatch.undo()
     for pfn in (init.start, init.end - 1):
-        other.world.perform(InitPage(pfn, init.node))
+        perform(other.world, InitPage(pfn, init.node))
         fields = [
             [
                 int(load(m, pfn, name))

@@ -5,7 +5,7 @@ in those that do not.
 import numpy as np
 import pytest
 
-from hvo.kernel.vmemmap_page_list import VmemmapPageList
+from hvo.kernel.hugetlb import Stack
 from hvo.machine.machine import Machine
 from hvo.steps.base import strided
 from hvo.vmemmap.era import Era, era
@@ -38,7 +38,7 @@ def two_optimisers(variant: Era, *, split_before: bool) -> State:
     return State(
         machine,
         [Actor(optimiser(int(head))) for head in heads],
-        [VmemmapPageList(), VmemmapPageList()],
+        [Stack(), Stack()],
         {},
         [],
     )

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from hvo.layout.geometry import GEOMETRIES
+from hvo.machine.run import alignment, promises
 from hvo.machine.run.promises import Shape
-from hvo.machine.run.run import alignment, promises
+from hvo.steps.entries import TableIsEmpty
+from hvo.steps.frames import AllocateFrames
 from hvo.vmemmap import split
 from hvo.vmemmap.era import era
-from hvo.world.hotplug import Hotplug
+from hvo.world.handlers import HANDLERS
 
 MIB = 1 << 20
 
@@ -70,7 +72,7 @@ def test_hot_remove_fails_when_tables_are_freed_unseen(monkeypatch) -> None:
     """With 16 KiB pages one table maps 64 sections: a removal that takes it for empty breaks the
     neighbours.
     """
-    monkeypatch.setattr(Hotplug, "_is_empty", lambda self, step: True)
+    monkeypatch.setitem(HANDLERS, TableIsEmpty, lambda world, step: True)
     assert not promises.hot_remove(shape("arm64", 16384, 32 * MIB)).holds
 
 
@@ -83,14 +85,14 @@ def test_ptdump_fails_when_a_split_maps_something_else(monkeypatch) -> None:
 
 def test_restore_fails_safe_notices_a_lost_frame(monkeypatch) -> None:
     """An allocator that keeps what it took before it was refused loses frames."""
-    from hvo.world.state import World
 
-    def keeps(self, count, node, this_node_only, memmap):
-        allowed = self.zones.allowed(count, node, this_node_only=this_node_only)
-        frames = self.zones.allocate_upto(allowed, node, this_node_only=this_node_only)
-        return frames if allowed == count else None
+    def keeps(world, step):
+        node, only = int(step.node), step.this_node_only
+        allowed = world.zones.allowed(step.count, node, this_node_only=only)
+        frames = world.zones.allocate_upto(allowed, node, this_node_only=only)
+        return frames if allowed == step.count else None
 
-    monkeypatch.setattr(World, "take_frames", keeps)
+    monkeypatch.setitem(HANDLERS, AllocateFrames, keeps)
     assert not promises.restore_fails_safe(shape()).holds
 
 

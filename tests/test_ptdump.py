@@ -26,6 +26,7 @@ from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
 from hvo.vmemmap.split import table_of_leaf
+from hvo.world.handlers import perform
 from shared_files import CORES, core, log, truth
 from small_machines import (
     EXECUTORS,
@@ -308,7 +309,7 @@ def _steps(m: Machine, actor):
         except StopIteration:
             return
         yield step
-        result = m.world.perform(step)
+        result = perform(m.world, step)
 
 
 # -- beside optimise and restore --
@@ -392,7 +393,7 @@ def test_between_any_two_steps_a_dump_shows_old_or_new_entries(name, arch):
                 step = walk.send(result)
             except StopIteration:
                 break
-            result = m.world.perform(step)
+            result = perform(m.world, step)
             if isinstance(step, WriteEntry):  # nothing else changes what a dump reads
                 shown.append(around.shown())
                 assert not m.world.zones.is_free(_tables_of(around)).any()

@@ -32,6 +32,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hvo.kernel.hugetlb import Pfns
 from hvo.machine.batch.conflicts import Access, Lanes, out_of_order, written
 from hvo.machine.batch.deferred import Deferred, Taken
 from hvo.machine.batch.frame_shares import FrameShares
@@ -68,7 +69,8 @@ from hvo.steps.ordering import (
 )
 from hvo.steps.pool import AllocateFolio, FreeFolio, PutFree, TakeRawErrors
 from hvo.steps.struct_pages import FreezeCount, IncrementUnlessZero, LoadPage, StorePage, TestPage
-from hvo.world.state import Divergence, Frames, KernelFault, World
+from hvo.world.handlers import can_perform, perform
+from hvo.world.state import Divergence, KernelFault, World, one_answer
 
 _MOST_ROUNDS = 20
 
@@ -265,25 +267,25 @@ class Attempt:
     def _perform(self, step: Step, lanes: Lanes, place: Words | None) -> Any:
         if place is not None:
             if isinstance(step, TestPage):
-                return self._world.one_answer(self._world.load_at(place, step.field) != 0)
+                return one_answer(self._world.load_at(place, step.field) != 0)
             if isinstance(step, StorePage):
                 return self._world.store_at(place, step.field, step.value)
         own = self._perform_as.get(type(step))
         if own is not None:
             return own(step, lanes)
-        if not self._world.can_perform(step):
+        if not can_perform(step):
             raise Abort(0)
-        return self._world.perform(step)
+        return perform(self._world, step)
 
-    def _allocate_frame(self, step: AllocateFrame, lanes: Lanes) -> Frames:
+    def _allocate_frame(self, step: AllocateFrame, lanes: Lanes) -> Pfns:
         return self._take(lanes, 1, step.node, step.this_node_only, step.memmap)[:, 0]
 
-    def _allocate_frames(self, step: AllocateFrames, lanes: Lanes) -> Frames:
+    def _allocate_frames(self, step: AllocateFrames, lanes: Lanes) -> Pfns:
         return self._take(lanes, step.count, step.node, step.this_node_only, step.memmap)
 
     def _take(
         self, lanes: Lanes, count: int, node: Value, this_node_only: bool, memmap: bool
-    ) -> Frames:
+    ) -> Pfns:
         nodes = np.broadcast_to(np.asarray(node, np.int64), lanes.shape)
         if self._known.shares:
             frames = self._known.shares.take(lanes, count)
@@ -297,7 +299,7 @@ class Attempt:
         self._later.take(Taken(lanes, nodes, frames), memmap=memmap)
         return frames
 
-    def _frames(self, lanes: Lanes, count: int, node: int, this_node_only: bool) -> Frames:
+    def _frames(self, lanes: Lanes, count: int, node: int, this_node_only: bool) -> Pfns:
         """`count` frames for each of `lanes`, shape (pages, count); where page by page would find
         frames freed meanwhile, no more.
         """
@@ -311,7 +313,7 @@ class Attempt:
             lanes.size, count
         )
 
-    def _allocate_folio(self, step: AllocateFolio, lanes: Lanes) -> Frames:
+    def _allocate_folio(self, step: AllocateFolio, lanes: Lanes) -> Pfns:
         """One block for each of `lanes`, where they come out of a movable zone: then no frame that
         a page takes can come out of them.
         """
@@ -321,7 +323,7 @@ class Attempt:
             heads[nodes == node] = self._folios(lanes[nodes == node], step.order, node)
         return heads
 
-    def _folios(self, lanes: Lanes, order: int, node: int) -> Frames:
+    def _folios(self, lanes: Lanes, order: int, node: int) -> Pfns:
         zone = self._world.zones.zonelist(node, movable=True)[0]
         if not zone.movable or self._world.zones.fail_after is not None:
             raise Abort(0)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hvo.errors import HvoError
 from hvo.kernel.buddy import Zone
+from hvo.kernel.hugetlb import hugetlb_pools
 from hvo.kernel.struct_page import ERA_LAYOUT
 from hvo.kernel.zones import Zones
 from hvo.layout.geometry import Geometry, geometry
@@ -130,7 +131,9 @@ def boot(what: Plan, era: Era) -> World:
     )
     zones = _zones(what)
     slots = (what.nodes[0].own[0] + 1) * page_size
-    world = World(memory, 0, context(what, era, zones, slots), zones, ERA_LAYOUT[era.name])
+    pools = hugetlb_pools(what.geometry, len(what.nodes))
+    v = context(what, era, zones, slots)
+    world = World(memory, 0, v, zones, ERA_LAYOUT[era.name], pools)
     _map_vmemmap(world, what)
     return world
 

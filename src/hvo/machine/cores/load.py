@@ -16,7 +16,7 @@ from hvo.kernel.buddy import AllocatorError
 from hvo.kernel.core_format import observed_format
 from hvo.kernel.core_layout import era_name, struct_page_layout
 from hvo.kernel.core_zones import core_zones, online_ranges, settle
-from hvo.kernel.hugetlb import Gate, HugetlbPool
+from hvo.kernel.hugetlb import HugetlbPool, hugetlb_pools
 from hvo.kernel.image import KernelImage, KernelMemory
 from hvo.kernel.memory_map import MemoryMap, memory_map
 from hvo.kernel.page_members import PageMembers
@@ -27,7 +27,6 @@ from hvo.kernel.zones import Zones
 from hvo.layout.geometry import Geometry, geometry
 from hvo.machine.boot.build import NodePlan, Plan, context
 from hvo.machine.cores.boot_state import unmake_pools
-from hvo.machine.machine import Machine
 from hvo.memory.core import open_core
 from hvo.memory.simulated import SimulatedMemory
 from hvo.mmu.walk import walk
@@ -35,6 +34,7 @@ from hvo.steps.base import strided
 from hvo.steps.frames import Counter
 from hvo.vmemmap.era import Era
 from hvo.vmemmap.era import era as era_of
+from hvo.world.pools import optimized
 from hvo.world.state import World
 
 _WALKED = 1 << 22  # vmemmap pages walked at once
@@ -54,15 +54,15 @@ class _Kernel:
     map: MemoryMap
 
 
-def machine_like(
+def load_core(
     source: str | Path | KernelMemory, *, era: Era | None = None, boot: bool = False
-) -> Machine:
-    """A machine in the state of the kernel in `source`, a core; with `boot`, as that kernel was
+) -> tuple[World, Plan]:
+    """The state of a machine like the kernel in `source`, a core; with `boot`, as that kernel was
     before it had any HugeTLB page.
 
     `era` is the protocol that the machine runs (None: the one that the kernel's members and mapping
-    tell). Surplus and reserved pages are not known from memory and count as none, the gate is off,
-    and NUMA nodes are taken as one. Raises `HvoError` for what is no core of a kernel with a
+    tell). Surplus and reserved pages are not known from memory and count as none, and NUMA nodes
+    are taken as one. Raises `HvoError` for what is no core of a kernel with a
     vmemmap and HugeTLB pages.
     """
     kernel = _look(open_core(source) if isinstance(source, str | Path) else source)
@@ -76,15 +76,14 @@ def machine_like(
     what, slots = _plan(kernel), _slots_frame(kernel)
     world = _world(kernel, what, protocol, found.zones, layout, slots)
     _forget_marks(world, kernel.map)
-    machine = Machine(world, what, Gate())
-    _fill_pools(machine.pools, kernel)
+    _fill_pools(world.pools, kernel)
     if boot:
-        unmake_pools(machine)
+        unmake_pools(world, what.geometry.vmemmap_leaf)
     elif protocol.layout.shares == "zone-tail":
         _share_known_tails(world, kernel)
         _make_masks(world, kernel)
-    _count_frames(machine, kernel)
-    return machine
+    _count_frames(world, kernel)
+    return world, what
 
 
 # -- what is there --
@@ -180,9 +179,8 @@ def _world(
         ram = [(slots * page_size, (slots + 1) * page_size), *ram]
     memory = SimulatedMemory(page_size, ram, backing=kernel.image.memory)
     memory.write_frames(np.array([slots]), 0)
-    return World(
-        memory, kernel.image.root, context(what, protocol, zones, slots * page_size), zones, layout
-    )
+    v = context(what, protocol, zones, slots * page_size)
+    return World(memory, kernel.image.root, v, zones, layout, hugetlb_pools(what.geometry, 1))
 
 
 def _forget_marks(world: World, found: MemoryMap) -> None:
@@ -241,11 +239,11 @@ def _make_masks(world: World, kernel: _Kernel) -> None:
             world.memory.write_words(places, mask)
 
 
-def _count_frames(machine: Machine, kernel: _Kernel) -> None:
+def _count_frames(world: World, kernel: _Kernel) -> None:
     """Set the counters: frames behind the vmemmap, those reserved at boot and those allocated since
     (shared tails are in neither).
     """
-    world, frames = machine.world, np.zeros(0, np.int64)
+    frames = np.zeros(0, np.int64)
     step = kernel.image.page_size // kernel.sections.struct_page_size
     for pfns in kernel.sections.frames(step, at_a_time=_WALKED, online=True):
         found = walk(world.memory, world.vmemmap.format, world.root, world.vmemmap.address(pfns))
@@ -259,5 +257,5 @@ def _count_frames(machine: Machine, kernel: _Kernel) -> None:
         len(frames) - reserved,
     )
     world.counters[Counter.OPTIMIZED_KEY] = sum(
-        machine.optimized(size).size for size in machine.pools
+        optimized(world, pool).size for pool in world.pools.values()
     )

@@ -13,6 +13,7 @@ from hvo.machine.machine import Machine
 from hvo.machine.run.memmap import Memmap
 from hvo.machine.run.results import Promise
 from hvo.steps.base import strided
+from hvo.world.struct_pages import are_sound
 
 _SAMPLE = 32 << 20  # bytes of struct pages that are compared
 _PAGE_FLAGS = (1 << 32) - 1
@@ -140,10 +141,9 @@ def frames_return(machine: Machine, restored: Memmap, sample: Sample | None) -> 
     """After restoring, all struct pages have frames of their own again, and every huge page is one
     that the page allocator takes back.
     """
-    pools = machine.world.pools
-    assert pools is not None
+    world = machine.world
     unsound = sum(
-        int(np.count_nonzero(~pools.is_sound(pool.heads(), pool.order)))
+        int(np.count_nonzero(~are_sound(world, pool.heads(), pool.order)))
         for pool in machine.pools.values()
         if pool.nr()
     )
@@ -155,12 +155,12 @@ def frames_return(machine: Machine, restored: Memmap, sample: Sample | None) -> 
     )
     evidence = (
         f"{restored.frames} frames behind {restored.pages} vmemmap pages; the page allocator"
-        f" refused {len(pools.lost)} blocks and would refuse {unsound} more{compared}"
+        f" refused {len(world.lost)} blocks and would refuse {unsound} more{compared}"
     )
     holds = (
         restored.frames == restored.pages
         and not restored.read_only
-        and not (unsound or differing or pools.lost)
+        and not (unsound or differing or world.lost)
     )
     return Promise(
         "frames-return",

@@ -25,6 +25,7 @@ from hvo.steps.ordering import Lock
 from hvo.vmemmap.era import Era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
+from hvo.world.handlers import perform
 from hvo.world.state import KernelFault
 
 _SUBPAGES = 24  # of a huge page, that the cache promise tries
@@ -276,7 +277,7 @@ def _between(machine: Machine, actor: Steps) -> Iterator[Step]:
             step: Step = walker.send(result)
         except StopIteration:
             return
-        result = machine.world.perform(step)
+        result = perform(machine.world, step)
         yield step
 
 

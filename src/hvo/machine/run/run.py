@@ -12,7 +12,6 @@ from typing import Any
 
 from hvo.errors import HvoError
 from hvo.layout.units import format_size
-from hvo.machine.cores.load import machine_like
 from hvo.machine.cores.save import save_core
 from hvo.machine.machine import Machine
 from hvo.machine.run.cmdline import BootParameters, boot_with
@@ -103,7 +102,7 @@ def run(request: Request, announce: Callable[[str], None]) -> RunResult:
 
 def _build(request: Request) -> Machine:
     if request.like is not None:
-        return machine_like(request.like, era=request.era, boot=request.scenario is not None)
+        return Machine.like(request.like, era=request.era, boot=request.scenario is not None)
     return Machine.build(
         request.arch,
         request.page_size,
