@@ -88,6 +88,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Leave things out of the protocols, and show whether that is noticed.",
 )
+@click.option(
+    "--list",
+    "list_",
+    is_flag=True,
+    help="List the hazards: since when, fixed by which commit, shown by which command.",
+)
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def command(
@@ -107,6 +113,7 @@ def command(
     litmus: tuple[str, ...],
     arm64_proposals: bool,
     mutants: bool,
+    list_: bool,
     json: bool,
 ) -> None:
     """Search every interleaving of a protocol's steps with those of others, under the rules of the
@@ -123,6 +130,8 @@ def command(
     if (mermaid or dump) and replay is None:
         raise click.UsageError("--mermaid and --dump show a run: give one with --replay TOKEN")
     _refuse_what_is_not_looked_at(ctx)
+    if list_:
+        ctx.exit(_list(json))
     if replay is not None:
         ctx.exit(_replay(replay, mermaid, dump, json))
     if litmus:
@@ -143,6 +152,7 @@ _BY_THEMSELVES = {
     "litmus": ("protocols",),
     "arm64_proposals": ("states", "seconds", "plain"),
     "mutants": ("protocols", "states", "seconds", "plain", "scheduler"),
+    "list_": (),
 }
 """Options that ask something else than whether protocols are safe, and what may be said beside
 them; --json always.
@@ -169,7 +179,9 @@ def _refuse_what_is_not_looked_at(ctx: click.Context) -> None:
 
 
 def _spelled(name: str) -> str:
-    return {"protocols": "PROTOCOL", "hazards": "--hazard"}.get(name, "--" + name.replace("_", "-"))
+    return {"protocols": "PROTOCOL", "hazards": "--hazard", "list_": "--list"}.get(
+        name, "--" + name.replace("_", "-")
+    )
 
 
 def _machine(text: str | None) -> "Hardware | None":
@@ -223,13 +235,26 @@ def _results(cases: "list[Case]", options: "Options", scheduler: str | None) -> 
 
 def _show(results: "list[Result]", json: bool) -> None:
     from hvo.report.check import console, print_matrix, print_results, print_violations
+    from hvo.report.hazards import print_titles
 
     if json:
         print_json({"results": [result.to_json() for result in results]})
         return
+    print_titles((result.case.hazard for result in results), console())
     print_matrix(results, console())
     print_results(results, console())
     print_violations(results, console())
+
+
+def _list(json: bool) -> int:
+    from hvo.report.check import console
+    from hvo.report.hazards import hazards_json, print_hazards
+
+    if json:
+        print_json(hazards_json())
+    else:
+        print_hazards(console())
+    return 0
 
 
 def _replay(token: str, as_mermaid: bool, dump: bool, json: bool) -> int:

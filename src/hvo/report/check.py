@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hvo.check.check import Result
+from hvo.check.check import Finding, Result
 from hvo.check.matrix import Matrix, matrix_of
 from hvo.check.mutants.run import MutantRow
+from hvo.vmemmap.hazards.registry import hazard_title
 
 _PIPED_WIDTH = 180
 _STYLE = {"safe": "green", "unsafe": "bold red", "unfinished": "yellow"}
@@ -92,19 +93,21 @@ def print_results(results: Sequence[Result], out: Console) -> None:
         out.print(Text(f"within: {bound}", style="dim"))
 
 
+def violation_title(result: Result, finding: Finding) -> str:
+    """`H04 (Two splits of one leaf), 5.14 on x86_64: access-freed`."""
+    case = result.case
+    title = hazard_title(case.hazard)
+    about = f"{case.hazard} ({title})" if title else case.hazard
+    return f"{about}, {case.protocol} on {case.hardware.name}: {finding.property}"
+
+
 def print_violations(results: Iterable[Result], out: Console) -> None:
     """The shortest run of every job that found something."""
     for result in results:
         if result.findings:
             first = result.findings[0]
             out.print()
-            out.print(
-                Text(
-                    f"{result.case.hazard} {result.case.protocol} on {result.case.hardware.name}:"
-                    f" {first.property}",
-                    style="bold red",
-                )
-            )
+            out.print(Text(violation_title(result, first), style="bold red"))
             out.print(f"{first.message} ({first.steps} steps, {first.turns} turns)")
             out.print(f"hvo check --replay {first.token}", soft_wrap=True)
 

@@ -16,6 +16,7 @@ from hvo.check.trace.replica import Replica
 from hvo.check.trace.rerun import Rerun
 from hvo.check.trace.token import TraceStep
 from hvo.mmu.walk import path
+from hvo.report.hazards import print_titles
 from hvo.report.ptdump_text import dump_text
 
 
@@ -24,6 +25,7 @@ def print_trace(run: Rerun, out: Console) -> None:
     violated in the end.
     """
     scenario, trace = run.case.scenario, run.trace
+    print_titles([run.case.hazard], out)
     table = Table(show_lines=False, pad_edge=False)
     table.add_column("", justify="right")
     for number, actor in enumerate(scenario.actors):

@@ -3,7 +3,7 @@ schemas are made of these.
 """
 
 from hvo.report.contracts.audit import Audit, Ptdump
-from hvo.report.contracts.check import Check, Litmus, Mutants, Proposals, Replay
+from hvo.report.contracts.check import Check, HazardList, Litmus, Mutants, Proposals, Replay
 from hvo.report.contracts.fleet import Fleet, FleetCollect, FleetGenerate
 from hvo.report.contracts.host import (
     BenchHost,
@@ -26,6 +26,7 @@ CONTRACTS: dict[str, type] = {
     "audit": Audit,
     "ptdump": Ptdump,
     "check": Check,
+    "check-list": HazardList,
     "check-replay": Replay,
     "check-arm64-proposals": Proposals,
     "check-mutants": Mutants,

@@ -1,5 +1,5 @@
-"""What `hvo check --json` prints, alone and with --replay, --arm64-proposals, --mutants and
---litmus.
+"""What `hvo check --json` prints, alone and with --list, --replay, --arm64-proposals, --mutants
+and --litmus.
 """
 
 from typing import Annotated, Literal, TypedDict
@@ -58,6 +58,34 @@ class Check(TypedDict):
     """What `hvo check --json` prints: a verdict for each job."""
 
     results: list[CheckResult]
+    command: Command
+
+
+class FixingCommit(TypedDict):
+    """A commit of mainline."""
+
+    hash: Annotated[str | None, "12 digits; null: only revisions from before the merge are known"]
+    subject: str
+    version: Annotated[str, "the first release that has it"]
+
+
+class HazardRecord(TypedDict):
+    """One hazard."""
+
+    id: Annotated[str, "H01a, ..."]
+    title: str
+    story: Annotated[str, "what goes wrong, and why"]
+    since: Annotated[str, "the first kernel that has it"]
+    fixed_by: Annotated[FixingCommit | None, "null: there is no fix, and `note` says why"]
+    property: Annotated[str | None, "violated by it; null: no property covers it"]
+    note: str
+    command: Annotated[str | None, "shows it and its fix; null: `hvo check` has no scenario"]
+
+
+class HazardList(TypedDict):
+    """What `hvo check --list --json` prints."""
+
+    hazards: list[HazardRecord]
     command: Command
 
 
