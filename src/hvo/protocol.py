@@ -2,7 +2,7 @@
 of.
 """
 
-from hvo.steps.base import Block, Composite, ForEach, Step, Steps, Value, strided
+from hvo.steps.base import Block, Composite, ForEach, Step, Steps, Value, primitives, strided
 from hvo.steps.entries import (
     RESET_STRUCT_PAGES,
     AllowFaults,
@@ -172,5 +172,6 @@ __all__ = [
     "WriteData",
     "WriteEntry",
     "WritePointer",
+    "primitives",
     "strided",
 ]
