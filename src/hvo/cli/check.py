@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @click.option(
     "--arch",
     help=(
-        "Machine: x86_64, riscv64, arm64[+bbm1|2|3][+noabort][+haf], +dead-flush-all.  [default:"
-        " the scenario's]"
+        "Architecture: x86_64, riscv64, arm64[+bbm1|2|3][+noabort][+haf], +dead-flush-all. "
+        " [default: the scenario's]"
     ),
 )
 @click.option(
@@ -33,66 +33,69 @@ if TYPE_CHECKING:
     "hazards",
     multiple=True,
     metavar="H01",
-    help="Only this hazard's scenarios; may be given several times.",
+    help="Only the scenarios of this hazard (see --list); may be given several times.",
 )
 @click.option(
     "--cpus",
     type=click.IntRange(min=1),
-    help="CPUs of the machine; those without work read.  [default: one an actor]",
+    help="CPUs of the machine; CPUs without an actor read.  [default: one per actor]",
 )
 @click.option(
     "--states",
     type=click.IntRange(min=1),
     default=2_000_000,
     show_default=True,
-    help="States to look at in each job, at most.",
+    help="Maximum number of states per search.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
     default=600.0,
     show_default=True,
-    help="Seconds for each job, at most.",
+    help="Maximum time per search in seconds.",
 )
-@click.option("--plain", is_flag=True, help="Search without reductions.")
+@click.option("--plain", is_flag=True, help="Search without partial-order and symmetry reduction.")
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Run the jobs on the Dask cluster with this scheduler.  [default: processes here]",
+    help="Search on the Dask cluster of this scheduler.  [default: local processes]",
 )
 @click.option(
     "--html",
     type=TARGET,
-    help="Write a page with the matrix, and every violation to step through, to this file.",
+    help="Write the results and a viewer of every violation as an HTML page.",
 )
 @click.option(
     "--replay",
     metavar="TOKEN",
-    help="Run one found run again, also on bytes, and show it step by step.",
+    help="Replay a violation on page-table bytes and show it step by step.",
 )
-@click.option("--mermaid", is_flag=True, help="With --replay: as a Mermaid sequence diagram.")
+@click.option("--mermaid", is_flag=True, help="With --replay: print a Mermaid sequence diagram.")
 @click.option(
     "--dump",
     is_flag=True,
-    help="With --replay: the page tables in the end, as the kernel dumps them and entry by entry.",
+    help=(
+        "With --replay: print the resulting page tables, as the kernel dumps them and entry by"
+        " entry."
+    ),
 )
 @click.option(
     "--litmus",
     metavar="FILE",
     multiple=True,
-    help="Read herd's AArch64 litmus tests (more may follow): flag and outcomes.",
+    help="Evaluate AArch64 litmus tests in herd's format; more files may follow.",
 )
 @click.option("--arm64-proposals", is_flag=True, help="Compare the proposals for arm64.")
 @click.option(
     "--mutants",
     is_flag=True,
-    help="Leave things out of the protocols, and show whether that is noticed.",
+    help="Mutate the protocols and show which mutants the search kills.",
 )
 @click.option(
     "--list",
     "list_",
     is_flag=True,
-    help="List the hazards: since when, fixed by which commit, shown by which command.",
+    help="List the known hazards with their kernels, fixes, properties and commands.",
 )
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
@@ -116,13 +119,12 @@ def command(
     list_: bool,
     json: bool,
 ) -> None:
-    """Search every interleaving of a protocol's steps with those of others, under the rules of the
-    architecture.
+    """Search all interleavings of a protocol with other CPUs, under the rules of the architecture.
 
-    PROTOCOL is a kernel era with fixes more (+NAME) or less (-NAME): 5.18, 7.1-publish-tail; or the
-    path of a file with a protocol of your own (docs/own-protocol.md). Without one, the benchmark of
-    hazards that really happened is checked, in the variants that have them and in those that do
-    not. Exits 1 when anything asked about is unsafe.
+    PROTOCOL is a kernel era with named fixes added (+NAME) or left out (-NAME), such as 5.18 or
+    7.1-publish-tail, or the path of a file with a protocol of your own (docs/own-protocol.md).
+    Without PROTOCOL, every known hazard is searched in protocols that have it and in protocols that
+    do not. Exits 1 if any result is unsafe.
     """
     from hvo.check.search.explore import Options
 

@@ -18,25 +18,30 @@ if TYPE_CHECKING:
 @click.option(
     "--size",
     type=SIZE,
-    help="Size of the pool's pages.  [default: the kernel's default HugeTLB size]",
+    help="HugeTLB page size of the pool.  [default: the kernel's default]",
 )
-@click.option("--node", type=click.IntRange(min=0), help="Only the pool of this NUMA node.")
+@click.option(
+    "--node", type=click.IntRange(min=0), help="NUMA node of the pool.  [default: all nodes]"
+)
 @click.option(
     "--batch",
     type=click.IntRange(min=1),
-    help="Pages out of the pool at a time.  [default: 1GiB of them]",
+    help="Pages per batch.  [default: 1GiB worth of pages]",
 )
 @click.option(
-    "--gigantic", is_flag=True, help="Also sizes that may not come back: one page at a time."
+    "--gigantic",
+    is_flag=True,
+    help="Convert gigantic pages too, one at a time; reallocation may fail.",
 )
-@click.option("--resume", is_flag=True, help="Finish a conversion that was killed.")
-@click.option(
-    "--undo", is_flag=True, help="Bring the pool of a conversion that was killed back to its size."
-)
+@click.option("--resume", is_flag=True, help="Finish an interrupted conversion.")
+@click.option("--undo", is_flag=True, help="Restore the pool size after an interrupted conversion.")
 @click.option(
     "--force",
     is_flag=True,
-    help="Although memory is short, or the kernel is known to lose pages that are given back.",
+    help=(
+        "Convert even if memory is short or this kernel is known to lose optimised pages that"
+        " are freed."
+    ),
 )
 @changing_options
 @click.pass_context
@@ -53,10 +58,10 @@ def command(
     root: Path,
     json: bool,
 ) -> None:
-    """Give the free pages of a pool back and take them again, so that they become optimised.
+    """Free the unused pages of a pool and allocate them again, so that they become optimised.
 
-    A batch at a time, never touching pages in use or reserved. A conversion that is killed loses no
-    page: --resume or --undo.
+    Works in batches and leaves pages alone that are in use or reserved. If it is killed, --resume
+    finishes it and --undo restores the pool.
     """
     if resume and undo:
         raise click.UsageError("--resume and --undo: give one of them", ctx)

@@ -45,7 +45,7 @@ class Listen(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - g
     "--textfile",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.prom",
-    help="Write a file for node_exporter.",
+    help="Write this file for node_exporter and exit.",
 )
 @host_options
 @click.pass_context
@@ -55,8 +55,8 @@ def command(
     """Export the state of this host as Prometheus metrics.
 
     Serves HTTP until SIGTERM or Ctrl-C, or writes one file for node_exporter's textfile collector.
-    What cannot be read becomes hvo_scrape_success 0. Needs no privilege. Every metric is described
-    in docs/metrics.md. With --json it says where the metrics are.
+    If something cannot be read, hvo_scrape_success is 0. Needs no privilege. docs/metrics.md
+    describes every metric. --json prints where the metrics are.
     """
     with needs("export", "prometheus_client"):
         from hvo.report.metrics_http import Address

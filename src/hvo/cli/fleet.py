@@ -36,8 +36,8 @@ class Fleet(click.Group):
 
 @click.group("fleet", cls=Fleet)
 def command() -> None:
-    """Say what struct pages cost a fleet of hosts, what is saved, what still could be, and which
-    one action gains most.
+    """Report what struct pages cost a fleet of hosts, what is saved, what could be saved, and which
+    action gains most.
 
     INVENTORY is Parquet (a file, a directory or a pattern), CSV, JSON lines, DuckDB, or the URL of
     a database, with one row for each host or each of its pools; docs/inventory.md has the columns.
@@ -51,21 +51,21 @@ def command() -> None:
     "--engine",
     default="duckdb",
     show_default=True,
-    help="duckdb, spark (on this machine), or a master: spark://host:7077.",
+    help="duckdb, spark (local), or a Spark master such as spark://host:7077.",
 )
-@click.option("--table", help="Table of a database that has several.")
+@click.option("--table", help="Table to read, if a database has several.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Rows of each list; others are summed up.",
+    help="Rows per list; the rest is summed up.",
 )
 @click.option(
     "--rejects",
     type=TARGET,
     metavar="FILE",
-    help="Write rejected rows, with reason and line, to this .csv or .parquet file.",
+    help="Write rejected rows with line and reason to this .csv or .parquet file.",
 )
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
@@ -78,10 +78,10 @@ def answer(
     rejects: Path | None,
     json: bool,
 ) -> None:
-    """Answer about the fleet in INVENTORY: paid, saved, still possible, impossible and why, and
-    which one action gains most.
+    """Report cost, savings, possible and impossible savings of the fleet in INVENTORY, and which
+    action gains most.
 
-    Rows that cannot be right are counted and left out, and make it exit 1.
+    Invalid rows are counted and left out; the exit status is then 1.
     """
     begun = time.perf_counter()
     found = _answer(inventory, engine, table, top, rejects)
@@ -134,17 +134,17 @@ def _answer(
     metavar="FILE",
     help="Inventory to write: .csv or .parquet.",
 )
-@click.option("--group", help="Group of the hosts that do not say one.")
+@click.option("--group", help="Group of hosts that name none.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def collect(
     ctx: click.Context, files: tuple[Path, ...], output: Path, group: str | None, json: bool
 ) -> None:
-    """Make an inventory of FILES.
+    """Make an inventory of the output of hosts.
 
-    They are what `hvo status --json` printed (.json), and what `hvo export` offered (.prom, .txt;
-    the host is the label `instance`, or the name of the file); a directory stands for all such
-    files in it. One that cannot be used is told, and makes it exit 1; the others are collected.
+    FILES are output of `hvo status --json` (.json) and metrics of `hvo export` (.prom, .txt; the
+    host is the label `instance` or the file name), or directories of such files. Unusable files are
+    reported, and the exit status is then 1.
     """
     with needs("fleet", "ibis"), needs("fleet", "prometheus_client"):
         from hvo.fleet.collect import collect_files, inventory, write_inventory
@@ -168,15 +168,13 @@ def collect(
 
 
 @command.command("generate")
-@click.option(
-    "--hosts", type=click.IntRange(1, 99_999_999), required=True, help="Hosts of the fleet."
-)
+@click.option("--hosts", type=click.IntRange(1, 99_999_999), required=True, help="Number of hosts.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="The same seed gives the same fleet.",
+    help="Seed of the random generator.",
 )
 @click.option(
     "-o", "--output", type=TARGET, required=True, metavar="FILE", help="Parquet file to write."

@@ -26,7 +26,7 @@ def host_options(command: _Command) -> _Command:
         type=_ROOT,
         default="/",
         show_default=True,
-        help="Directory with the host's /proc and /sys.",
+        help="Directory that contains the host's /proc and /sys.",
     )(command)
 
 
@@ -35,7 +35,7 @@ def changing_options(command: _Command) -> _Command:
     dry_run = click.option(
         "--dry-run",
         is_flag=True,
-        help="Print what would be written and how each counter would change.",
+        help="Print what would be written and how counters would change, and write nothing.",
     )
     return dry_run(host_options(command))
 

@@ -17,27 +17,25 @@ from hvo.errors import HvoError
 
 COMMANDS = {
     "audit": (
-        "Which huge pages are optimised in a core or the running kernel, and is the vmemmap sound."
+        "Show which huge pages are optimised in a core or the running kernel, and verify the"
+        " vmemmap."
     ),
-    "check": (
-        "Find the interleaving that breaks a protocol, or the bounds within which there is none."
-    ),
+    "check": "Search for an interleaving that breaks a protocol.",
     "plan": (
-        "Plan pools on a machine that need not exist: what struct pages cost, what is saved, what"
-        " undoing takes."
+        "Predict for a machine what struct pages cost, what is saved, and what restore needs."
     ),
-    "ptdump": "Print the kernel's own page-table dump of a core or the running kernel.",
-    "report": "Make one page for a browser of what other commands found.",
-    "run": "Build a machine, optimise a HugeTLB pool on it, and measure every promise.",
-    "status": "Show what struct pages cost on this host, what is saved, and what to do.",
-    "enable": "Switch the optimisation on, now and on request at every boot.",
-    "disable": "Switch the optimisation off, now and on request at every boot.",
-    "resize": "Set the size of a HugeTLB pool, predicted before and verified after.",
-    "convert": "Rebuild the free pages of a HugeTLB pool, so that they become optimised.",
-    "watch": "Watch pools, counters and the saving of this host live on a terminal.",
+    "ptdump": "Print the page tables of a core or the running kernel in the kernel's own format.",
+    "report": "Make one HTML page of the JSON output of other commands.",
+    "run": "Optimise a HugeTLB pool on a simulated machine and measure every guarantee.",
+    "status": "Show what struct pages cost on this host, what is saved, and what to do next.",
+    "enable": "Turn the optimisation on, for now or persistently.",
+    "disable": "Turn the optimisation off, for now or persistently.",
+    "resize": "Resize a HugeTLB pool and verify the kernel's counters.",
+    "convert": "Reallocate the unused pages of a HugeTLB pool, so that they become optimised.",
+    "watch": "Watch pools, counters and savings of this host on a terminal.",
     "export": "Export the state of this host as Prometheus metrics.",
-    "fleet": "Say what struct pages cost a fleet of hosts, and which one action gains most.",
-    "bench-host": "Measure what optimising a HugeTLB page costs on this host.",
+    "fleet": "Report what struct pages cost a fleet of hosts, and which action gains most.",
+    "bench-host": "Measure the time to optimise and restore a HugeTLB page on this host.",
 }
 """Every subcommand, which is `command` in the module of its name, and what it does in a line."""
 _INTERRUPTED = 130  # what shells report for SIGINT

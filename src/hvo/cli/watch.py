@@ -20,20 +20,20 @@ _HOST = Path("/")
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time between looks.",
+    help="Seconds between updates.",
 )
 @click.option(
     "--audit",
     metavar="TARGET",
-    help="Memory whose vmemmap is shown: `live` (the default on this host) or a core.",
+    help="Memory to read the vmemmap map from: `live` (the default on this host) or a core.",
 )
 @host_options
 def command(interval: float, audit: str | None, root: Path, json: bool) -> None:
-    """Watch the HugeTLB pools of this host, the kernel's counters, what is saved over time, and the
+    """Watch the HugeTLB pools of this host, the kernel's counters, the savings over time, and the
     map of the vmemmap.
 
-    Reads only; the map takes root and /proc/kcore. q or Ctrl-C ends it, r looks at once. NO_COLOR
-    leaves colours out. With --json it prints what it would show now, and ends.
+    Reads only; the map needs root and /proc/kcore. q or Ctrl-C quits, r refreshes. NO_COLOR turns
+    colours off. --json prints the current values and exits.
     """
     from hvo.host.tree import Tree
     from hvo.host.watching import Watcher, read_map
