@@ -239,7 +239,7 @@ def test_fleet(tmp_path):
 
 @pytest.mark.slow
 def test_check_mutants():
-    """Mutants of one protocol, noticed and not."""
+    """Mutants of one protocol, killed and not."""
     _, found = hvo("check", "--mutants", "proposal-F")
     assert found["mutants"]
     validate(found, "check-mutants")

@@ -18,9 +18,9 @@ from hvo.check.model.geometry import (
     Geometry,
 )
 from hvo.check.model.hardware import Hardware
+from hvo.check.mutants.suite import PROTOCOLS, suite
 from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.case import RISCV, X86, Case
-from hvo.check.scenarios.exercises import PROTOCOLS, exercises
 from hvo.check.scenarios.hazards import CASES
 from hvo.check.scenarios.scenario import Actor, Scenario
 from hvo.check.search.explore import Options, explore
@@ -75,10 +75,10 @@ def test_reduction_finds_the_same(case: Case):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_reduction_finds_the_same_where_memory_is_weak(protocol: str):
-    """In every exercise of one huge page: interrupts, CPUs that are stopped, loads that are
-    reordered.
+    """In every scenario of the suite with one huge page: interrupts, CPUs that are stopped, loads
+    that are reordered.
     """
-    for case in exercises(protocol):
+    for case in suite(protocol):
         if len(case.scenario.actors) > 1 and case.scenario.geometry.pages == 1:
             assert found(case, Options(symmetry=False)) == found(case, PLAIN), case.scenario.name
 

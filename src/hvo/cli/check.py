@@ -305,10 +305,10 @@ def _mutants(
         progress() as announce,
         dask(scheduler) if scheduler is not None else processes() as executor,
     ):
-        announce("leaving out, and swapping")
+        announce("running the mutation suite")
         rows = compare_mutants(protocols, options, executor)
     if json:
-        print_json({"mutants": [row._asdict() for row in rows]})
+        print_json({"mutants": [row.to_json() for row in rows]})
     else:
         print_mutants(rows, console())
     return 0

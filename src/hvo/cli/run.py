@@ -1,4 +1,4 @@
-"""`hvo run`: the mechanism on a simulated machine, from the pool to the promises."""
+"""`hvo run`: the mechanism on a simulated machine, from the pool to the guarantees."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

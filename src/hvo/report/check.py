@@ -15,7 +15,12 @@ from hvo.vmemmap.hazards.registry import hazard_title
 
 _PIPED_WIDTH = 180
 _STYLE = {"safe": "green", "unsafe": "bold red", "unfinished": "yellow"}
-_MUTANT_STYLE = {"noticed": "green", "redundant": "", "hole": "yellow", "unexplained": "bold red"}
+_MUTANT_STYLE = {
+    "killed": "green",
+    "equivalent": "",
+    "model gap": "yellow",
+    "unexplained": "bold red",
+}
 
 
 def console() -> Console:
@@ -23,7 +28,7 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
-_MARKS = {
+_GLYPHS = {
     "safe": ("✓", "green"),
     "unsafe": ("✗", "bold red"),
     "unfinished": ("?", "yellow"),
@@ -54,7 +59,7 @@ def _part(matrix: Matrix, columns: Sequence[str]) -> Table:
     for row in matrix.rows:
         verdicts = [matrix.verdict(row, column) for column in columns]
         if any(verdicts):
-            table.add_row(*row, *(Text(*_MARKS[verdict]) for verdict in verdicts))
+            table.add_row(*row, *(Text(*_GLYPHS[verdict]) for verdict in verdicts))
     return table
 
 
@@ -113,23 +118,28 @@ def print_violations(results: Iterable[Result], out: Console) -> None:
 
 
 def print_mutants(rows: Sequence[MutantRow], out: Console) -> None:
-    """Each mutant: noticed by what, where and after how many steps, or what is believed; protocol
-    by protocol.
-    """
+    """A table for each protocol: which mutants were killed, where, and why others survive."""
     for protocol in dict.fromkeys(row.protocol for row in rows):
         table = Table(
             box=None, pad_edge=False, title=protocol, title_justify="left", title_style="bold"
         )
-        for name in ("of", "mutant", "verdict", "by", "steps", "where, or why that is believed"):
+        for name in (
+            "role",
+            "mutant",
+            "verdict",
+            "violates",
+            "steps",
+            "scenario, or why it survives",
+        ):
             table.add_column(name, justify="right" if name == "steps" else "left")
         for row in rows:
             if row.protocol == protocol:
                 verdict = Text(row.verdict, _MUTANT_STYLE[row.verdict])
                 steps, where = (
                     "" if row.steps is None else str(row.steps),
-                    row.scenario or row.believed or "",
+                    row.scenario or row.explanation or "",
                 )
-                table.add_row(row.role, row.mutant, verdict, ", ".join(row.noticed), steps, where)
+                table.add_row(row.role, row.mutant, verdict, ", ".join(row.killed_by), steps, where)
         out.print(table)
     counted = Counter(row.verdict for row in rows)
     out.print(", ".join(f"{count} {verdict}" for verdict, count in counted.items()))

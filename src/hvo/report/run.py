@@ -17,7 +17,7 @@ _STYLE = {"blue": "blue", "orange": "yellow", "green": "green"}
 
 def print_run(result: RunResult) -> None:
     """Print the result on standard output: the memory map before and after, the counts, snapshots,
-    and the promises.
+    and the guarantees.
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     parts = [
@@ -27,7 +27,7 @@ def print_run(result: RunResult) -> None:
         Text(),
         _counts(result),
         Text(),
-        _promises(result),
+        _guarantees(result),
     ]
     if result.snapshots is not None:
         parts[-1:-1] = [_snapshots(result.snapshots), Text()]
@@ -95,13 +95,13 @@ def _snapshots(snapshots: tuple[Snapshot, ...]) -> Table:
     return table
 
 
-def _promises(result: RunResult) -> Table:
+def _guarantees(result: RunResult) -> Table:
     table = Table.grid(padding=(0, 1))
-    for promise in result.promises:
-        tick = Text("✓", style="bold green") if promise.holds else Text("✗", style="bold red")
+    for guarantee in result.guarantees:
+        tick = Text("✓", style="bold green") if guarantee.holds else Text("✗", style="bold red")
         table.add_row(
             tick,
-            Text(promise.id, style="bold"),
-            Group(Text(promise.statement), Text(promise.evidence, style="dim")),
+            Text(guarantee.id, style="bold"),
+            Group(Text(guarantee.statement), Text(guarantee.evidence, style="dim")),
         )
     return table

@@ -1,5 +1,5 @@
-"""The promises that a run measures on the way: what optimising saves, that tails are read-only, and
-that restoring gives all back.
+"""The guarantees that a run measures on the way: what optimising saves, that tails are read-only,
+and that restoring gives all back.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from hvo.kernel.struct_page import COUNTS, FLAGS, LINK, WORDS
 from hvo.layout.units import format_size
 from hvo.machine.machine import Machine
 from hvo.machine.run.memmap import Memmap
-from hvo.machine.run.results import Promise
+from hvo.machine.run.results import Guarantee
 from hvo.steps.base import strided
 from hvo.world.struct_pages import are_sound
 
@@ -50,7 +50,7 @@ def freed_frames(pools: list[Optimized]) -> int:
     return sum(pool.pages * pool.freed for pool in pools)
 
 
-def saves(before: Memmap, after: Memmap, wanted: int, *, scenario: bool) -> Promise:
+def saves(before: Memmap, after: Memmap, wanted: int, *, scenario: bool) -> Guarantee:
     """Walking the tables finds `wanted` frames less, and the page allocator has those more that did
     not go into tables and shared tails.
 
@@ -66,24 +66,24 @@ def saves(before: Memmap, after: Memmap, wanted: int, *, scenario: bool) -> Prom
             " into shared tails"
         )
     holds = walked == wanted and (scenario or walked == gained + tables + shared)
-    return Promise(
+    return Guarantee(
         "saves",
-        "every optimised page gives back all of its vmemmap pages but the kept ones",
+        "every optimised page frees all of its vmemmap pages but the kept ones",
         holds,
         evidence,
     )
 
 
-def tails_read_only(machine: Machine, after: Memmap, pools: list[Optimized]) -> Promise:
+def tails_read_only(machine: Machine, after: Memmap, pools: list[Optimized]) -> Guarantee:
     """Every vmemmap page that was given back is mapped read-only, and nothing else is."""
     wanted = sum(pool.pages * _read_only_pages(machine, pool) for pool in pools)
     evidence = (
         f"{after.read_only} of {after.pages} vmemmap pages are mapped read-only, {wanted} have no"
         " frame of their own"
     )
-    return Promise(
+    return Guarantee(
         "tails-read-only",
-        "what optimised pages share cannot be written",
+        "shared vmemmap pages are mapped read-only",
         after.read_only == wanted,
         evidence,
     )
@@ -137,7 +137,7 @@ class Sample:
         return said
 
 
-def frames_return(machine: Machine, restored: Memmap, sample: Sample | None) -> Promise:
+def frames_return(machine: Machine, restored: Memmap, sample: Sample | None) -> Guarantee:
     """After restoring, all struct pages have frames of their own again, and every huge page is one
     that the page allocator takes back.
     """
@@ -162,9 +162,9 @@ def frames_return(machine: Machine, restored: Memmap, sample: Sample | None) -> 
         and not restored.read_only
         and not (unsound or differing or world.lost)
     )
-    return Promise(
+    return Guarantee(
         "frames-return",
-        "a restored page is as one that was never optimised, and can be freed",
+        "a restored page equals one that was never optimised, and can be freed",
         holds,
         evidence,
     )

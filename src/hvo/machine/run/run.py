@@ -1,5 +1,5 @@
 """One run: build a machine, fill or size a pool, optimise, count, restore, count again, and say
-which promises held.
+which guarantees held.
 """
 
 from collections import defaultdict
@@ -15,6 +15,7 @@ from hvo.layout.units import format_size
 from hvo.machine.cores.save import save_core
 from hvo.machine.machine import Machine
 from hvo.machine.run.cmdline import BootParameters, boot_with
+from hvo.machine.run.guarantees import guarantees
 from hvo.machine.run.measured import (
     Optimized,
     Sample,
@@ -25,7 +26,6 @@ from hvo.machine.run.measured import (
     tails_read_only,
 )
 from hvo.machine.run.memmap import Memmap, memmap
-from hvo.machine.run.promises import promises
 from hvo.machine.run.results import MachineShape, PoolResult, RunResult, Seconds
 from hvo.machine.scenario.scenario import Snapshot, run_scenario
 from hvo.vmemmap.era import Era
@@ -191,7 +191,9 @@ def _finish(
         saves(start.before, after, freed_frames(pools), scenario=request.scenario is not None),
         tails_read_only(machine, after, pools),
         frames_return(machine, restored, start.sample),
-        *clock.time("promises", "measure the other promises", partial(promises, machine, size)),
+        *clock.time(
+            "guarantees", "measure the other guarantees", partial(guarantees, machine, size)
+        ),
     )
     shape = machine.plan.geometry
     memory = (

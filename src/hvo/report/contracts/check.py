@@ -192,12 +192,12 @@ class MutantRow(TypedDict):
     mutant: Annotated[str, "what was left out or swapped"]
     verdict: Annotated[
         Literal["noticed", "redundant", "hole", "unexplained"],
-        "if it was not noticed: what is believed",
+        "noticed: killed; redundant: survives as equivalent; hole: survives by a gap in the model",
     ]
     noticed: Annotated[list[str], "properties that were violated"]
     scenario: Annotated[str | None, "in which"]
     steps: Annotated[Steps | None, "to the violation"]
-    believed: Annotated[str | None, "why it was not noticed"]
+    believed: Annotated[str | None, "why it survives; null if it was killed"]
 
 
 class Mutants(TypedDict):

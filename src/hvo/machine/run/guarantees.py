@@ -1,5 +1,5 @@
-"""The promises of the patch that brought the mechanism to arm64, each measured on machines of the
-shape that was asked for.
+"""Guarantees of the mechanism, as the patch for arm64 states them, measured on machines of the
+given shape.
 
 `saves`, `tails-read-only` and `frames-return` are measured on the big machine itself
 (`hvo.machine.run.measured`); these need a machine of their own: small, but with the same tables,
@@ -17,7 +17,7 @@ from hvo.actors.hotplug import Block, add_memory, remove_memory
 from hvo.kernel.hugetlb import Gate
 from hvo.machine.machine import Machine
 from hvo.machine.run.alignment import EMPTY, arguments
-from hvo.machine.run.results import Promise
+from hvo.machine.run.results import Guarantee
 from hvo.mmu.walk import walk
 from hvo.steps.base import Step, Steps, primitives, strided
 from hvo.steps.entries import WriteEntry
@@ -28,13 +28,13 @@ from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
 from hvo.world.handlers import perform
 from hvo.world.state import KernelFault
 
-_SUBPAGES = 24  # of a huge page, that the cache promise tries
+_SUBPAGES = 24  # of a huge page, that the cache guarantee tries
 _LARGEST = 1 << 30
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the machines of the promises look like; sizes in bytes."""
+    """What the machines of the guarantees look like; sizes in bytes."""
 
     arch: str
     page_size: int
@@ -54,8 +54,8 @@ class Shape:
         return machine
 
 
-def promises(machine: Machine, size: int) -> list[Promise]:
-    """The promises for machines shaped like `machine`.
+def guarantees(machine: Machine, size: int) -> list[Guarantee]:
+    """The guarantees for machines shaped like `machine`.
 
     What is shown step by step or subpage by subpage takes pages of the size that a PMD maps, the
     others pages of `size` bytes up to 1 GiB.
@@ -81,7 +81,7 @@ def promises(machine: Machine, size: int) -> list[Promise]:
 # -- dcache-head --
 
 
-def dcache_head(shape: Shape) -> Promise:
+def dcache_head(shape: Shape) -> Guarantee:
     """Flushing any subpage touches the head's flags only, optimised or not; the version before the
     fix faults.
     """
@@ -97,9 +97,9 @@ def dcache_head(shape: Shape) -> Promise:
         f" {fault or 'no fault'}"
     )
     holds = touched[0][0] == touched[1][0] == 0 and fault is not None
-    return Promise(
+    return Guarantee(
         "dcache-head",
-        "flush_dcache_page on any subpage touches only the head's flags",
+        "flush_dcache_page() of any subpage writes only the head's flags",
         holds,
         evidence,
     )
@@ -155,7 +155,7 @@ def _fault_before_the_fix(shape: Shape) -> str | None:
 # -- hot-remove --
 
 
-def hot_remove(shape: Shape) -> Promise:
+def hot_remove(shape: Shape) -> Guarantee:
     """Pools churn beside blocks that come and go, and no table that maps anything is freed; and the
     alignment argument, for every row.
     """
@@ -163,9 +163,9 @@ def hot_remove(shape: Shape) -> Promise:
     try:
         rounds, bad = _churn(machine, shape)
     except KernelFault as fault:
-        return Promise(
+        return Guarantee(
             "hot-remove",
-            "no table is freed that anyone still uses",
+            "hot-remove frees no page table that is in use",
             False,
             f"a block was removed beside a pool: {fault}",
         )
@@ -177,7 +177,9 @@ def hot_remove(shape: Shape) -> Promise:
         f" lost their table or their frame; alignment carries {len(rows) - len(failing)} of"
         f" {len(rows)} sizes, not {names}: there {EMPTY}"
     )
-    return Promise("hot-remove", "no table is freed that anyone still uses", bad == 0, evidence)
+    return Guarantee(
+        "hot-remove", "hot-remove frees no page table that is in use", bad == 0, evidence
+    )
 
 
 def _churn(machine: Machine, shape: Shape) -> tuple[int, int]:
@@ -232,7 +234,7 @@ def _unsound(machine: Machine) -> int:
 # -- ptdump --
 
 
-def ptdump(shape: Shape) -> Promise:
+def ptdump(shape: Shape) -> Guarantee:
     """A dump that takes no lock, between any two steps that change an entry, shows old or new
     values and reads no freed table.
     """
@@ -260,9 +262,9 @@ def ptdump(shape: Shape) -> Promise:
         " where a dump that takes the write lock could run"
     )
     holds = wrong == freed_tables == open_to_writer == 0
-    return Promise(
+    return Guarantee(
         "ptdump",
-        "a page-table dump prints only old or new values and touches no freed table",
+        "a page-table dump prints old or new values only, and reads no freed table",
         holds,
         evidence,
     )
@@ -327,7 +329,7 @@ class _Dumps:
 # -- restore-fails-safe --
 
 
-def restore_fails_safe(shape: Shape) -> Promise:
+def restore_fails_safe(shape: Shape) -> Guarantee:
     """With frames refused from the k-th on, for several k, the page stays: optimised, readable,
     surplus; it leaves when memory is back.
     """
@@ -347,9 +349,9 @@ def restore_fails_safe(shape: Shape) -> Promise:
         f" lost; with memory back {'the page left' if not left else 'the page is still there'},"
         f" taking {taken} frames"
     )
-    return Promise(
+    return Guarantee(
         "restore-fails-safe",
-        "a page that cannot be restored stays in the pool, whole",
+        "a page whose restore fails stays in the pool, intact",
         not bad and not left,
         evidence,
     )
@@ -377,7 +379,7 @@ def _restore_with(machine: Machine, size: int, allowed: int) -> bool:
 # -- gate --
 
 
-def gate(shape: Shape) -> Promise:
+def gate(shape: Shape) -> Guarantee:
     """The switch decides about pages allocated from then on, and about those only; without the
     build option there is none.
     """
@@ -397,9 +399,9 @@ def gate(shape: Shape) -> Promise:
         f" {counts[2]} after one more with it off again; {without} in a kernel without the build"
         " option"
     )
-    return Promise(
+    return Guarantee(
         "gate",
-        "only pages allocated while the gate is on are optimised",
+        "only pages allocated while the optimisation is on are optimised",
         counts == [0, 1, 1] and without == 0,
         evidence,
     )

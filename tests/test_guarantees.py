@@ -1,4 +1,4 @@
-"""The promises hold on machines of every kind, and each can fail: breaking what it is about makes
+"""The guarantees hold on machines of every kind, and each can fail: breaking what it is about makes
 it say so.
 """
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hvo.layout.geometry import GEOMETRIES
-from hvo.machine.run import alignment, promises
-from hvo.machine.run.promises import Shape
+from hvo.machine.run import alignment, guarantees
+from hvo.machine.run.guarantees import Shape
 from hvo.steps.entries import TableIsEmpty
 from hvo.steps.frames import AllocateFrames
 from hvo.vmemmap import split
@@ -26,11 +26,11 @@ def shape(
 
 
 CHECKS = [
-    promises.dcache_head,
-    promises.hot_remove,
-    promises.ptdump,
-    promises.restore_fails_safe,
-    promises.gate,
+    guarantees.dcache_head,
+    guarantees.hot_remove,
+    guarantees.ptdump,
+    guarantees.restore_fails_safe,
+    guarantees.gate,
 ]
 SHAPES = [
     shape(),
@@ -45,27 +45,27 @@ SHAPES = [
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("of", SHAPES, ids=lambda of: f"{of.arch}-{of.page_size}-{of.era.name}")
-def test_the_promise_holds(check, of: Shape) -> None:
-    promise = check(of)
-    assert promise.holds, promise.evidence
+def test_the_guarantee_holds(check, of: Shape) -> None:
+    guarantee = check(of)
+    assert guarantee.holds, guarantee.evidence
 
 
 def test_dcache_head_fails_without_the_fix(monkeypatch) -> None:
     """A flush that uses the page's own flags: with the gate off it leaves the head's alone, which
-    the promise notices.
+    the guarantee notices.
     """
 
     def own_flags(v, pfn):
         return (
-            yield from promises_flush(
+            yield from guarantees_flush(
                 replace(v, era=replace(v.era, fixes=v.era.fixes - {"dcache-head"})), pfn
             )
         )
 
-    promises_flush = promises.flush_dcache_page
-    monkeypatch.setattr(promises, "flush_dcache_page", own_flags)
+    guarantees_flush = guarantees.flush_dcache_page
+    monkeypatch.setattr(guarantees, "flush_dcache_page", own_flags)
     of = shape()
-    assert promises._touched_by_flushes(of.machine(1, gate=False), of.size)[0] > 0
+    assert guarantees._touched_by_flushes(of.machine(1, gate=False), of.size)[0] > 0
 
 
 def test_hot_remove_fails_when_tables_are_freed_unseen(monkeypatch) -> None:
@@ -73,14 +73,14 @@ def test_hot_remove_fails_when_tables_are_freed_unseen(monkeypatch) -> None:
     neighbours.
     """
     monkeypatch.setitem(HANDLERS, TableIsEmpty, lambda world, step: True)
-    assert not promises.hot_remove(shape("arm64", 16384, 32 * MIB)).holds
+    assert not guarantees.hot_remove(shape("arm64", 16384, 32 * MIB)).holds
 
 
 def test_ptdump_fails_when_a_split_maps_something_else(monkeypatch) -> None:
     """A table that is filled one page off shows entries that are neither old nor new."""
     right = split.table_of_leaf
     monkeypatch.setattr(split, "table_of_leaf", lambda v, leaf: np.roll(right(v, leaf), 1, axis=-1))
-    assert not promises.ptdump(shape()).holds
+    assert not guarantees.ptdump(shape()).holds
 
 
 def test_restore_fails_safe_notices_a_lost_frame(monkeypatch) -> None:
@@ -93,14 +93,14 @@ def test_restore_fails_safe_notices_a_lost_frame(monkeypatch) -> None:
         return frames if allowed == step.count else None
 
     monkeypatch.setitem(HANDLERS, AllocateFrames, keeps)
-    assert not promises.restore_fails_safe(shape()).holds
+    assert not guarantees.restore_fails_safe(shape()).holds
 
 
 def test_gate_notices_a_switch_that_is_ignored(monkeypatch) -> None:
     from hvo.kernel.hugetlb import Gate
 
     monkeypatch.setattr(Gate, "on", property(lambda self: self.built_in))
-    assert not promises.gate(shape()).holds
+    assert not guarantees.gate(shape()).holds
 
 
 def test_alignment_argument_row_by_row() -> None:

@@ -1,11 +1,10 @@
-"""Scenarios that together make a protocol do all that it does, and in which it is well, or has one
-flaw that is known.
+"""The mutation suite: scenarios that together execute every step of a protocol.
 
-Refusals and mutants are tried in them.
+An unchanged protocol violates nothing in them, or the one property that is declared.
 
-The eras run on a machine that exchanges live entries as x86-64 does, but orders neither stores nor
-loads and keeps pointers to tables on a plain flush: what is left out there shows. The proposals run
-on the arm64 that each asks for.
+The eras run on a machine that replaces live entries as x86-64 does, reorders stores and loads, and
+keeps cached pointers to tables across a plain flush, so that a missing barrier or flush shows.
+The proposals run on the arm64 machine that each requires.
 """
 
 from collections.abc import Iterator
@@ -43,9 +42,9 @@ FIXED = {
     "6.2": "6.2",
     "7.1": "7.1",
 }
-"""The eras, with fixes that later ones were born with: without them they are not well."""
+"""The eras, with the fixes of later eras: without these they violate properties."""
 PROTOCOLS = (*FIXED.values(), *(f"proposal-{letter}" for letter in LETTERS))
-"""Every protocol that is exercised."""
+"""Every protocol with a suite."""
 _TWO = Geometry(pages=2, used=3, group=4, leaf=8)
 _BOTH = Actor("O", "optimise both", c.optimize(0, 1))
 _BOTH_BACK = Actor("R", "give both back", c.give_back_all)
@@ -88,8 +87,8 @@ def _case(protocol: str, scenario: Scenario) -> Case:
     return Case("refused", protocol, RISCV, scenario, "lost-update" if moves else None)
 
 
-def exercises(protocol: str) -> list[Case]:
-    """Every exercise of `protocol`, one of `PROTOCOLS`."""
+def suite(protocol: str) -> list[Case]:
+    """The scenarios of `protocol`, one of `PROTOCOLS`."""
     if protocol.startswith("proposal-"):
         return list(_of_proposal(protocol.removeprefix("proposal-")))
     shared = (
