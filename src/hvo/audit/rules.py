@@ -6,8 +6,9 @@ does not.
 
 from typing import Literal, NamedTuple
 
-Severity = Literal["error", "warning"]
-"""error: the vmemmap is unsound, or memory is lost; warning: it is sound, but somebody should know.
+Severity = Literal["error", "warning", "info"]
+"""error: the vmemmap is unsound, or memory is lost; warning: it is sound, but somebody should know;
+info: a fact about the kernel, nothing is wrong.
 """
 
 
@@ -33,6 +34,15 @@ RULES = {
             "vmemmap page 3 maps the head's frame and may be written: a store to struct page 200"
             " changes struct page 8 as well",
             "vmemmap pages 1 to 7 map the head's frame read-only",
+        ),
+        Rule(
+            "tail-unprotected",
+            "info",
+            "The kernels of the architecture can map shared tails read-only. Told once.",
+            "riscv64 and loongarch64 define no PAGE_KERNEL_RO, and the fallback is PAGE_KERNEL:"
+            " shared tails are writable, and a store to one is no fault but changes every tail that"
+            " shares the frame",
+            "x86-64 and arm64 map shared tails read-only",
         ),
         Rule(
             "tail-frame",
@@ -93,9 +103,10 @@ RULES = {
             "frame-free",
             "error",
             "No frame that the vmemmap or a page table of it uses is free in the page allocator.",
-            "the head's frame 0x5c20 has no reference and lies in a free block: whoever allocates"
-            " it overwrites struct pages",
-            "the head's frame has one reference",
+            "the head's frame 0x5c20 lies in a free block, whose first struct page is PageBuddy:"
+            " whoever allocates it overwrites struct pages",
+            "the head's frame is in no free block; it may have no reference of its own, as all but"
+            " the first frame of a larger allocation",
         ),
         Rule(
             "frame-foreign",
@@ -162,11 +173,11 @@ RULES = {
         Rule(
             "orphaned-remap",
             "error",
-            "Only HugeTLB pages have vmemmap pages that are read-only.",
+            "Only HugeTLB pages have vmemmap pages that are read-only or share a frame.",
             "vmemmap pages share a frame read-only where no HugeTLB page is: the kernel faults when"
             " it writes these struct pages",
-            "vmemmap outside HugeTLB pages may be written; device-DAX memory, in no online section,"
-            " may share frames of tails",
+            "vmemmap outside HugeTLB pages may be written, each page on a frame of its own;"
+            " device-DAX memory, in no online section, may share frames of tails",
         ),
         Rule(
             "poisoned",
