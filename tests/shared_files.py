@@ -17,7 +17,9 @@ import pytest
 OWN = Path(__file__).resolve().parent / "data/shared"
 BESIDE = Path(os.environ.get("HVO_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 SHARED = BESIDE if BESIDE.exists() else OWN
-_UNPACKED = Path(tempfile.gettempdir()) / f"hvo-cores-{os.getuid()}"
+_UNPACKED = Path(tempfile.gettempdir()) / (
+    f"hvo-cores-{os.getuid()}" + ("-own" if SHARED == OWN else "")
+)
 
 
 def need(path: Path) -> Path:
@@ -36,6 +38,11 @@ def truth() -> dict[str, Any]:
     found = json.loads(need(SHARED / "cores/truth.json").read_text())
     newer = SHARED / "cores-new/truth.json"
     return found | (json.loads(newer.read_text()) if newer.exists() else {})
+
+
+def own_core(name: str) -> Path:
+    """The project's own cut copy of the newer core `name`, packed."""
+    return OWN / f"cores-new/{name}.elf.xz"
 
 
 def _place(file: str) -> Path:

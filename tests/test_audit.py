@@ -18,7 +18,7 @@ from hvo.memory.core import open_core
 from hvo.memory.live import open_live
 from hvo.memory.target import open_target
 from repack import to_kcore, to_kdump
-from shared_files import CORES, NEWER, SHARED, core, need, truth
+from shared_files import CORES, NEWER, OWN, SHARED, core, need, own_core, truth
 
 FOUND = {
     "defect-x86-6.12.117-mixed": {"lost-page": 50},
@@ -67,6 +67,16 @@ def test_a_real_kernel(name):
     )
     assert Counter(finding.id for finding in found.findings) == FOUND.get(name, {})
     assert found.missing == ()
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_the_small_copy_of_a_core(name):
+    """What `tools/cut_core.py` leaves of a core is audited to the same pools and findings."""
+    if SHARED == OWN:
+        pytest.skip("the reference material is absent: the copies are what is tested anyway")
+    small, whole = audit(open_target(str(own_core(name)), print)), audit(open_core(core(name)))
+    assert summary(small) == summary(whole)
+    assert own_core(name).stat().st_size < 150_000
 
 
 def test_the_truth_is_complete():
