@@ -28,8 +28,9 @@ def cells(vmemmap: VmemmapPages, found: Sequence[Classified], findings: Sequence
             pages.pages.index,
             np.where(pages.own, np.uint8(1), np.where(pages.shared, np.uint8(2), before)),
         )
-    if findings:
-        pfns = np.array([finding.pfn for finding in findings])
+    wrong = [finding.pfn for finding in findings if finding.severity != "info"]
+    if wrong:
+        pfns = np.array(wrong)
         kind[vmemmap.index_of(pfns[vmemmap.contain(pfns)])] = 3
     per = _per_part(vmemmap)
     shares = np.stack(

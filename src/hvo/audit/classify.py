@@ -66,6 +66,11 @@ class Classified:
         """How many are on a shared frame."""
         return row_count(self.shared)
 
+    @cached_property
+    def writable_tails(self) -> NDArray[np.int64]:
+        """How many of those may be written."""
+        return row_count(self.shared & self.pages.writable)
+
     @property
     def lacking(self) -> Matrix:
         """Which vmemmap pages nothing is mapped at."""
@@ -74,7 +79,9 @@ class Classified:
 
     @property
     def frames(self) -> int:
-        """How many different frames are mapped."""
+        """How many different frames are mapped; 0 where the struct pages fill no whole one."""
+        if not self.pages.vmemmap_pages:
+            return 0
         held_there = (
             self.pages.frame[:, self.expected.kept - 1] == self.expected.frame
         )  # it is among those that are held already

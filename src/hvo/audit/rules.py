@@ -5,8 +5,10 @@
 
 from typing import Literal, NamedTuple
 
-Severity = Literal["error", "warning"]
-"""error: the vmemmap is inconsistent, or memory is lost; warning: neither, but worth knowing."""
+Severity = Literal["error", "warning", "info"]
+"""error: the vmemmap is inconsistent, or memory is lost; warning: neither, but worth knowing;
+info: a fact about the kernel, nothing is wrong.
+"""
 
 
 class Rule(NamedTuple):
@@ -29,6 +31,15 @@ RULES = {
             "vmemmap page 3 maps the head's frame writable: a store to struct page 200 also"
             " changes struct page 8",
             "vmemmap pages 1 to 7 map the head's frame read-only",
+        ),
+        Rule(
+            "tail-unprotected",
+            "info",
+            "The kernels of the architecture can map shared tails read-only. Told once.",
+            "riscv64 and loongarch64 define no PAGE_KERNEL_RO, and the fallback is PAGE_KERNEL:"
+            " shared tails are writable, and a store to one is no fault but changes every tail that"
+            " shares the frame",
+            "x86-64 and arm64 map shared tails read-only",
         ),
         Rule(
             "tail-frame",
@@ -89,9 +100,11 @@ RULES = {
         Rule(
             "frame-free",
             "error",
-            "No frame of the vmemmap or of its page tables is free in the page allocator.",
-            "the head's frame 0x5c20 is in a free block: its next owner overwrites struct pages",
-            "the head's frame has one reference",
+            "No frame that the vmemmap or a page table of it uses is free in the page allocator.",
+            "the head's frame 0x5c20 lies in a free block, whose first struct page is PageBuddy:"
+            " whoever allocates it overwrites struct pages",
+            "the head's frame is in no free block; it may have no reference of its own, as all but"
+            " the first frame of a larger allocation",
         ),
         Rule(
             "frame-foreign",
@@ -156,10 +169,11 @@ RULES = {
         Rule(
             "orphaned-remap",
             "error",
-            "Only HugeTLB pages have read-only vmemmap pages.",
-            "vmemmap pages share a frame read-only although no HugeTLB page is there: the"
-            " kernel faults when it writes these struct pages",
-            "vmemmap outside HugeTLB pages is writable; device-DAX memory may share tail pages",
+            "Only HugeTLB pages have vmemmap pages that are read-only or share a frame.",
+            "vmemmap pages share a frame read-only where no HugeTLB page is: the kernel faults when"
+            " it writes these struct pages",
+            "vmemmap outside HugeTLB pages may be written, each page on a frame of its own;"
+            " device-DAX memory, in no online section, may share frames of tails",
         ),
         Rule(
             "poisoned",

@@ -137,11 +137,11 @@ class StructPages(NamedTuple):
 
 def read_struct_pages(vmemmap: VmemmapPages, pfns: Pfns, count: int = 1) -> StructPages:
     """The struct page of each of `pfns`, and of the `count` - 1 frames behind it; they lie in one
-    vmemmap page.
-
-    Struct pages that straddle two vmemmap pages cannot be read so.
+    vmemmap page unless struct pages straddle two.
     """
     size = vmemmap.sections.struct_page_size
+    if vmemmap.image.page_size % size:
+        return _read_straddling(vmemmap, pfns, size * count // 8)
     words = np.zeros((len(pfns), size * count // 8), np.uint64)
     inside = np.flatnonzero(vmemmap.contain(pfns))
     frame = vmemmap.frame[vmemmap.index_of(pfns[inside])]
@@ -152,6 +152,18 @@ def read_struct_pages(vmemmap: VmemmapPages, pfns: Pfns, count: int = 1) -> Stru
     found, readable = read_what_is_there(vmemmap.image.memory, start[frame >= 0], words.shape[1], 8)
     words[there] = found
     there[there] = readable
+    return StructPages(words, there)
+
+
+def _read_straddling(vmemmap: VmemmapPages, pfns: Pfns, count: int) -> StructPages:
+    """`count` words of each struct page, every one translated by itself."""
+    words = np.zeros((len(pfns), count), np.uint64)
+    there = vmemmap.contain(pfns)
+    inside = np.arange(count, dtype=np.uint64) * np.uint64(8)
+    found = vmemmap.image.translate(vmemmap.struct_address(pfns[there])[:, None] + inside)
+    readable = (found.valid & vmemmap.image.memory.readable(found.addresses)).all(axis=1)
+    there[there] = readable
+    words[there] = vmemmap.image.memory.read_words(found.addresses[readable])
     return StructPages(words, there)
 
 

@@ -13,6 +13,7 @@ from hvo.report.vmemmap_map import MARKS, legend, rows
 
 _PIPED_WIDTH = 160  # nothing is cut where there is no terminal to fit
 _MAP_ROWS = 24
+_STYLES = {"error": "red", "warning": "yellow", "info": "cyan"}
 _SHOWN = 40
 """Findings that are printed; there may be hundreds of thousands, and `--json` has all."""
 
@@ -25,7 +26,7 @@ def print_audit(audit: Audit) -> None:
     )
     console.print(Text(verdict(audit), style="bold green" if audit.sound else "bold red"))
     for finding in audit.findings[:_SHOWN]:
-        style = "red" if finding.severity == "error" else "yellow"
+        style = _STYLES[finding.severity]
         console.print(Text.assemble((finding.id, style), " ", finding.message), soft_wrap=True)
     if len(audit.findings) > _SHOWN:
         console.print(f"... and {len(audit.findings) - _SHOWN} more: --json has them all")
