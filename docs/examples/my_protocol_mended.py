@@ -2,16 +2,29 @@
 
 import numpy as np
 
-from hvo.steps.entries import ReadEntry, WriteEntry
-from hvo.steps.frames import Count, Counter, FreeFrame
-from hvo.steps.ordering import Acquire, Flush, Lock, Release
-from hvo.steps.struct_pages import StorePage
-from hvo.vmemmap.remap import pte_of
-from hvo.vmemmap.shared_tail import shared_tail
-from hvo.vmemmap.split import split_vmemmap_huge_pmd
+from hvo.protocol import (
+    Acquire,
+    Count,
+    Counter,
+    Flush,
+    FreeFrame,
+    Lock,
+    Pfns,
+    ReadEntry,
+    Release,
+    Steps,
+    StorePage,
+    Value,
+    Vmemmap,
+    Words,
+    WriteEntry,
+    pte_of,
+    shared_tail,
+    split_vmemmap_huge_pmd,
+)
 
 
-def optimize(v, order, head):
+def optimize(v: Vmemmap, order: int, head: int) -> Steps[None]:
     """Map the tails of the huge page at pfn `head` to the one frame that all tails share."""
     shared = yield from shared_tail(v, order, head)
     if shared is None:  # there is no memory for it
@@ -30,8 +43,8 @@ def optimize(v, order, head):
     yield from Release(Lock.MMAP_READ)
 
 
-def _share(v, order, start, shared):
-    frames = []
+def _share(v: Vmemmap, order: int, start: Words, shared: Value) -> Steps[list[Pfns]]:
+    frames: list[Pfns] = []
     table = yield from pte_of(v, start)
     for page in range(1, v.vmemmap_pages(order)):
         location, address = table + np.uint64(8 * page), start + np.uint64(page * v.page_size)

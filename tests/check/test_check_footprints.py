@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
+from hvo.check.scenarios.exercises import PROTOCOLS, exercises
 from random_protocols import MACHINES, mutant, strangers
 
 from hvo.check.model.footprint import (
@@ -47,7 +48,6 @@ from hvo.check.model.store_buffer import RELEASED
 from hvo.check.model.store_buffer import STORES as PENDING_STORES
 from hvo.check.model.world import Fault, World
 from hvo.check.scenarios.case import Case
-from hvo.check.scenarios.exercises import PROTOCOLS, exercises
 from hvo.check.scenarios.hazards import CASES
 from hvo.check.search.explore import Options, explore
 from hvo.check.search.start import build

@@ -121,7 +121,12 @@ class Forest:
         return walk
 
     def _grow(
-        self, maker: Maker, history: tuple[Any, ...], walk: Steps[object], sent: Any, parent: Node | None
+        self,
+        maker: Maker,
+        history: tuple[Any, ...],
+        walk: Steps[object],
+        sent: Any,
+        parent: Node | None,
     ) -> Node:
         node = Node(len(self.nodes), maker, history, walk, parent)
         self.nodes.append(node)
