@@ -52,7 +52,7 @@ def for_each(m: Machine, actor, pfns) -> None:
     """Run `actor` for each of `pfns`, as one step that the executor may do at once."""
 
     def block():
-        yield ForEach(partial(actor, m.world.vmemmap), np.asarray(pfns, np.int64))
+        yield from ForEach(partial(actor, m.world.vmemmap), np.asarray(pfns, np.int64))
 
     m.run(block())
 
@@ -324,4 +324,4 @@ def test_a_reference_is_dropped_when_the_page_changed_its_head_meanwhile():
 
 
 def _compound(first: int):
-    yield PrepareCompound(first, 9)
+    yield from PrepareCompound(first, 9)

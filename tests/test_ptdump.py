@@ -355,10 +355,10 @@ class Around:
 
     def _locked(self, step, lock):
         if lock == "write":
-            yield Acquire(Lock.MMAP_WRITE)
+            yield from Acquire(Lock.MMAP_WRITE)
         self.runs = yield step
         if lock == "write":
-            yield Release(Lock.MMAP_WRITE)
+            yield from Release(Lock.MMAP_WRITE)
 
     def shown(self) -> list[tuple[int, int]]:
         self.m.run(self.dump())

@@ -2,10 +2,12 @@
 
 usage: python tools/port_protocol.py OLD > NEW
 
-Imports from `hvo.steps` become imports from `hvo.protocol`, and names that changed are changed
-where the file uses them; everything else, comments and layout too, stays as it is. A name that
-means something else in the file as well keeps its old spelling, by `import ... as`. The edits are
-made at the places that the syntax tree gives, so text that only looks like a name is left alone.
+Imports from `hvo.steps` become imports from `hvo.protocol`, names that changed are changed where
+the file uses them, and `yield STEP(...)` becomes `yield from STEP(...)`, whose type is the step's
+result; `shared_tail`, which gave False where there is no memory, gives None. Everything else,
+comments and layout too, stays as it is. A name that means something else in the file as well keeps
+its old spelling, by `import ... as`. The edits are made at the places that the syntax tree gives,
+so text that only looks like a name is left alone.
 """
 
 import ast
@@ -90,10 +92,10 @@ class _File:
             table = renamed_in(node.module)
             given = {alias.name for alias in node.names if alias.asname is None}
             for name in table if node in self.starred else given & table.keys():
-                if not self._binds(name) and table[name] not in self._identifiers():
+                if not self.binds(name) and table[name] not in self._identifiers():
                     yield name, table[name]
 
-    def _binds(self, name: str) -> bool:
+    def binds(self, name: str) -> bool:
         """Whether the file gives `name` a meaning of its own."""
         for node in self.nodes:
             match node:
@@ -122,7 +124,7 @@ def renamed_in(module: str | None) -> dict[str, str]:
 def port(source: str) -> str:
     """The text of a protocol file for this version."""
     file = _File(source)
-    edits = [*_imports(file), *_uses(file), *_modules(file)]
+    edits = [*_imports(file), *_uses(file), *_modules(file), *_yields(file), *_refusals(file)]
     text = file.bytes
     for edit in sorted(set(edits), reverse=True):
         text = text[: edit.start] + edit.text.encode() + text[edit.end :]
@@ -222,6 +224,74 @@ def _attribute(file: _File, node: ast.Attribute) -> Iterator[Edit]:
     if node.attr in RENAMED_STEPS:
         end = file.span(node)[1]
         yield Edit(end - len(node.attr.encode()), end, RENAMED_STEPS[node.attr])
+
+
+# -- yield STEP(...), and what shared_tail gives --
+
+
+def _yields(file: _File) -> Iterator[Edit]:
+    modules, names = _step_modules(file), set(_step_names(file))
+    for node in file.nodes:
+        if isinstance(node, ast.Yield) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            attribute = isinstance(called, ast.Attribute) and ast.unparse(called.value) in modules
+            if attribute or (isinstance(called, ast.Name) and called.id in names):
+                end = file.span(node)[0] + len(b"yield")
+                yield Edit(end, end, " from")
+
+
+def _step_modules(file: _File) -> set[str]:
+    """What the file calls the modules that have steps."""
+    found = {
+        alias.asname or alias.name
+        for node in file.imports
+        for alias in node.names
+        if node.module == "hvo.steps" or (node.module, alias.name) == ("hvo", "protocol")
+    }
+    return found | {
+        alias.asname or alias.name
+        for node in file.nodes
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name in {PROTOCOL, *STEP_MODULES}
+    }
+
+
+def _step_names(file: _File) -> Iterator[str]:
+    """Names of classes that the file has from there."""
+    for node in file.imports:
+        if node.module in {PROTOCOL, *STEP_MODULES}:
+            for alias in node.names:
+                if alias.name == "*":
+                    yield from (name for name in file.names if not file.binds(name))
+                elif alias.name[0].isupper():
+                    yield alias.asname or alias.name
+
+
+def _refusals(file: _File) -> Iterator[Edit]:
+    """`shared is False`, where `shared` is what `shared_tail` gave."""
+    given = {
+        target.id
+        for node in file.nodes
+        if isinstance(node, ast.Assign) and _calls(node.value, "shared_tail")
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in file.nodes:
+        match node:
+            case ast.Compare(left=ast.Name(id=name), comparators=[ast.Constant(value=False) as no]):
+                if name in given:
+                    yield Edit(*file.span(no), "None")
+            case _:
+                pass
+
+
+def _calls(node: ast.expr, name: str) -> bool:
+    return (
+        isinstance(node, ast.YieldFrom)
+        and isinstance(node.value, ast.Call)
+        and ast.unparse(node.value.func).split(".")[-1] == name
+    )
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from hvo.steps.frames import (AllocateFrames)
 from hvo.steps.entries import (FillTable)
 from hvo.steps.ordering import (ResumeCpus, StopCpus)
 from hvo.protocol import *
-from hvo.vmemmap.optimize import shared_tail as _shared_tail
+from hvo.vmemmap.shared_tail import shared_tail as _shared_tail
 from hvo.vmemmap.remap import pte_of as _pte_of
 from hvo.vmemmap.split import table_of_leaf as _table_of_leaf
 

@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hvo.layout.geometry import Geometry
-
-Pfns = NDArray[np.int64]
+from hvo.memory.interface import Pfns
 
 
 def _none() -> Pfns:

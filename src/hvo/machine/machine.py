@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from hvo.actors import hugetlb
 from hvo.actors.hugetlb import Hstate
 from hvo.errors import HvoError
-from hvo.kernel.hugetlb import Gate, HugetlbPool, Pfns
+from hvo.kernel.hugetlb import Gate, HugetlbPool
 from hvo.kernel.image import KernelMemory
 from hvo.layout.units import format_size, parse_size
 from hvo.machine.batch.executor import ArrayExecutor
 from hvo.machine.boot.build import Plan, boot, plan
 from hvo.machine.cores.load import load_core
+from hvo.memory.interface import Pfns
 from hvo.mmu.walk import walk
 from hvo.steps.base import Steps, strided
 from hvo.steps.frames import Counter
@@ -95,7 +96,7 @@ class Machine:
 
     # -- driving --
 
-    def run(self, actor: Steps) -> Any:
+    def run(self, actor: Steps[object]) -> Any:
         """Run a protocol or another actor to its end -> what it returns."""
         return self.executor.run(actor)
 

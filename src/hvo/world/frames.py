@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hvo.kernel.hugetlb import Pfns
+from hvo.memory.interface import Pfns
 from hvo.steps.base import Value
 from hvo.steps.frames import (
     AllocateBlock,

@@ -21,11 +21,11 @@ HANDLERS: Handlers = (
 )
 
 
-def perform(world: World, step: Step) -> Any:
+def perform(world: World, step: Step[object]) -> Any:
     """Do one step and give its result."""
     return HANDLERS[type(step)](world, step)
 
 
-def can_perform(step: Step) -> bool:
+def can_perform(step: Step[object]) -> bool:
     """Whether a step is done as a whole (a composite that is not is taken apart)."""
     return type(step) in HANDLERS

@@ -30,7 +30,7 @@ def release(world: World, step: Release) -> None:
     world.locks.remove(step.lock)
 
 
-def invalidate(world: World, step: Step) -> None:
+def invalidate(world: World, step: Step[object]) -> None:
     """Count it."""
     world.flushes += 1
 
@@ -40,7 +40,7 @@ def synchronize_readers(world: World, step: SynchronizeReaders) -> None:
     world.synchronizations += 1
 
 
-def _nothing(world: World, step: Step) -> None:
+def _nothing(world: World, step: Step[object]) -> None:
     """Order that one actor alone cannot see."""
 
 

@@ -13,13 +13,13 @@ class PlainExecutor:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def run(self, actor: Steps) -> Any:
+    def run(self, actor: Steps[object]) -> Any:
         """Run `actor` to its end and give what it returns."""
         walk = primitives(actor)
         result: Any = None
         while True:
             try:
-                step: Step = walk.send(result)
+                step: Step[object] = walk.send(result)
             except StopIteration as stop:
                 return stop.value
             result = perform(self.world, step)

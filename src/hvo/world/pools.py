@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from hvo.kernel.hugetlb import HugetlbPool, Pfns
+from hvo.kernel.hugetlb import HugetlbPool
+from hvo.memory.interface import Pfns
+from hvo.mmu.shape import Flags
 from hvo.mmu.walk import walk
-from hvo.steps.base import Value
 from hvo.steps.pool import (
     AddRawError,
     AddSurplus,
@@ -41,7 +42,7 @@ def _allocate(world: World, order: int, node: int, count: int) -> Pfns:
     return world.zones.allocate(order, count, node, movable=True, this_node_only=True)
 
 
-def free_folio(world: World, step: FreeFolio) -> Value:
+def free_folio(world: World, step: FreeFolio) -> bool | Flags:
     """Free those that are sound; the others are lost."""
     heads = np.atleast_1d(np.asarray(step.heads, np.int64))
     sound = are_sound(world, heads, step.order)

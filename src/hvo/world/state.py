@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.kernel.hugetlb import HugetlbPool, Pfns, Stack
+from hvo.kernel.hugetlb import HugetlbPool, Stack
 from hvo.kernel.struct_page import StructPageLayout
 from hvo.kernel.zones import Zones
-from hvo.memory.interface import Words
+from hvo.memory.interface import Pfns, Words
 from hvo.memory.simulated import SimulatedMemory
 from hvo.mmu.walk import walk
 from hvo.steps.base import Value
@@ -165,9 +165,8 @@ class World:
         """Store `value` in field `name` of the struct pages whose word with it lies at
         `locations`.
         """
-        self.store(
-            locations, self.layout.fields[name].encode(self.memory.read_words(locations), value)
-        )
+        words, values = self.memory.read_words(locations), np.asarray(value).astype(np.uint64)
+        self.store(locations, self.layout.fields[name].encode(words, values))
 
 
 Handlers: TypeAlias = dict[type, Callable[[World, Any], Any]]

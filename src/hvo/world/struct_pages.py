@@ -9,9 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.kernel.hugetlb import Pfns
 from hvo.kernel.struct_page import LINK, MAPPING, TAIL_MAPPING, WORDS
-from hvo.memory.interface import Words
+from hvo.memory.interface import Pfns, Words
 from hvo.steps.base import Value, strided
 from hvo.steps.struct_pages import (
     CopyFrame,

@@ -100,7 +100,7 @@ def _release(world: World, actor: int, phase: int, bits: int, how: _How) -> Resu
 
 
 @ready(EnterReadSection, LeaveReadSection)
-def _ready_section(model: Model, step: Step) -> Operation:
+def _ready_section(model: Model, step: Step[object]) -> Operation:
     return Operation(step, _section, (int(isinstance(step, EnterReadSection)),))
 
 

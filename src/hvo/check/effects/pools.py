@@ -89,7 +89,7 @@ def _add_error(world: World, actor: int, phase: int, pfn: int) -> Result:
 
 @ready(TakeRawErrors)
 def _ready_take_errors(model: Model, step: TakeRawErrors) -> Operation:
-    return Operation(step, _take_errors, _pages_of(model, step.head))
+    return Operation(step, _take_errors, _pages_of(model, int(step.head)))
 
 
 def _pages_of(model: Model, head: int) -> tuple[int, int]:

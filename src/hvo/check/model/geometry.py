@@ -21,6 +21,7 @@ from hvo.kernel.struct_page import (
     Field,
     StructPageLayout,
 )
+from hvo.memory.interface import Pfns, Words
 from hvo.mmu.format import Format
 from hvo.mmu.formats import format_for
 from hvo.mmu.shape import WORD
@@ -148,12 +149,12 @@ def small_vmemmap(arch: str, era: Era, geometry: Geometry) -> SmallVmemmap:
     )
 
 
-def _zero(pfn: Value) -> Value:
-    return pfn * 0
+def _zero(pfn: Value) -> Pfns:
+    return np.zeros(np.shape(pfn), np.int64)
 
 
-def _tail_slot(zone: Value, order: int) -> Value:
-    return np.uint64(KERNEL_FRAME * PAGE)
+def _tail_slot(zone: Value, order: int) -> Words:
+    return np.array(KERNEL_FRAME * PAGE, np.uint64)
 
 
 @dataclass(frozen=True)

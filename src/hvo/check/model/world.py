@@ -77,7 +77,7 @@ class World:
         self.broken = state.broken
         self.actors = list(state.actors)
         self.actor = 0
-        self.early: Step | None = None
+        self.early: Step[object] | None = None
         self.found: list[tuple[str, str, int]] = []
         self.done = 0
         self.urgent = False

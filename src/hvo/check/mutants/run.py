@@ -161,9 +161,9 @@ def without_fixes(protocol: str, options: Options) -> Iterator[MutantRow]:
             yield row
 
 
-def _steps_of(case: Case, role: str, options: Options) -> list[Step]:
+def _steps_of(case: Case, role: str, options: Options) -> list[Step[object]]:
     """Every step that the actors of `role` do in any run of the unchanged case."""
-    seen: list[Step] = []
+    seen: list[Step[object]] = []
     scenario = _mutated(case.scenario, role, watched(seen), Trigger())
     forest, start = build(scenario, case.era, case.hardware)
     explore(forest, start, scenario, options)
@@ -215,5 +215,7 @@ def _mutated(scenario: Scenario, role: str, mutation: Mutation, trigger: Trigger
     return replace(scenario, actors=tuple(changed(actor) for actor in scenario.actors))
 
 
-def _act(v: SmallVmemmap, g: Geometry, act: Act, mutation: Mutation, trigger: Trigger) -> Steps:
+def _act(
+    v: SmallVmemmap, g: Geometry, act: Act, mutation: Mutation, trigger: Trigger
+) -> Steps[object]:
     return mutation.change(single(act(v, g)), trigger)

@@ -300,7 +300,9 @@ def _act(letter: str, what: str, number: int = 0) -> Act:
     )
 
 
-def _proposed(v: SmallVmemmap, g: Geometry, proposal: Proposal, what: str, number: int) -> Steps:
+def _proposed(
+    v: SmallVmemmap, g: Geometry, proposal: Proposal, what: str, number: int
+) -> Steps[object]:
     head = g.head(number)
     if what in ("optimise", "both", "optimise two"):
         yield from optimize(v, proposal, g.order, head)
@@ -311,4 +313,4 @@ def _proposed(v: SmallVmemmap, g: Geometry, proposal: Proposal, what: str, numbe
         error = yield from restore(v, proposal, g.order, head)
     if what == "both" and not error:
         yield from clear_hugetlb(head)
-        yield FreeFolio(head, g.order)
+        yield from FreeFolio(head, g.order)

@@ -45,7 +45,7 @@ def act_of(letter: str, *, tries: int = TRIES) -> Act:
     return partial(_optimize, proposal=replace(PROPOSALS[letter], tries=tries))
 
 
-def _optimize(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps:
+def _optimize(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps[object]:
     return optimize(v, proposal, g.order, g.head(0))
 
 
@@ -54,7 +54,7 @@ def undo_of(letter: str) -> Act:
     return partial(_restore, proposal=replace(PROPOSALS[letter], tries=TRIES))
 
 
-def _restore(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps:
+def _restore(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps[object]:
     return restore(v, proposal, g.order, g.head(0))
 
 
@@ -80,11 +80,11 @@ def undo_list(letter: str, pages: int) -> Act:
 
 def _work_on_list(
     v: SmallVmemmap, g: Geometry, proposal: Proposal, pages: int, work: "_OnList"
-) -> Steps:
+) -> Steps[object]:
     return work(v, proposal, g.order, [g.head(number) for number in range(pages)])
 
 
-_OnList: TypeAlias = Callable[[SmallVmemmap, Proposal, int, list[int]], Steps]
+_OnList: TypeAlias = Callable[[SmallVmemmap, Proposal, int, list[int]], Steps[object]]
 
 
 def scenarios(letter: str) -> list[Scenario]:
@@ -150,8 +150,8 @@ def half_way(*, marked: bool) -> Scenario:
     return Scenario(f"E: given up half-way, {'marked' if marked else 'not marked'}", actors, _ONE)
 
 
-def _give_up(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps:
+def _give_up(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps[object]:
     yield from optimize(v, proposal, g.order, g.head(0))
     if not (yield from restore(v, proposal, g.order, g.head(0))):
         yield from clear_hugetlb(g.head(0))
-        yield FreeFolio(g.head(0), g.order)
+        yield from FreeFolio(g.head(0), g.order)

@@ -238,12 +238,12 @@ def _neighbours(own: Own) -> Iterator[tuple[str, Scenario]]:
     )
 
 
-def _both(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _both(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     for number in (0, 1):
         yield from run_own(v, g, own, "optimize", number)
 
 
-def _there_and_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _there_and_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     """Optimise, restore, and free the page unless restore says that it could not (anything but None
     or 0).
     """
@@ -251,23 +251,23 @@ def _there_and_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
     yield from _give_back(v, g, own)
 
 
-def _there_again(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _there_again(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     """Optimise, restore, and optimise again what was restored."""
     yield from run_own(v, g, own, "optimize", 0)
     if not (yield from run_own(v, g, own, "restore", 0)):
         yield from run_own(v, g, own, "optimize", 0)
 
 
-def _give_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _give_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     """Restore and free -> what restore says."""
     error = yield from run_own(v, g, own, "restore", 0)
     if not error:
         yield from clear_hugetlb_and_hwpoison(v, g.head(0))
-        yield FreeFolio(g.head(0), g.order)
+        yield from FreeFolio(g.head(0), g.order)
     return error
 
 
-def _give_back_late(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _give_back_late(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     """Try until it works: a page that was refused memory leaves once there is some; one whose
     entries are in use (EAGAIN) need not.
     """
@@ -275,17 +275,17 @@ def _give_back_late(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
         pass
 
 
-def _gather(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _gather(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     """Make pages that others may hold references to a huge page, as `cast.gather` does, and
     optimise it as the file says.
     """
     first, last = g.head(0), g.head(0) + g.used * STRUCTS
     for pfn in range(first, last):
-        if not (yield FreezeCount(pfn, 1)):
+        if not (yield from FreezeCount(pfn, 1)):
             return
     for pfn in range(first + 1, last):
-        yield LinkTail(pfn, first, g.order)
+        yield from LinkTail(pfn, first, g.order)
     for name, value in (("head", 1), ("order", g.order), ("hugetlb", 1)):
-        yield StorePage(first, name, value)
+        yield from StorePage(first, name, value)
     yield from run_own(v, g, own, "optimize", 0)
-    yield StorePage(first, "refcount", 1)
+    yield from StorePage(first, "refcount", 1)

@@ -44,7 +44,7 @@ def build(scenario: Scenario, era: Era, hardware: Hardware) -> tuple[Forest, Sta
     )
 
 
-def _bound(act: Act, model: Model) -> Callable[[], Steps]:
+def _bound(act: Act, model: Model) -> Callable[[], Steps[object]]:
     return lambda: act(model.v, model.geometry)
 
 

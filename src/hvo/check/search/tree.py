@@ -16,7 +16,7 @@ from hvo.check.model.state import NODE, Model, Record
 from hvo.steps.base import Steps, primitives
 from hvo.steps.struct_pages import StorePage, TestPage
 
-Maker: TypeAlias = Callable[[], Steps]
+Maker: TypeAlias = Callable[[], Steps[object]]
 
 
 class Node:
@@ -48,7 +48,7 @@ class Node:
         number: int,
         maker: Maker,
         history: tuple[Any, ...],
-        walk: Steps | None,
+        walk: Steps[object] | None,
         parent: "Node | None",
     ) -> None:
         self.number, self.maker, self.history, self.walk = number, maker, history, walk
@@ -108,7 +108,7 @@ class Forest:
             )
         return found
 
-    def _walk_at(self, node: Node) -> Steps:
+    def _walk_at(self, node: Node) -> Steps[object]:
         """A generator that waits for the result of the step at `node`; the one that came here first
         may still be there.
         """
@@ -121,7 +121,12 @@ class Forest:
         return walk
 
     def _grow(
-        self, maker: Maker, history: tuple[Any, ...], walk: Steps, sent: Any, parent: Node | None
+        self,
+        maker: Maker,
+        history: tuple[Any, ...],
+        walk: Steps[object],
+        sent: Any,
+        parent: Node | None,
     ) -> Node:
         node = Node(len(self.nodes), maker, history, walk, parent)
         self.nodes.append(node)
@@ -136,7 +141,7 @@ class Forest:
         return node
 
 
-def single(actor: Steps) -> Steps:
+def single(actor: Steps[object]) -> Steps[object]:
     """`actor` taken apart, with a store to several struct pages as one after the other."""
     walk = primitives(actor)
     result: Any = None

@@ -87,7 +87,7 @@ class TOLD(Enum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unknown(Step):
+class Unknown(Step[None]):
     """What an actor does that is done."""
 
 
@@ -166,11 +166,11 @@ class Replica:
         self.model: Model = run.forest.model
         self.world = _world(run)
         self.taken = 0
-        self._actors: list[Steps] = [
+        self._actors: list[Steps[object]] = [
             single(actor.act(self.model.v, self.model.geometry))
             for actor in run.case.scenario.actors
         ]
-        self._steps: list[Step] = [next(actor, Unknown()) for actor in self._actors]
+        self._steps: list[Step[object]] = [next(actor, Unknown()) for actor in self._actors]
 
     def do(self, done: Done) -> None:
         """Do one step of the run; raises HvoError when memory says something else than the checker
@@ -196,7 +196,7 @@ class Replica:
             except StopIteration:
                 self._steps[done.lane] = Unknown()
 
-    def _perform(self, step: Step, done: Done) -> Any:
+    def _perform(self, step: Step[object], done: Done) -> Any:
         """Do `step` in memory -> its result, `TOLD.NOTHING` where memory does not tell it."""
         before = _BEFORE.get(type(step))
         if before is not None:
@@ -253,7 +253,7 @@ _BEFORE: dict[type, Callable[[Replica, Any, Done], None]] = {
 """What the checker did of its own, to be done in memory before the step."""
 
 
-def _only_looks(step: Step, done: Done) -> bool:
+def _only_looks(step: Step[object], done: Done) -> bool:
     """The flag of self-hosted memory is nowhere in this memory, and of a locked increment the read
     before it is the checker's to tell.
     """

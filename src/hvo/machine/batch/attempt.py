@@ -32,11 +32,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.kernel.hugetlb import Pfns
 from hvo.machine.batch.conflicts import Access, Lanes, out_of_order, written
 from hvo.machine.batch.deferred import Deferred, Taken
 from hvo.machine.batch.frame_shares import FrameShares
-from hvo.memory.interface import Words
+from hvo.memory.interface import Pfns, Words
 from hvo.steps.base import ForEach, Step, Value
 from hvo.steps.entries import (
     Entry,
@@ -212,7 +211,7 @@ class Attempt:
         self,
         ahead: NDArray[np.bool_],
         points: Words,
-        step: Step,
+        step: Step[object],
         lanes: Lanes,
         history: list[Any],
         rounds: int,
@@ -225,7 +224,7 @@ class Attempt:
         self._stable_words[isinstance(step, _PAGE_STEPS)].append(left[~changed])
         self._go(lanes[~ahead], [_select(past, ~ahead) for past in history], rounds + 1)
 
-    def _place(self, step: Step, lanes: Lanes) -> Words | None:
+    def _place(self, step: Step[object], lanes: Lanes) -> Words | None:
         """The word that each page reads or changes in `step`, where it is one that another page
         might touch.
         """
@@ -239,7 +238,7 @@ class Attempt:
             )
         return None
 
-    def _note(self, step: Step, place: Words | None, lanes: Lanes) -> None:
+    def _note(self, step: Step[object], place: Words | None, lanes: Lanes) -> None:
         """Log what `step` touched."""
         if place is not None:
             self._log.append(Access(place, 8, lanes, not isinstance(step, _READS)))
@@ -264,7 +263,7 @@ class Attempt:
 
     # -- steps that a run does its own way --
 
-    def _perform(self, step: Step, lanes: Lanes, place: Words | None) -> Any:
+    def _perform(self, step: Step[object], lanes: Lanes, place: Words | None) -> Any:
         if place is not None:
             if isinstance(step, TestPage):
                 return one_answer(self._world.load_at(place, step.field) != 0)
@@ -342,10 +341,10 @@ class Attempt:
         if len(self._world.vmemmap_page_list) or not self._later.free_pile(lanes):
             raise Abort(0)
 
-    def _skip(self, step: Step, lanes: Lanes) -> None:
+    def _skip(self, step: Step[object], lanes: Lanes) -> None:
         """A lock that only this actor could want."""
 
-    def _cannot(self, step: Step, lanes: Lanes) -> None:
+    def _cannot(self, step: Step[object], lanes: Lanes) -> None:
         raise Abort(0)
 
     # -- the end --

@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.kernel.hugetlb import Pfns
 from hvo.machine.batch.conflicts import Lanes
+from hvo.memory.interface import Pfns
 from hvo.steps.base import Step
 from hvo.steps.frames import Count, Counter, FreeFrame, ListAdd
 from hvo.steps.pool import FreeFolio, PutFree
@@ -105,11 +105,11 @@ class Deferred:
         """Each page changes a counter."""
         self._counts.append((step.counter, step.delta * lanes.size))
 
-    def flush(self, step: Step, lanes: Lanes) -> None:
+    def flush(self, step: Step[object], lanes: Lanes) -> None:
         """Each page flushes."""
         self._flushes += lanes.size
 
-    def synchronize(self, step: Step, lanes: Lanes) -> None:
+    def synchronize(self, step: Step[object], lanes: Lanes) -> None:
         """Each page waits for readers."""
         self._synchronizations += lanes.size
 

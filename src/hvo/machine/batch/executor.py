@@ -27,17 +27,17 @@ class ArrayExecutor:
         self.at_once = 0
         """Pages that went through a block together with others, so far."""
 
-    def run(self, actor: Steps) -> Any:
+    def run(self, actor: Steps[object]) -> Any:
         """Run `actor` to its end and give what it returns."""
         result: Any = None
         while True:
             try:
-                step: Step = actor.send(result)
+                step: Step[object] = actor.send(result)
             except StopIteration as stop:
                 return stop.value
             result = self.perform(step)
 
-    def perform(self, step: Step) -> Any:
+    def perform(self, step: Step[object]) -> Any:
         """Do one step."""
         if isinstance(step, ForEach):
             return self._for_each(step)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hvo.kernel.hugetlb import Pfns
+from hvo.memory.interface import Pfns
 
 
 class FrameShares:

@@ -230,9 +230,8 @@ def _make_masks(world: World, kernel: _Kernel) -> None:
     with it would: masks.
     """
     for head, order in zip(kernel.heads.pfn.tolist(), kernel.heads.order.tolist(), strict=True):
-        links = world.vmemmap.address(np.arange(head + 1, head + (1 << order))) + np.uint64(
-            8 * LINK
-        )
+        tails = np.arange(head + 1, head + (1 << order), dtype=np.int64)
+        links = world.vmemmap.address(tails) + np.uint64(8 * LINK)
         mask = world.layout.links(np.zeros(1, np.uint64), order)[0]
         places = world.translate(links)
         if world.memory.read_words(places[:1])[0] != mask:

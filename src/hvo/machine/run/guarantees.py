@@ -270,13 +270,13 @@ def ptdump(shape: Shape) -> Guarantee:
     )
 
 
-def _between(machine: Machine, actor: Steps) -> Iterator[Step]:
+def _between(machine: Machine, actor: Steps[object]) -> Iterator[Step[object]]:
     """Run `actor` one primitive at a time; yields each after it was done."""
     walker = primitives(actor)
     result = None
     while True:
         try:
-            step: Step = walker.send(result)
+            step: Step[object] = walker.send(result)
         except StopIteration:
             return
         result = perform(machine.world, step)
