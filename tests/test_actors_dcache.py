@@ -18,6 +18,7 @@ from hvo.actors.walker import (
     page_ref_add_unless,
 )
 from hvo.machine.machine import Machine
+from hvo.mmu.access import PageFault
 from hvo.steps.base import ForEach
 from hvo.steps.entries import WriteEntry
 from hvo.steps.ordering import Release, SynchronizeReaders
@@ -25,7 +26,6 @@ from hvo.steps.struct_pages import IncrementUnlessZero, PrepareCompound, StorePa
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.world.handlers import perform
-from hvo.world.state import KernelFault
 from small_machines import EXECUTORS, SHAPES, Turns, load, machine, store, variants
 
 ERAS = pytest.mark.parametrize("variant", variants(), ids=lambda each: each.name)
@@ -126,7 +126,7 @@ def test_before_the_fix_the_flag_of_a_tail_is_written_and_faults(variant):
         if pfn - heads[0] < kept:
             m.run(sync_icache_dcache(m.world.vmemmap, pfn))
             continue
-        with pytest.raises(KernelFault, match="write to a read-only page"):
+        with pytest.raises(PageFault, match="write to a read-only page"):
             m.run(sync_icache_dcache(m.world.vmemmap, pfn))
 
 
@@ -136,7 +136,7 @@ def test_before_the_fix_a_flush_faults_where_the_flag_is_seen():
     """
     m, heads, _ = with_pages(era("5.18", drop=("dcache-head",)))
     store(m, int(heads[0]), "dcache_clean", 1)
-    with pytest.raises(KernelFault, match="read-only"):
+    with pytest.raises(PageFault, match="read-only"):
         m.run(flush_dcache_page(m.world.vmemmap, int(heads[0]) + 64))
 
 
@@ -217,7 +217,7 @@ def _poison_faults_on_the_way(m: Machine, target: int):
 def _poison_faults(m: Machine, pfn: int) -> bool:
     try:
         marked = m.run(memory_failure(m.world.vmemmap, pfn))
-    except KernelFault:
+    except PageFault:
         return True
     store(m, marked, "hwpoison", 0)
     return False
@@ -252,7 +252,7 @@ def stale_walk(variant, how: str, pages: int = 1):
 
 def test_a_walker_that_looks_for_fake_heads_first_writes_a_tail():
     """Hazard H03b, in kernels from 6.10 on."""
-    with pytest.raises(KernelFault, match="read-only"):
+    with pytest.raises(PageFault, match="read-only"):
         stale_walk("6.2", "6.10")
 
 
@@ -270,7 +270,7 @@ def test_a_fake_head_in_use_looks_as_if_it_could_be_taken(how, faults):
     m.use("2MiB", 4)
     walker = page_ref_add_unless(m.world.vmemmap, int(heads[0]) + 64, SPECULATIONS[how])
     if faults:
-        with pytest.raises(KernelFault):
+        with pytest.raises(PageFault):
             m.run(walker)
     else:
         assert m.run(walker) is False

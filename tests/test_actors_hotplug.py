@@ -10,6 +10,7 @@ import pytest
 from hvo.actors.hotplug import EBUSY, Block, add_memory, hosted_pages, memmap_pages, remove_memory
 from hvo.kernel.buddy import AllocatorError
 from hvo.machine.machine import Machine
+from hvo.mmu.access import PageFault
 from hvo.mmu.walk import walk
 from hvo.steps.base import strided
 from hvo.steps.entries import WriteEntry
@@ -22,7 +23,6 @@ from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
 from hvo.world.handlers import HANDLERS, perform
 from hvo.world.hotplug import joined, without
-from hvo.world.state import KernelFault
 from small_machines import EXECUTORS, SHAPES, Turns, dump, load, machine, section_pages
 
 MACHINES = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}-{shape[1]}")
@@ -401,7 +401,7 @@ def test_memory_that_is_gone_faults():
     block = block_of(m)
     add(m, block)
     remove(m, block)
-    with pytest.raises(KernelFault, match="not mapped"):
+    with pytest.raises(PageFault, match="not mapped"):
         load(m, block.start, "flags")
 
 

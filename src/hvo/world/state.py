@@ -17,19 +17,11 @@ from hvo.kernel.struct_page import StructPageLayout
 from hvo.kernel.zones import Zones
 from hvo.memory.interface import Pfns, Words
 from hvo.memory.simulated import SimulatedMemory
-from hvo.mmu.walk import walk
+from hvo.mmu import access
 from hvo.steps.base import Value
 from hvo.steps.frames import Counter
 from hvo.steps.ordering import Lock
 from hvo.vmemmap.context import Vmemmap
-
-
-class KernelFault(Exception):
-    """An access that faults in kernel mode: the virtual address, its entry, and why."""
-
-    def __init__(self, address: int, entry: int, why: str) -> None:
-        super().__init__(f"{why} at {address:#x} (entry {entry:#x})")
-        self.address, self.entry, self.why = address, entry, why
 
 
 class Divergence(Exception):
@@ -117,7 +109,7 @@ class World:
             location = np.array([table + 8 * int(f.index(address, above))], np.uint64)
             entry = int(self.memory.read_words(location)[0])
             if not f.is_table(entry, above):
-                raise KernelFault(address, entry, f"no table of level {above - 1}")
+                raise access.PageFault("not-present", address, entry, above)
             table = int(f.output_address(entry, above))
         return table
 
@@ -133,25 +125,15 @@ class World:
         return (self.translate(addresses) >> shift).astype(np.int64)
 
     def translate(self, addresses: Words, *, write: bool = False) -> Words:
-        """Physical addresses of the virtual `addresses`; raises KernelFault where one is not
-        mapped, or read-only and to be written.
+        """Physical addresses of the virtual `addresses`; raises PageFault where a CPU's load (or
+        store, with `write`) would fault.
         """
         addresses = np.asarray(addresses, np.uint64)
-        found = walk(self.memory, self.vmemmap.format, self.root, np.atleast_1d(addresses))
-        bad = ~found.valid | (~found.writable if write else False)
-        if bad.any():
-            i = int(np.argmax(bad.ravel()))
-            why = (
-                "write to a read-only page"
-                if found.valid.flat[i]
-                else "access to an address that is not mapped"
-            )
-            raise KernelFault(int(np.atleast_1d(addresses).flat[i]), int(found.entry.flat[i]), why)
-        return found.address.reshape(addresses.shape)
+        return access.translate(self.memory, self.vmemmap.format, self.root, addresses, write=write)
 
     def field_location(self, pfn: Value, name: str, *, write: bool = False) -> Words:
         """Physical address of the word that holds field `name` of the struct pages of `pfn`, as
-        mapped now; raises KernelFault.
+        mapped now; raises PageFault.
         """
         place = self.layout.fields[name]
         address = self.vmemmap.address(np.asarray(pfn, np.int64) + place.page)

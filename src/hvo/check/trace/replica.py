@@ -25,6 +25,7 @@ from hvo.kernel.struct_page import WORDS
 from hvo.kernel.zones import Zones
 from hvo.memory.interface import Words
 from hvo.memory.simulated import SimulatedMemory
+from hvo.mmu.access import PageFault
 from hvo.mmu.walk import path
 from hvo.steps.base import Step, Steps, strided
 from hvo.steps.entries import (
@@ -52,7 +53,7 @@ from hvo.steps.struct_pages import (
     TestPage,
 )
 from hvo.world.handlers import perform
-from hvo.world.state import KernelFault, World
+from hvo.world.state import World
 
 _SPACING = PAGE // ROW
 """Bytes from one word of a small struct page to the next: a word stands for this many."""
@@ -102,7 +103,7 @@ class SmallWorld(World):
     written: tuple[int, ...] = ()
 
     def translate(self, addresses: Words, *, write: bool = False) -> Words:
-        """Physical addresses of `addresses`, which lie in one page; raises KernelFault."""
+        """Physical addresses of `addresses`, which lie in one page; raises PageFault."""
         addresses = np.asarray(addresses, np.uint64)
         frame = self._frame_at(int(addresses.flat[0]))
         if write and self.written and frame not in self.written:
@@ -113,7 +114,7 @@ class SmallWorld(World):
         f = self.vmemmap.format
         level, location, entry = path(self.memory, f, self.root, address)[-1]
         if not f.is_leaf(entry, level):
-            raise KernelFault(address, entry, "access to an address that is not mapped")
+            raise PageFault("not-present", address, entry, level)
         if self.hardware_access_flag:
             self.put(location, entry | f.accessed)
         return int(f.translate(entry, level, address)) // PAGE
@@ -208,7 +209,7 @@ class Replica:
         )
         try:
             result = perform(self.world, step)
-        except KernelFault:
+        except PageFault:
             result = TOLD.NOTHING
         if isinstance(step, CopyWords) and (done.before.stale or result is TOLD.NOTHING):
             self._take_copy(step, done)

@@ -36,6 +36,7 @@ from hvo.machine.batch.conflicts import Access, Lanes, out_of_order, written
 from hvo.machine.batch.deferred import Deferred, Taken
 from hvo.machine.batch.frame_shares import FrameShares
 from hvo.memory.interface import Pfns, Words
+from hvo.mmu.access import PageFault
 from hvo.steps.base import ForEach, Step, Value
 from hvo.steps.entries import (
     Entry,
@@ -69,7 +70,7 @@ from hvo.steps.ordering import (
 from hvo.steps.pool import AllocateFolio, FreeFolio, PutFree, TakeRawErrors
 from hvo.steps.struct_pages import FreezeCount, IncrementUnlessZero, LoadPage, StorePage, TestPage
 from hvo.world.handlers import can_perform, perform
-from hvo.world.state import Divergence, KernelFault, World, one_answer
+from hvo.world.state import Divergence, World, one_answer
 
 _MOST_ROUNDS = 20
 
@@ -153,7 +154,7 @@ class Attempt:
             for zone, mark in zip(zones, marks, strict=True):
                 zone.rollback(mark)
             self._world.memory.forget(self._later.frames_taken())
-            if isinstance(error, KernelFault):
+            if isinstance(error, PageFault):
                 raise Abort(0) from None
             raise
         self._world.journal = None

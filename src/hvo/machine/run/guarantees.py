@@ -18,6 +18,7 @@ from hvo.kernel.hugetlb import Gate
 from hvo.machine.machine import Machine
 from hvo.machine.run.alignment import EMPTY, arguments
 from hvo.machine.run.results import Guarantee
+from hvo.mmu.access import PageFault
 from hvo.mmu.walk import walk
 from hvo.steps.base import Step, Steps, primitives, strided
 from hvo.steps.entries import WriteEntry
@@ -26,7 +27,6 @@ from hvo.vmemmap.era import Era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
 from hvo.world.handlers import perform
-from hvo.world.state import KernelFault
 
 _SUBPAGES = 24  # of a huge page, that the cache guarantee tries
 _LARGEST = 1 << 30
@@ -147,7 +147,7 @@ def _fault_before_the_fix(shape: Shape) -> str | None:
     try:
         machine.run(sync_icache_dcache(machine.world.vmemmap, tail))
         machine.run(flush_dcache_page(machine.world.vmemmap, tail))
-    except KernelFault as fault:
+    except PageFault as fault:
         return fault.why
     return None
 
@@ -162,7 +162,7 @@ def hot_remove(shape: Shape) -> Guarantee:
     machine = shape.machine(2)
     try:
         rounds, bad = _churn(machine, shape)
-    except KernelFault as fault:
+    except PageFault as fault:
         return Guarantee(
             "hot-remove",
             "hot-remove frees no page table that is in use",
