@@ -47,33 +47,44 @@ PROTOCOLS = (*FIXED.values(), *(f"proposal-{letter}" for letter in LETTERS))
 """Every protocol with a suite."""
 _TWO = Geometry(pages=2, used=3, group=4, leaf=8)
 _BOTH = Actor("O", "optimise both", c.optimize(0, 1))
-_BOTH_BACK = Actor("R", "give both back", c.give_back_all)
+_BOTH_BACK = Actor("R", "restore and free both", c.give_back_all)
 _WRITES_HEAD = (
     "new page against memory failure",
-    "optimise against caches synchronised",
-    "optimise against a cache flush",
+    "split and optimise against __sync_icache_dcache",
+    "optimise against flush_dcache_page",
 )
 """What writes to the head while it may be moving, from 6.2 on: that is lost then, which is known.
 """
 _FOLLOWS = Actor("G", "reader that goes to the head", c.follow)
 _INTERRUPT = Actor("I", "interrupt that reads", c.read_tail, interrupt=True)
 _DUMP: dict[DumpLock, Actor] = {
-    lock: Actor("D", f"dump, lock {lock}", c.dump(lock)) for lock in ("none", "read", "write")
+    lock: Actor("D", f"ptdump, mmap_lock {lock}", c.dump(lock))
+    for lock in ("none", "read", "write")
 }
 
 
 def refusals(protocol: str) -> Iterator[Case]:
-    """Optimise and restore, one page and a list of two, with allocations refused anywhere."""
-    yield _case(protocol, Scenario("refused: optimise one page", (OPTIMIZER,), ONE, failures=3))
+    """Optimise and restore, one page and a list of two, with allocations fail anywhere."""
     yield _case(
-        protocol,
-        Scenario("refused: give one page back", (RESTORER,), ONE, failures=2, before=c.optimize(0)),
+        protocol, Scenario("allocations fail: optimise a page", (OPTIMIZER,), ONE, failures=3)
     )
-    yield _case(protocol, Scenario("refused: optimise a list of two", (_BOTH,), _TWO, failures=3))
     yield _case(
         protocol,
         Scenario(
-            "refused: give a list of two back",
+            "allocations fail: restore and free a page",
+            (RESTORER,),
+            ONE,
+            failures=2,
+            before=c.optimize(0),
+        ),
+    )
+    yield _case(
+        protocol, Scenario("allocations fail: optimise two pages", (_BOTH,), _TWO, failures=3)
+    )
+    yield _case(
+        protocol,
+        Scenario(
+            "allocations fail: restore and free two pages",
             (_BOTH_BACK,),
             _TWO,
             failures=3,
@@ -105,35 +116,43 @@ def suite(protocol: str) -> list[Case]:
 def _live() -> Iterator[Scenario]:
     """Optimise and restore against readers, whoever gets the frames, and each other."""
     again = Actor("O", "optimise, restore, free", c.optimize_and_restore)
-    twice = Actor("R", "restore, then give back", c.restore_and_give_back)
+    twice = Actor("R", "restore, then free", c.restore_and_give_back)
     yield Scenario("optimise, restore, free", (again,), ONE)
-    yield Scenario("restore, then give back", (twice,), ONE, before=c.optimize(0))
-    yield Scenario("optimise, frame taken, read", (OPTIMIZER, ALLOCATOR, _FOLLOWS), ONE)
+    yield Scenario("restore, then free", (twice,), ONE, before=c.optimize(0))
+    yield Scenario("optimise, freed frame reused, tail read", (OPTIMIZER, ALLOCATOR, _FOLLOWS), ONE)
     yield Scenario(
-        "optimise, frame taken, head read",
+        "optimise, freed frame reused, head read",
         (OPTIMIZER, ALLOCATOR, Actor("G", "reader of the head", c.read_head)),
         ONE,
         split=True,
     )
-    yield Scenario("give back against a reader", (RESTORER, _FOLLOWS), ONE, before=c.optimize(0))
     yield Scenario(
-        "across two leaves, refusals",
+        "restore and free against a reader", (RESTORER, _FOLLOWS), ONE, before=c.optimize(0)
+    )
+    yield Scenario(
+        "page across two leaves, failed allocations",
         (OPTIMIZER,),
         Geometry(pages=1, used=4, group=4, leaf=2),
         failures=2,
     )
     yield Scenario(
-        "give back, own node empty",
+        "restore and free, own node empty",
         (RESTORER,),
         ONE,
         before=c.optimize(0),
         empty_nodes=frozenset({0}),
     )
     yield Scenario(
-        "one optimises, one gives back", (OPTIMIZER_2, RESTORER), _TWO, before=c.optimize(0)
+        "optimise against restore of another page",
+        (OPTIMIZER_2, RESTORER),
+        _TWO,
+        before=c.optimize(0),
     )
     yield Scenario(
-        "optimise a list, frame taken, read", (_BOTH, ALLOCATOR, READER), _TWO, split=True
+        "optimise two pages, freed frame reused, tail read",
+        (_BOTH, ALLOCATOR, READER),
+        _TWO,
+        split=True,
     )
 
 
@@ -144,7 +163,7 @@ def _pairs(protocol: str) -> Iterator[Scenario]:
         if parse_variant(protocol).layout.kept_pages > 1
         else Geometry(pages=2, used=2, group=2, leaf=4)
     )
-    yield Scenario("two optimisers, leaf split before", (OPTIMIZER, OPTIMIZER_2), pair, split=True)
+    yield Scenario("two optimisers, leaf already split", (OPTIMIZER, OPTIMIZER_2), pair, split=True)
     yield Scenario("two optimisers, one leaf", (OPTIMIZER, OPTIMIZER_2), pair)
 
 
@@ -152,26 +171,29 @@ def _marks() -> Iterator[Scenario]:
     """Memory failure, and cache flushing."""
     new, at_once = (
         Actor("O", "new page", c.prepare),
-        Actor("M", "memory failure, not interrupted", c.fail_at_once),
+        Actor("M", "memory failure, not preempted", c.fail_at_once),
     )
     yield Scenario("new page against memory failure", (new, at_once), ONE, marked=False)
     yield Scenario(
-        "give back against memory failure", (RESTORER, MEMORY_FAILURE), ONE, before=c.optimize(0)
+        "restore and free against memory failure",
+        (RESTORER, MEMORY_FAILURE),
+        ONE,
+        before=c.optimize(0),
     )
     yield Scenario(
-        "free against memory failure",
+        "restore and free against memory failure of a HugeTLB page",
         (RESTORER, Actor("M", "memory failure of a HugeTLB page", c.record_error)),
         ONE,
     )
     yield Scenario(
-        "optimise against caches synchronised",
-        (OPTIMIZER, Actor("F", "sync caches", c.sync_caches)),
+        "split and optimise against __sync_icache_dcache",
+        (OPTIMIZER, Actor("F", "__sync_icache_dcache", c.sync_caches)),
         ONE,
         split=True,
     )
     yield Scenario(
-        "optimise against a cache flush",
-        (OPTIMIZER, Actor("F", "flush caches", c.flush_dcache)),
+        "optimise against flush_dcache_page",
+        (OPTIMIZER, Actor("F", "flush_dcache_page", c.flush_dcache)),
         ONE,
         split=True,
     )
@@ -185,12 +207,15 @@ def _walks(protocol: str) -> Iterator[Scenario]:
             Geometry(pages=1, used=2, group=2, leaf=2),
             Actor("O", "gather and optimise", c.gather),
         )
-        walker, leaving = Actor("W", "walker", c.refer("6.13")), Actor("R", "end of use", c.end_use)
+        walker, leaving = (
+            Actor("W", "walker", c.refer("6.13")),
+            Actor("R", "last reference dropped", c.end_use),
+        )
         yield Scenario(
             "gather and optimise against a walker", (gather, walker), small, ordinary=True
         )
         yield Scenario(
-            "end of use, give back, against a walker",
+            "last reference dropped, restore and free against a walker",
             (leaving, walker),
             ONE,
             before=c.optimize_for_use,
@@ -205,34 +230,34 @@ def _hotplug() -> Iterator[Scenario]:
     )
     apart = Geometry(pages=2, used=3, group=4, leaf=4)
     hosting = Actor("H", "hot-remove", c.remove_hosting_block)
-    yield Scenario("removed after dissolving", (removal,), ONE, before=c.optimize_and_dissolve)
+    yield Scenario("hot-remove after dissolve", (removal,), ONE, before=c.optimize_and_dissolve)
     yield Scenario(
-        "hosting block removed",
+        "hot-remove of a self-hosting block",
         (ALLOCATOR, hosting),
         ONE,
         before=c.optimize(0),
         hosted=True,
         complete=False,
     )
-    yield Scenario("added", (addition,), apart, before=c.unmap_neighbour)
+    yield Scenario("hot-add", (addition,), apart, before=c.unmap_neighbour)
     yield Scenario(
-        "removed while dumped", (removal, _DUMP["none"]), ONE, split=True, complete=False
+        "hot-remove against ptdump", (removal, _DUMP["none"]), ONE, split=True, complete=False
     )
     yield Scenario(
-        "added while dumped",
+        "hot-add against ptdump",
         (addition, _DUMP["none"]),
         apart,
         before=c.unmap_neighbour,
         complete=False,
     )
     for lock, dump in _DUMP.items():
-        yield Scenario(f"optimise while dumped, lock {lock}", (OPTIMIZER, dump), ONE)
+        yield Scenario(f"optimise against ptdump, mmap_lock {lock}", (OPTIMIZER, dump), ONE)
 
 
 def _sizes(protocol: str) -> Iterator[Scenario]:
     """Struct pages that straddle pages, and pages that are built at boot."""
     yield Scenario(
-        "struct pages of 7 words", (OPTIMIZER,), Geometry(pages=1, group=4, leaf=4, struct_words=7)
+        "struct pages of 56 bytes", (OPTIMIZER,), Geometry(pages=1, group=4, leaf=4, struct_words=7)
     )
     if parse_variant(protocol).has("built-at-boot"):
         yield Scenario(
@@ -254,8 +279,8 @@ def _of_proposal(letter: str) -> Iterator[Case]:
 
 
 def _at_boot() -> Iterator[Scenario]:
-    both = Actor("O", "build at boot, give back", c.build_and_give_back)
-    yield Scenario("F: built at boot, given back", (both,), ONE, live=False)
+    both = Actor("O", "build at boot, restore and free", c.build_and_give_back)
+    yield Scenario("F: built at boot, restored and freed", (both,), ONE, live=False)
 
 
 def _against_proposal(letter: str) -> Iterator[Scenario]:
@@ -274,17 +299,20 @@ def _against_proposal(letter: str) -> Iterator[Scenario]:
     yield Scenario(f"{letter}: optimise, restore, free", (whole,), ONE)
     yield Scenario(f"{letter}: restore, and again", (twice,), ONE, before=act_of(letter))
     yield Scenario(
-        f"{letter}: optimise, frame taken, read", (o, ALLOCATOR, _FOLLOWS), ONE, split=True
+        f"{letter}: optimise, freed frame reused, tail read",
+        (o, ALLOCATOR, _FOLLOWS),
+        ONE,
+        split=True,
     )
     yield Scenario(
-        f"{letter}: optimise a page whose tails differ", (o,), ONE, split=True, before=c.mark_tail
+        f"{letter}: optimise a page with differing tails", (o,), ONE, split=True, before=c.mark_tail
     )
     yield Scenario(
         f"{letter}: restore, interrupted by a reader", (r, _INTERRUPT), ONE, before=act_of(letter)
     )
     yield Scenario(f"{letter}: two optimisers, one leaf", (o, o2), pair)
     yield Scenario(
-        f"{letter}: two restored at once", (r, r2), pair, before=_act(letter, "optimise two")
+        f"{letter}: two restores at once", (r, r2), pair, before=_act(letter, "optimise two")
     )
     if letter in "BD":
         yield Scenario(

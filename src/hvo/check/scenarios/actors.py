@@ -315,7 +315,7 @@ def record_error(v: SmallVmemmap, g: Geometry) -> Steps[object]:
 
 OPTIMIZER = Actor("O", "optimise", optimize(0))
 OPTIMIZER_2 = Actor("P", "optimise another page", optimize(1))
-RESTORER = Actor("R", "give back", give_back)
+RESTORER = Actor("R", "restore and free", give_back)
 MEMORY_FAILURE = Actor("M", "memory failure", fail_memory)
 READER = Actor("G", "reader", read_tail)
 ALLOCATOR = Actor("A", "allocator", take_freed)

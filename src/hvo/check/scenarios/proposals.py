@@ -103,13 +103,13 @@ def scenarios(letter: str) -> list[Scenario]:
         Scenario(f"{letter}: optimise against a reader", (o, g), _ONE),
         Scenario(f"{letter}: optimise against a writer of the head", (o, w), _ONE),
         Scenario(f"{letter}: optimise, interrupted by a reader", (o, i), _ONE),
-        Scenario(f"{letter}: optimise, allocations refused", (o,), _ONE, failures=2),
+        Scenario(f"{letter}: optimise, allocations fail", (o,), _ONE, failures=2),
         Scenario(f"{letter}: restore against a reader", (r, g), _ONE, before=act_of(letter)),
         Scenario(
-            f"{letter}: restore, allocations refused", (r,), _ONE, before=act_of(letter), failures=2
+            f"{letter}: restore, allocations fail", (r,), _ONE, before=act_of(letter), failures=2
         ),
         Scenario(f"{letter}: optimise a list against a reader", (both, g), TWO),
-        Scenario(f"{letter}: optimise a list, allocations refused", (both,), TWO, failures=2),
+        Scenario(f"{letter}: optimise a list, allocations fail", (both,), TWO, failures=2),
         Scenario(
             f"{letter}: restore a list against a reader",
             (undo_both, g),
@@ -117,7 +117,7 @@ def scenarios(letter: str) -> list[Scenario]:
             before=act_on_list(letter, 2),
         ),
         Scenario(
-            f"{letter}: restore a list, allocations refused",
+            f"{letter}: restore a list, allocations fail",
             (undo_both,),
             TWO,
             before=act_on_list(letter, 2),
@@ -146,8 +146,10 @@ def half_way(*, marked: bool) -> Scenario:
     Not `marked`, what was done stays but the page does not say so.
     """
     act = partial(_give_up, proposal=replace(PROPOSALS["E"], tries=1, marks_partial=marked))
-    actors = (Actor("O", "optimise and give back", act), Actor("G", "reader", c.read_twice))
-    return Scenario(f"E: given up half-way, {'marked' if marked else 'not marked'}", actors, _ONE)
+    actors = (Actor("O", "optimise, restore and free", act), Actor("G", "reader", c.read_twice))
+    return Scenario(
+        f"E: update fails half-way, {'flag set' if marked else 'flag clear'}", actors, _ONE
+    )
 
 
 def _give_up(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps[object]:
