@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 @click.option(
     "--batch",
     type=click.IntRange(min=1),
-    help="Pages out of the pool at a time.  [default: 1GiB of them]",
+    help="Pages out of the pool at a time.  [default: 1GiB of them, at most an eighth of the free"
+    " pages]",
+)
+@click.option(
+    "--keep-free",
+    type=click.IntRange(min=0),
+    metavar="PAGES",
+    help="Pages that are free for others at every moment; so many are left as they are."
+    "  [default: an eighth of the free pages, at least one batch]",
 )
 @click.option(
     "--gigantic", is_flag=True, help="Also sizes that may not come back: one page at a time."
@@ -45,6 +53,7 @@ def command(
     size: int | None,
     node: int | None,
     batch: int | None,
+    keep_free: int | None,
     gigantic: bool,
     resume: bool,
     undo: bool,
@@ -55,12 +64,14 @@ def command(
 ) -> None:
     """Give the free pages of a pool back and take them again, so that they become optimised.
 
-    A batch at a time, never touching pages in use or reserved. A conversion that is killed loses no
-    page: --resume or --undo.
+    A batch at a time, never touching pages in use or reserved, while --keep-free pages stay free
+    for others. A conversion that is interrupted goes on when it is started again; one that is
+    killed loses no page: --resume or --undo.
     """
     if resume and undo:
         raise click.UsageError("--resume and --undo: give one of them", ctx)
-    if (resume or undo) and (size or node is not None or batch or gigantic or force):
+    given = size or batch or gigantic or force
+    if (resume or undo) and (given or node is not None or keep_free is not None):
         raise click.UsageError(
             "--resume and --undo take up what was begun: leave its options out", ctx
         )
@@ -69,7 +80,17 @@ def command(
 
     with progress_bar() as announce:
         outcome = _convert(
-            Tree(root), size, node, batch, gigantic, resume, undo, force, dry_run, announce
+            Tree(root),
+            size,
+            node,
+            batch,
+            keep_free,
+            gigantic,
+            resume,
+            undo,
+            force,
+            dry_run,
+            announce,
         )
     finish(ctx, outcome, json)
 
@@ -79,6 +100,7 @@ def _convert(
     size: int | None,
     node: int | None,
     batch: int | None,
+    keep_free: int | None,
     gigantic: bool,
     resume: bool,
     undo: bool,
@@ -100,6 +122,7 @@ def _convert(
         gigantic=gigantic,
         force=force,
         batch=batch,
+        keep_free=keep_free,
         dry_run=dry_run,
         announce=announce,
     )
