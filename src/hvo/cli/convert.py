@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 @click.option(
     "--batch",
     type=click.IntRange(min=1),
-    help="Pages per batch.  [default: 1GiB worth of pages]",
+    help="Pages out of the pool at a time.  [default: 1GiB of them, at most an eighth of the free"
+    " pages]",
+)
+@click.option(
+    "--keep-free",
+    type=click.IntRange(min=0),
+    metavar="PAGES",
+    help="Pages that are free for others at every moment; so many are left as they are."
+    "  [default: an eighth of the free pages, at least one batch]",
 )
 @click.option(
     "--gigantic",
@@ -50,6 +58,7 @@ def command(
     size: int | None,
     node: int | None,
     batch: int | None,
+    keep_free: int | None,
     gigantic: bool,
     resume: bool,
     undo: bool,
@@ -60,12 +69,14 @@ def command(
 ) -> None:
     """Free the unused pages of a pool and allocate them again, so that they become optimised.
 
-    Works in batches and leaves pages alone that are in use or reserved. If it is killed, --resume
-    finishes it and --undo restores the pool.
+    A batch at a time, never touching pages in use or reserved, while --keep-free pages stay free
+    for others. A conversion that is interrupted goes on when it is started again; one that is
+    killed loses no page: --resume or --undo.
     """
     if resume and undo:
         raise click.UsageError("--resume and --undo: give one of them", ctx)
-    if (resume or undo) and (size or node is not None or batch or gigantic or force):
+    given = size or batch or gigantic or force
+    if (resume or undo) and (given or node is not None or keep_free is not None):
         raise click.UsageError(
             "--resume and --undo take up what was begun: leave its options out", ctx
         )
@@ -74,7 +85,17 @@ def command(
 
     with progress_bar() as announce:
         outcome = _convert(
-            Tree(root), size, node, batch, gigantic, resume, undo, force, dry_run, announce
+            Tree(root),
+            size,
+            node,
+            batch,
+            keep_free,
+            gigantic,
+            resume,
+            undo,
+            force,
+            dry_run,
+            announce,
         )
     finish(ctx, outcome, json)
 
@@ -84,6 +105,7 @@ def _convert(
     size: int | None,
     node: int | None,
     batch: int | None,
+    keep_free: int | None,
     gigantic: bool,
     resume: bool,
     undo: bool,
@@ -105,6 +127,7 @@ def _convert(
         gigantic=gigantic,
         force=force,
         batch=batch,
+        keep_free=keep_free,
         dry_run=dry_run,
         announce=announce,
     )

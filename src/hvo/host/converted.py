@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from hvo.host.journal import OWN, boot_id
 from hvo.host.optimized import Estimate
 from hvo.host.pools import Pool
+from hvo.host.progress import path as progress_path
 from hvo.host.tree import Tree
 
 
@@ -24,6 +25,8 @@ class Converted:
     """Pages in use or reserved, which were left as they were."""
     missing: int
     """Pages that were not optimised, at most."""
+    kept: int = 0
+    """Free pages that were left as they were, so that so many stayed free."""
 
     def still_says(self, pool: Pool, known: Estimate) -> bool:
         """Whether nothing speaks against the pages that are not optimised being in use still: no
@@ -33,10 +36,10 @@ class Converted:
         return fits and (pool.pages, pool.surplus) == (self.pages, 0) and pool.busy >= self.busy
 
 
-def note(tree: Tree, pool: Pool, known: Estimate) -> None:
-    """Note that every free page of `pool` that is not reserved has been rebuilt."""
-    missing = pool.busy if known.exact is None else pool.pages - known.exact
-    _save(tree, pool.size, Converted(boot_id(tree), pool.pages, pool.busy, missing))
+def note(tree: Tree, pool: Pool, known: Estimate, kept: int) -> None:
+    """Note that every free page of `pool` that is not reserved has been rebuilt, but for `kept`."""
+    missing = pool.busy + kept if known.exact is None else pool.pages - known.exact
+    _save(tree, pool.size, Converted(boot_id(tree), pool.pages, pool.busy, missing, kept))
 
 
 def carry_over(tree: Tree, size: int, found: Converted, pages: int) -> None:
@@ -47,8 +50,9 @@ def carry_over(tree: Tree, size: int, found: Converted, pages: int) -> None:
 
 
 def forget(tree: Tree, size: int) -> None:
-    """Remove the note: the pool is being changed."""
+    """Remove the note, and that of an interrupted conversion: the pool is being changed."""
     tree.remove(_path(size))
+    tree.remove(progress_path(size))
 
 
 def noted(tree: Tree, size: int) -> Converted | None:

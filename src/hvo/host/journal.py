@@ -7,10 +7,12 @@ pools with it.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from hvo.errors import HvoError
+from hvo.host.free_list import FreeList
 from hvo.host.pools import directory
 from hvo.host.tree import Tree, Write
 
@@ -33,6 +35,12 @@ class Promise:
     """How many of them may be out of it now."""
     extra: int = 0
     """How many more than them may be in it now."""
+    in_use: int | None = None
+    """Pages that others used when this was written; `None` if nothing is known of the free list."""
+    runs: tuple[tuple[bool, int], ...] = ()
+    """What is known of the free list when the command holds nothing any more and no page is out:
+    whether pages were rebuilt and how many, from the bottom to the top.
+    """
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Journal:
     batch: int
     command: str = "convert"
     gate: int | None = None
+    keep_free: int | None = None
+    """Pages that a conversion keeps free; `None` leaves that to it."""
 
     def path(self, promise: Promise) -> str:
         """The file that sets the pool of `promise`."""
@@ -55,10 +65,20 @@ class Journal:
 
     def with_out(self, node: int | None, out: int) -> "Journal":
         """The same with `out` pages out of the pool of `node`."""
-        return replace(
-            self,
-            promises=tuple(replace(p, out=out) if p.node == node else p for p in self.promises),
+        return self._with(node, lambda promise: replace(promise, out=out))
+
+    def with_list(self, node: int | None, out: int, in_use: int, free_list: FreeList) -> "Journal":
+        """The same with `out` pages out of the pool of `node`, and with what is known of its free
+        list.
+        """
+        return self._with(
+            node,
+            lambda promise: replace(promise, out=out, in_use=in_use, runs=free_list.runs),
         )
+
+    def _with(self, node: int | None, change: Callable[[Promise], Promise]) -> "Journal":
+        promises = tuple(change(each) if each.node == node else each for each in self.promises)
+        return replace(self, promises=promises)
 
     def save(self, tree: Tree) -> None:
         """Write it, whole; raises `HvoError` when that is refused."""
@@ -76,7 +96,7 @@ def load(tree: Tree) -> Journal | None:
     try:
         data = cast("dict[str, Any]", json.loads(text))
         boot = data.pop("boot_id")
-        promises = tuple(Promise(**promise) for promise in data.pop("promises"))
+        promises = tuple(_promise(**promise) for promise in data.pop("promises"))
         journal = Journal(promises=promises, **data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HvoError(
@@ -84,6 +104,12 @@ def load(tree: Tree) -> Journal | None:
             " pools, then remove it"
         ) from error
     return journal if boot == boot_id(tree) else None
+
+
+def _promise(*, runs: list[list[int]] | None = None, **rest: int | None) -> Promise:
+    """One pool, as `Journal.save` wrote it."""
+    known = tuple((bool(rebuilt), int(pages)) for rebuilt, pages in runs or [])
+    return Promise(runs=known, **cast("dict[str, Any]", rest))
 
 
 def _text(tree: Tree) -> str | None:

@@ -170,13 +170,25 @@ class Convert(Outcome):
 
     size: NotRequired[Annotated[Bytes, "one page"]]
     pages: NotRequired[Annotated[Pages, "in the pool"]]
-    convertible: NotRequired[Annotated[Pages, "that could be rebuilt"]]
+    convertible: NotRequired[
+        Annotated[Pages, "that could be rebuilt while as many as asked stay free"]
+    ]
     rebuilt: NotRequired[Annotated[Pages, "that were"]]
     optimized: NotRequired[
         Annotated[int | None, "that became optimised; null where the counters do not tell"]
     ]
     left: NotRequired[Annotated[Pages, "in use or reserved, and not touched"]]
     batch: NotRequired[Annotated[Pages, "out of the pool at a time"]]
+    keep_free: NotRequired[Annotated[Pages, "free and not reserved at every moment"]]
+    left_free: NotRequired[
+        Annotated[Pages, "free, and not rebuilt because so many stay free; at most"]
+    ]
+    taken_meanwhile: NotRequired[
+        Annotated[Pages, "that others used at once, beyond those that they used at first"]
+    ]
+    freed_meanwhile: NotRequired[
+        Annotated[Pages, "that others used at first, and did not at some time"]
+    ]
 
 
 class Timing(TypedDict):
