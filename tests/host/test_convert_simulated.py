@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvo.host import journal as journals
-from hvo.host import rebuilding
+from hvo.host import progress, rebuilding
 from hvo.host.convert import convert, resume
 
 SIZE = 2 * MIB
@@ -285,7 +285,9 @@ def test_an_interrupted_one_is_gone_on_with(found: Pools, request: Request, at: 
             signal.signal(signal.SIGINT, before)
         tree.on_step.clear()
         assert journals.load(tree) is None
+        in_the_middle = tree.exists(progress.path(SIZE))
         outcome = run(tree, request)
         assert outcome.ok, outcome.complaint
-        assert tree.born - born == planned["convertible"]
+        if in_the_middle:
+            assert tree.born - born == planned["convertible"]
         assert sum(sum(tree.optimised(node)) for node in tree.stacks) == planned["convertible"]

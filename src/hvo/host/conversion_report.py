@@ -50,9 +50,10 @@ def notes(plan: Conversion, left_free: int, others: Collection[Others] = ()) -> 
     if done := sum(part.reach - part.pages for part in plan.parts):
         found.append(f"{done} pages are left out: a conversion that was interrupted rebuilt them")
     if left_free:
+        others_too = " and others used the pool" if left_free > plan.left_free else ""
         found.append(
-            f"{left_free} free pages are left as they are, because {plan.keep_free} stay free:"
-            f" {everything(plan)} takes them too"
+            f"{left_free} free pages are left as they are, because {plan.keep_free} stay free"
+            f"{others_too}: {everything(plan)} takes them too"
         )
     if taken := sum(each.taken for each in others):
         found.append(

@@ -31,8 +31,10 @@ from hvo.host.refill import Stopped, restore
 from hvo.host.tree import Tree, Write
 from hvo.layout.units import format_size
 
-_ROUNDS = 3
-"""How often the lists are gone through while the counters say that others hid pages from it."""
+_ROUNDS, _MANY = 3, 8
+"""How often the lists are gone through at most, while the counters say that others hid more than
+one in so many pages.
+"""
 
 
 def convert(
@@ -155,6 +157,9 @@ class _Work:
     hold: Hold
     announce: Announce
     nodes: list[Rebuilding] = field(default_factory=list[Rebuilding])
+    """The work on each node, that of the last round."""
+    every: list[Rebuilding] = field(default_factory=list[Rebuilding])
+    """That of every round."""
     others: dict[int | None, Others] = field(default_factory=dict[int | None, Others])
     rebuilt: int = 0
     complete: bool = False
@@ -211,6 +216,7 @@ class _Work:
                 self._node(part, FreeList(() if attempt else part.runs), go_on, advanced)
                 for part in self.plan.parts
             ]
+            self.every += self.nodes
             for node in self.nodes:
                 node.journal = self.journal
                 node.run()
@@ -245,7 +251,8 @@ class _Work:
             others.active for others in self.others.values()
         )
         missing, total = self._missing(before), read_pool(self.tree, self.plan.total.size)
-        return surprising and (missing or 0) > total.busy + self.plan.left_free
+        missed = (missing or 0) - total.busy - self.plan.left_free
+        return surprising and missed * _MANY > self.plan.pages
 
     def _left_free(self, before: Counters) -> int:
         """Free pages that were not rebuilt, at most."""
@@ -253,7 +260,7 @@ class _Work:
         left = sum(max(0, node.look_at().free - node.known.rebuilt) for node in self.nodes)
         left = max(0, left - (total.reserved or 0))
         missing = self._missing(before)
-        return left if missing is None else min(left, missing)
+        return left if missing is None else min(max(left, missing - total.busy), missing)
 
     def _keep_progress(self) -> None:
         """Note how far it came for the next conversion."""
@@ -279,7 +286,7 @@ class _Work:
             (change,),
             problem,
             notes(plan, left_free, self.others.values()),
-            figures(plan, self.rebuilt, newly, left_free, self.others.values()),
+            figures(plan, max(self.rebuilt, newly or 0), newly, left_free, self.others.values()),
         )
 
     def _expected(self, newly: int | None) -> tuple[int, int]:
@@ -289,8 +296,9 @@ class _Work:
         is enough then that every page that came back was optimised.
         """
         low = self.plan.optimised_by(self.plan.pages if self.complete else self.rebuilt)[0]
-        high = self.plan.optimised_by(max(self.rebuilt, self.plan.pages))[1]
-        if all(node.all_optimised for node in self.nodes):
+        given_back = sum(node.given_back for node in self.every)
+        high = self.plan.optimised_by(max(given_back, self.plan.pages))[1]
+        if all(node.all_optimised for node in self.every):
             low = max(0, min(low, low if newly is None else newly))
         return low, high
 

@@ -4,8 +4,8 @@ A window (`hvo.host.windows`) works on pages that have rebuilt ones above them:
 
 1. the rebuilt ones and those below are taken off the list, all but one batch;
 2. that batch is given back and taken again;
-3. the rebuilt ones are put back;
-4. each further batch is put back on top, given back and taken again.
+3. what was taken is put back, first what was taken first: rebuilt ones as they are, of the others a
+   batch at a time, which is given back from the top of the list and taken again.
 
 Before each step the pool is read. No page is taken, and none given back, that would leave fewer
 free than `Part.floor` on the node or `Conversion.keep_free` on all nodes; when others take pages so
@@ -21,22 +21,24 @@ from dataclasses import dataclass, field
 
 from hvo.errors import HvoError
 from hvo.host.conversion import Conversion, Part
-from hvo.host.free_list import FreeList, Place, Run, rebuilt
+from hvo.host.free_list import FreeList, Run, append, rebuilt
 from hvo.host.hold import Hold
 from hvo.host.journal import Journal
 from hvo.host.outcome import read_counters
 from hvo.host.pools import Pool, read_pool, stuck
 from hvo.host.refill import Stopped, fill
 from hvo.host.tree import Tree
-from hvo.host.windows import batches, window
+from hvo.host.windows import window
 from hvo.layout.units import format_size
 
 _SLICE = 32 << 20
 """Bytes that are taken between two looks at the pool, at most."""
-_PATIENCE, _PAUSE = 10, 0.1
-"""How often in a row, and how many seconds each time, others may leave nothing to do before it ends
-with what it has.
+_WORTH = 8
+"""A window that takes so many pages for each that it rebuilds is poor: others move the pages about
+faster than it works.
 """
+_PATIENCE, _PAUSE = 2, 0.1
+"""After so many poor windows in a row, with so many seconds between them, the rest is left."""
 
 
 @dataclass
@@ -95,6 +97,12 @@ class Rebuilding:
     """What is known of the free list."""
     held: list[Run] = field(default_factory=list[Run])
     """What `hold` has, in the order of taking."""
+    taken: int = 0
+    """Pages that were held, all in all."""
+    rebuilt: int = 0
+    """Pages that were rebuilt for the first time."""
+    given_back: int = 0
+    """Pages that were given back and taken again, some of them more than once."""
     all_optimised: bool = True
     """Whether nothing speaks against all pages that came back being optimised."""
     total: Pool = field(init=False)
@@ -106,12 +114,15 @@ class Rebuilding:
         Raises `Stopped` when somebody else has set the pool, or when it cannot be filled again;
         `HvoError` when the kernel refuses something.
         """
-        waited = 0
-        while self.go_on() and (place := self.known.next_old(self.look())):
-            waited = 0 if self._window(place) else waited + 1
-            if waited > _PATIENCE:
+        poor = 0
+        while self.go_on() and (old := self.known.old(self.look())):
+            taken, rebuilt_before = self.taken, self.rebuilt
+            self._window(window(old, self.plan.batch))
+            worth = (self.rebuilt - rebuilt_before) * _WORTH > self.taken - taken
+            poor = 0 if worth else poor + 1
+            if poor > _PATIENCE:
                 return
-            if waited:
+            if poor:
                 time.sleep(_PAUSE)
 
     def look(self) -> int:
@@ -144,32 +155,41 @@ class Rebuilding:
         elif more < 0:
             self.known.others_freed(-more)
 
-    def _window(self, place: Place) -> bool:
-        """Rebuild the next pages at `place`; whether there were any that others had left."""
-        pages = window(place, self.plan.batch)
-        first, *further = batches(pages, self.plan.batch)
-        above = place.depth + pages - first
+    def _window(self, pages: int) -> None:
+        """Rebuild the next so many pages that are not rebuilt yet, as far as others let it."""
+        lift = self.known.lift(pages, self.plan.batch)
         try:
-            self.hold.begin(self.part.pool.size, above, self.part.pool.node)
-            if not self._take(above) or not self._batch(first):
-                return False
-            if further:
-                self._turn(place.depth)
-            for count in further:
-                if not self.go_on() or self.look() < 0:
-                    break
-                self._give(count)
-                self._batch(count)
+            self.hold.begin(self.part.pool.size, lift.above, self.part.pool.node)
+            self._take(lift.above)
+            if self.go_on():
+                self._batch(lift.first)
+            while rebuilt(self.held) < self.hold.pages and self.go_on() and self.look() >= 0:
+                self._next()
         finally:
             self.put_back()
-        return True
 
-    def _take(self, pages: int) -> bool:
-        """Take so many pages off the list, a few at a time; whether that could be done."""
+    def _next(self) -> None:
+        """Put what was taken first back: rebuilt pages as they are, others to rebuild them.
+
+        Others who take and free pages meanwhile tear the runs to pieces. A batch then has rebuilt
+        pages too: it costs more to write a size than to rebuild a page.
+        """
+        run, batch = self.held[0], self.plan.batch
+        whole = not self.others.active
+        if run.rebuilt and (whole or run.pages >= batch):
+            self._save(0, self._in_doubt())
+            self._give(run.pages)
+        else:
+            count = min(batch, run.pages if whole else self.hold.pages)
+            self._give(count)
+            self._batch(count)
+
+    def _take(self, pages: int) -> None:
+        """Take so many pages off the list, a few at a time, as far as others leave them."""
         while pages:
             step = min(pages, max(1, _SLICE // self.part.pool.size), self.look())
             if step <= 0 or not self.go_on():
-                return False
+                return
             before = self.hold.pages
             try:
                 self.hold.take(step)
@@ -177,22 +197,16 @@ class Rebuilding:
                 self._hold(before)
                 if self.look() >= step:
                     raise
-                return False
+                return
             self._hold(before)
             pages -= step
-        return True
 
     def _hold(self, before: int) -> None:
         """Note what was taken just now."""
-        self.held += self.known.pop(self.hold.pages - before)
-
-    def _turn(self, depth: int) -> None:
-        """Put the first `depth` pages back, which were on top of the others."""
-        if depth:
-            doubtful = FreeList(self.known.runs)
-            doubtful.push(Run(False, self.hold.pages))
-            self._save(0, doubtful)
-            self._give(depth)
+        count = self.hold.pages - before
+        self.taken += count
+        for run in self.known.pop(count):
+            append(self.held, run)
 
     def _give(self, pages: int) -> None:
         self.hold.give(pages)
@@ -202,15 +216,14 @@ class Rebuilding:
         for run in reversed(given):
             self.known.push(run)
 
-    def _batch(self, pages: int) -> bool:
-        """Give up to `pages` pages on top back and take them again; whether any could be."""
+    def _batch(self, pages: int) -> None:
+        """Give up to `pages` pages on top back, if any is not rebuilt, and take them again."""
         room, pool = self.look(), self.now
-        top = self.known.next_old(pages)
-        count = min(pages, room, top.pages if top and not top.depth else 0)
+        count = min(pages, room) if self.known.old(pages) else 0
         if self.now.persistent != self.part.pool.persistent:
             raise Stopped(_foreign(self.tree, self.now, self.part.pool.persistent))
         if count <= 0:
-            return False
+            return
         self._save(count, self._after_exit())
         self.tree.write(pool.path, str(pool.persistent - count))
         smaller = read_pool(self.tree, pool.size, pool.node)
@@ -225,8 +238,8 @@ class Rebuilding:
         self._see(filled)
         self._check(smaller, filled, count - left)
         self._save(0, self._after_exit())
+        self.rebuilt, self.given_back = self.rebuilt + fresh, self.given_back + left
         self.advanced(fresh)
-        return True
 
     def _fill(self, smaller: Pool) -> Pool:
         """Take the pages again, and see by the counters whether all are optimised."""
@@ -255,6 +268,12 @@ class Rebuilding:
         known = FreeList(self.known.runs)
         for run in reversed(self.held):
             known.push(run)
+        return known
+
+    def _in_doubt(self) -> FreeList:
+        """The free list when the held pages are put back, some now and some later."""
+        known = FreeList(self.known.runs)
+        known.push(Run(False, self.hold.pages))
         return known
 
     def _save(self, out: int, known: FreeList) -> None:

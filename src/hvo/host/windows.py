@@ -12,27 +12,21 @@ held.
 import math
 from collections.abc import Iterable, Iterator
 
-from hvo.host.free_list import FreeList, Place, Run
+from hvo.host.free_list import FreeList, Old, Run
 
 _GROWTH = 4
 """A window, but for the last one, is at least so many times as deep as the pages above it."""
 
 
-def window(place: Place, batch: int) -> int:
-    """How many of the pages at `place` the next window rebuilds: the depths of the windows from
-    there to the end grow evenly.
+def window(old: Old, batch: int) -> int:
+    """How many of the pages that are not rebuilt the next window rebuilds: the depths of the
+    windows from there to the end grow evenly.
     """
-    if not place.depth:
-        return min(batch, place.pages)
-    growth = (place.depth + place.pages) / place.depth
+    if not old.depth:
+        return min(batch, old.pages)
+    growth = (old.depth + old.pages) / old.depth
     windows = max(1, math.floor(math.log(growth, _GROWTH)))
-    return min(place.pages, max(batch, math.ceil(place.depth * (growth ** (1 / windows) - 1))))
-
-
-def batches(pages: int, batch: int) -> Iterator[int]:
-    """The batches of a window."""
-    for start in range(0, pages, batch):
-        yield min(batch, pages - start)
+    return min(old.pages, max(batch, math.ceil(old.depth * (growth ** (1 / windows) - 1))))
 
 
 def planned(runs: Iterable[Run], reach: int, batch: int) -> Iterator[int]:
@@ -40,8 +34,13 @@ def planned(runs: Iterable[Run], reach: int, batch: int) -> Iterator[int]:
     uses it.
     """
     known = FreeList(runs)
-    while place := known.next_old(reach):
-        pages = window(place, batch)
-        known.pop(place.depth + pages)
-        known.push(Run(True, place.depth + pages))
-        yield from batches(pages, batch)
+    while old := known.old(reach):
+        lift = known.lift(window(old, batch), batch)
+        held = known.pop(lift.above)
+        known.pop(lift.first)
+        yield lift.first
+        for run in [Run(True, lift.first), *held]:
+            known.push(Run(True, run.pages))
+        for run in held:
+            if not run.rebuilt:
+                yield from (min(batch, run.pages - at) for at in range(0, run.pages, batch))
