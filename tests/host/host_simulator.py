@@ -70,7 +70,7 @@ class Kernel(Tree):
         """Called at every read of a pool and before each page that moves."""
         self._flush(0)
 
-    def _put(self, path: Path, value: str) -> None:
+    def _put(self, path: str, value: str) -> None:
         for end, number in self.refused.items():
             if str(path).endswith(end):
                 raise OSError(number, errno.errorcode[number])

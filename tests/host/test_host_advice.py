@@ -172,11 +172,11 @@ def test_a_resize_keeps_what_a_conversion_noted_unless_it_brings_other_pages(
     """
     tree = kernel(tmp_path, NodePool(100, 70))
     convert(tree, SIZE, keep_free=0, hold=tree)
-    tree._put(tree.path(GATE), str(gate))
+    tree._put(GATE, str(gate))
     for count in counts:
         outcome = resize(tree, SIZE, count, 0)
         assert (outcome.ok, len(outcome.writes)) == (True, 1)
-    tree._put(tree.path(GATE), "1")
+    tree._put(GATE, "1")
     assert (commands(tree)[0], (tmp_path / NOTE).exists()) == (None if lasts else CONVERT, lasts)
 
 
@@ -266,12 +266,13 @@ def test_a_running_conversion_is_not_an_interrupted_one(tmp_path):
     [(False, True, True), (False, False, False), (True, True, False)],
 )
 def test_who_may_look_at_memory_is_told_how(counted, readable, told, tmp_path):
-    """Bounds only, and `/proc/kcore` can be read: the command that makes a number of them; last of
-    all, for it gives nothing back.
+    """Bounds only, and `/proc/kcore` of the running host holds anything: the command that makes a
+    number of them; last of all, for it gives nothing back.
     """
     tree = kernel(tmp_path, NodePool(20, 20), **({} if counted else {"memmap": None}))
-    if readable:
-        (tmp_path / "proc/kcore").write_text("")
+    (tmp_path / "proc/kcore").write_text("ELF" if readable else "")
+    assert "hvo status --audit live" not in commands(tree)  # the memory is not that of the tree
+    tree.running = True
     assert commands(tree) == [CONVERT, *["hvo status --audit live"] * told]
 
 

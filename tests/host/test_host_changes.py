@@ -21,6 +21,7 @@ from hvo.cli.main import main
 from hvo.errors import HvoError
 from hvo.host import journal as journals
 from hvo.host import procfs
+from hvo.host.beneath import Beneath
 from hvo.host.convert import convert, resume, undo
 from hvo.host.gate import PERSISTENT, switch
 from hvo.host.kernel import GATE
@@ -132,6 +133,9 @@ def test_boot_parameter_with_the_tools_that_are_there(tmp_path):
     assert not changed(before, tmp_path)
     (tmp_path / "etc/default/grub.d").mkdir(parents=True)
     called = boot_tool(tmp_path, "update-grub", 0)
+    with pytest.raises(HvoError, match=r"needs to execute /usr/sbin/update-grub.*files only"):
+        switch(tree, True, boot=True)
+    tree.running = True
     assert switch(tree, True, boot=True, dry_run=True).writes[-1].path == "/usr/sbin/update-grub"
     assert not called.exists()
     assert switch(tree, True, boot=True).ok
@@ -147,6 +151,7 @@ def test_a_failing_boot_tool_takes_everything_back(tmp_path):
     tree = host(NodePool(), gate=0).write(tmp_path)
     (tmp_path / "etc/default/grub.d").mkdir(parents=True)
     called = boot_tool(tmp_path, "update-grub", 3)
+    tree.running = True
     before = state(tmp_path)
     with pytest.raises(HvoError, match="update-grub"):
         switch(tree, True, persist=True, boot=True)
@@ -162,7 +167,7 @@ def test_growing_and_shrinking_change_the_counters_exactly(tmp_path):
     """
     tree = kernel(tmp_path, NodePool())
     measured = [resize(tree, SIZE, count, 0).changes[0] for count in (100, 60)]
-    tree._put(tree.path(GATE), "0")
+    tree._put(GATE, "0")
     measured += [resize(tree, SIZE, count, 0).changes[0] for count in (80, 60)]
     assert [(change.measured, change.holds) for change in measured] == [
         (-700, True),
@@ -649,7 +654,7 @@ def test_no_permission_and_read_only(number, end, tmp_path, monkeypatch):
     tree.refused[end] = number
     if end == "convert.json":
         monkeypatch.setattr(
-            Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(number, "refused"))
+            Beneath, "replace", lambda *_, **__: (_ for _ in ()).throw(OSError(number, "refused"))
         )
     before = state(tmp_path)
     with pytest.raises(HvoError, match=r"no permission|read-only filesystem"):
@@ -690,6 +695,20 @@ def test_a_journal_is_not_trusted_blindly(tmp_path):
     (tmp_path / "run/hvo/convert.json").write_text("[]")
     with pytest.raises(HvoError, match="expected the journal"):
         undo(tree)
+
+
+def test_a_resize_that_is_refused_half_way_says_what_it_did(tmp_path):
+    """The first attempt falls short, and compacting is refused: the pool has grown, so it is 1 with
+    both, not 2.
+    """
+    tree = kernel(tmp_path, NodePool(10, 10))
+    tree.room, tree.refused["compact_memory"] = 5, errno.EACCES
+    outcome = resize(tree, SIZE, 20, 0, retries=1)
+    assert (outcome.ok, outcome.details["pages"], len(outcome.writes)) == (False, 15, 1)
+    assert "compact_memory: no permission" in outcome.problem
+    tree.refused[NODE0] = errno.EACCES
+    with pytest.raises(HvoError, match="no permission"):  # and 2 where nothing has changed
+        resize(tree, SIZE, 20, 0, retries=1)
 
 
 def test_two_at_once_are_refused(tmp_path):

@@ -1,11 +1,10 @@
 """`hvo bench-host`: what optimising a HugeTLB page costs on this host."""
 
-import json as json_format
 from pathlib import Path
 
 import click
 
-from hvo.cli.host_options import changing_options
+from hvo.cli.host_options import changing_options, finish_with
 from hvo.cli.options import SIZE
 
 
@@ -69,7 +68,4 @@ def command(
             dry_run=dry_run,
             announce=announce,
         )
-    click.echo(json_format.dumps(found.to_json()) if json else "\n".join(bench_lines(found)))
-    if found.outcome.complaint:
-        click.echo(f"hvo bench-host: {found.outcome.complaint}", err=True)
-    ctx.exit(0 if found.outcome.ok else 1)
+    finish_with(ctx, found.outcome, found.to_json() if json else None, bench_lines(found))

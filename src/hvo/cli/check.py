@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from hvo.cli.options import TARGET
-from hvo.cli.output import print_json, write_page
+from hvo.cli.output import complain, error_object, print_json, say, write_page
 from hvo.errors import HvoError
 
 if TYPE_CHECKING:
@@ -213,9 +213,8 @@ def _check(
 
         write_page(html, check_page(results))
     if interrupted:
-        click.echo(
-            f"interrupted: {len(cases) - len(results)} of {len(cases)} jobs were not looked at",
-            err=True,
+        complain(
+            f"interrupted: {len(cases) - len(results)} of {len(cases)} jobs were not looked at"
         )
         raise click.Abort
     return 1 if any(result.verdict == "unsafe" for result in results) else 0
@@ -271,12 +270,12 @@ def _replay(token: str, as_mermaid: bool, dump: bool, json: bool) -> int:
     if json:
         print_json(run_json(run, replica, different))
     elif as_mermaid:
-        click.echo(mermaid(run), nl=False)
+        say(mermaid(run).removesuffix("\n").split("\n"))
     else:
         print_trace(run, console())
         print_replica(replica, different, console())
     if dump and not json:
-        click.echo(tables_text(replica), nl=False)
+        say(tables_text(replica).removesuffix("\n").split("\n"))
     return 1 if different or run.ending or any(step.violated for step in run.steps) else 0
 
 
@@ -320,11 +319,12 @@ def _litmus(files: tuple[str, ...], json: bool) -> int:
 
     results, unread = run_files(files)
     if results and json:
-        print_json({"litmus": [result.to_json() for result in results]})
+        unread_too = {"error": error_object(str(unread[-1]), "input")} if unread else {}
+        print_json({"litmus": [result.to_json() for result in results], **unread_too})
     elif results:
-        click.echo(litmus_text(results), nl=False)
+        say(litmus_text(results).removesuffix("\n").split("\n"))
     for error in unread[:-1]:
-        click.echo(f"hvo: {error}", err=True)
+        complain(f"hvo: {error}")
     if unread:
         raise unread[-1]
     return 1 if any(result.flags for result in results) else 0

@@ -4,15 +4,18 @@
 command needs is imported, so that `hvo --version` and `hvo --help` answer at once.
 """
 
+import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import click
 
 from hvo import __version__
-from hvo.cli.output import ARGUMENTS
+from hvo.cli.output import ARGUMENTS, begin, complain, delivered, print_error
 from hvo.errors import HvoError
 
 COMMANDS = {
@@ -39,6 +42,9 @@ COMMANDS = {
 }
 """Every subcommand, which is `command` in the module of its name, and what it does in a line."""
 _INTERRUPTED = 130  # what shells report for SIGINT
+_CANNOT = 2
+_CHOICES = re.compile(r",?\n\t")
+"""How click parts the values that an option takes."""
 
 
 class Hvo(click.Group):
@@ -86,35 +92,45 @@ class Hvo(click.Group):
         **extra: Any,
     ) -> NoReturn:
         """Run the command line and exit with its status, whatever `standalone_mode` says."""
+        begin(sys.argv[1:] if args is None else args)
         run = cast("Callable[..., object]", super().main)  # its overloads know no pass-through
         try:
             status = run(
                 args, prog_name or "hvo", complete_var, False, windows_expand_args, **extra
             )
-        except click.ClickException as error:
-            where = (
-                error.ctx.command_path
-                if isinstance(error, click.UsageError) and error.ctx
-                else "hvo"
-            )
-            _leave(f"{where}: {error.format_message()}", 2)
-        except (HvoError, MemoryError) as error:
-            _leave(
-                f"hvo: {error or 'the machine asked for does not fit in the memory of this host'}",
-                2,
-            )
         except (click.Abort, KeyboardInterrupt):
-            _leave("hvo: interrupted", _INTERRUPTED)
-        except BrokenPipeError:
-            sys.stdout = None  # the reader is gone: nothing more can be said
+            complain("hvo: interrupted")
+            status = _INTERRUPTED
+        except BrokenPipeError:  # only where a library that calls this has streams of its own
+            sys.stdout = None
             sys.exit(0)
-        sys.exit(status if isinstance(status, int) else 0)
+        except Exception as error:
+            print_error(*_explained(error))
+            status = _CANNOT
+        sys.exit(delivered(status if isinstance(status, int) else 0))
 
 
-def _leave(message: str, status: int) -> NoReturn:
-    """Exit with one line on standard error."""
-    click.echo(" ".join(message.split()), err=True)
-    sys.exit(status)
+def _explained(error: Exception) -> tuple[str, str]:
+    """The line that says why a command could not do its work, and whose fault that is."""
+    if isinstance(error, click.ClickException):
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        where = context.command_path if context else "hvo"
+        return f"{where}: {_CHOICES.sub(' ', error.format_message())}", "usage"
+    if isinstance(error, HvoError):
+        return f"hvo: {error}", "input"
+    if isinstance(error, MemoryError):
+        return (
+            f"hvo: {error or 'the machine asked for does not fit in the memory of this host'}",
+            "memory",
+        )
+    if sys.flags.dev_mode:
+        traceback.print_exception(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    at = f"{type(error).__name__}: {error}, {Path(place.filename).name} line {place.lineno}"
+    return (
+        f"hvo: this is a defect of hvo, please report it: {at}; PYTHONDEVMODE=1 shows more",
+        "defect",
+    )
 
 
 @click.group(

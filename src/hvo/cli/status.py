@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from hvo.cli.host_options import host_options
-from hvo.cli.output import print_json
+from hvo.cli.output import print_json, say
 
 
 @click.command("status")
@@ -31,4 +31,4 @@ def command(audit: str | None, root: Path, json: bool) -> None:
         return
     from hvo.report.status import status_lines
 
-    click.echo("\n".join(status_lines(status)))
+    say(status_lines(status))

@@ -10,7 +10,7 @@ from hvo.cli.host_options import host_options
 from hvo.cli.output import print_json
 from hvo.errors import HvoError
 
-_HOST = Path("/")
+_LIVE = "live"
 
 
 @click.command("watch")
@@ -38,8 +38,11 @@ def command(interval: float, audit: str | None, root: Path, json: bool) -> None:
     from hvo.host.tree import Tree
     from hvo.host.watching import Watcher, read_map
 
-    watcher = Watcher(Tree(root))
-    target = audit or ("live" if root == _HOST else None)
+    tree = Tree(root)
+    if audit == _LIVE:
+        tree.require_running("--audit live reads the memory of the running kernel")
+    watcher = Watcher(tree)
+    target = audit or (_LIVE if tree.running else None)
     if json:
         print_json({"status": watcher.look().to_json(), "vmemmap": read_map(target).to_json()})
         return

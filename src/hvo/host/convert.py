@@ -18,7 +18,7 @@ from hvo.host.conversion import Conversion, Part, known_optimised, plan_convert
 from hvo.host.conversion_report import figures, notes
 from hvo.host.converted import forget, note
 from hvo.host.free_list import FreeList
-from hvo.host.hold import Hold, MappedPages
+from hvo.host.hold import Hold, mapped_pages
 from hvo.host.interrupts import INTERRUPTED, Interrupts
 from hvo.host.journal import JOURNAL, LOCK, Journal, Promise
 from hvo.host.kernel import GATE
@@ -75,9 +75,9 @@ def convert(
     )
     if dry_run or not plan.pages:
         return _planned(tree, plan, dry_run)
+    hold = hold or mapped_pages(tree)
     with tree.lock(LOCK):
-        work = _Work(tree, plan, _journal(plan, gigantic, force), hold or MappedPages(), announce)
-        return work.run()
+        return _Work(tree, plan, _journal(plan, gigantic, force), hold, announce).run()
 
 
 def undo(tree: Tree, *, dry_run: bool = False) -> Outcome:
@@ -104,6 +104,8 @@ def resume(
     is only taken back.
     """
     journal = journals.load(tree)
+    if journal and journal.command == "convert" and not dry_run:
+        hold = hold or mapped_pages(tree)
     outcome = undo(tree, dry_run=dry_run)
     if journal is None or journal.command != "convert" or not outcome.ok or dry_run:
         return outcome

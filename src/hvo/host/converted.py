@@ -6,8 +6,10 @@ ones. It is a hint, and holds only while the pool has not changed since.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
+from hvo.errors import HvoError
 from hvo.host.journal import OWN, boot_id
 from hvo.host.optimized import Estimate
 from hvo.host.pools import Pool
@@ -59,13 +61,17 @@ def noted(tree: Tree, size: int) -> Converted | None:
     """The note of this boot; `None` when there is none that can be read."""
     try:
         found = Converted(**json.loads(tree.read_or(_path(size), "null")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if not all(isinstance(each, int) for each in (found.pages, found.busy, found.missing)):
         return None
     return found if found.boot_id == boot_id(tree) else None
 
 
 def _save(tree: Tree, size: int, found: Converted) -> None:
-    tree.replace(_path(size), f"{json.dumps(asdict(found))}\n", durable=False)
+    """Write the note, if that can be done: without one the advice is less exact, and no more."""
+    with suppress(HvoError):
+        tree.replace(_path(size), f"{json.dumps(asdict(found))}\n", durable=False)
 
 
 def _path(size: int) -> str:

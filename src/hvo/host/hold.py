@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from hvo.errors import HvoError
+from hvo.host.tree import Tree
 from hvo.layout.units import format_size
 
 _MAP_HUGETLB, _MAP_HUGE_SHIFT, _MAP_NORESERVE = 0x40000, 26, 0x4000
@@ -119,6 +120,12 @@ class MappedPages:
             why = os.strerror(error.errno or 0)
             what = f"cannot hold {pages} more pages of {format_size(self._size)}"
             raise HvoError(f"{what} ({why}): others took them, or a cgroup limits them") from error
+
+
+def mapped_pages(tree: Tree) -> MappedPages:
+    """What holds pages of the host in `tree`; raises `HvoError` where that is not running here."""
+    tree.require_running("a conversion maps HugeTLB pages of the running kernel")
+    return MappedPages()
 
 
 class _Bound:

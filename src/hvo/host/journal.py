@@ -98,7 +98,16 @@ def load(tree: Tree) -> Journal | None:
         boot = data.pop("boot_id")
         promises = tuple(_promise(**promise) for promise in data.pop("promises"))
         journal = Journal(promises=promises, **data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not _is_sound(journal):
+            raise ValueError("a value is not of its kind")
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise HvoError(
             f"{tree.path(JOURNAL)}: expected the journal of hvo convert ({error}); look at the"
             " pools, then remove it"
@@ -112,7 +121,25 @@ def _promise(*, runs: list[list[int]] | None = None, **rest: int | None) -> Prom
     return Promise(runs=known, **cast("dict[str, Any]", rest))
 
 
+def _is_sound(journal: Journal) -> bool:
+    """Whether every value is of its kind: the file may be from somebody else."""
+    optional = (journal.gate, journal.keep_free)
+    numbers: list[object] = [journal.size, journal.batch, *(each or 0 for each in optional)]
+    for each in journal.promises:
+        numbers += [each.pages, each.out, each.extra, each.node or 0, each.in_use or 0]
+    words: list[object] = [journal.command]
+    return all(isinstance(each, int) and abs(each) < 1 << 60 for each in numbers) and all(
+        isinstance(each, str) for each in words
+    )
+
+
 def _text(tree: Tree) -> str | None:
+    stranger = tree.owner(JOURNAL) if tree.running else None
+    if stranger:
+        raise HvoError(
+            f"{tree.path(JOURNAL)}: it belongs to {stranger}, not to root: look at the pools, then"
+            " remove it"
+        )
     try:
         return tree.read(JOURNAL)
     except HvoError:

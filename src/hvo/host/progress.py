@@ -5,9 +5,11 @@ have their sizes and the counters say that no page was optimised or restored sin
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
+from hvo.errors import HvoError
 from hvo.host.free_list import FreeList, Run
 from hvo.host.journal import OWN, Journal, boot_id
 from hvo.host.kernel import read_kernel
@@ -40,7 +42,8 @@ def keep(tree: Tree, journal: Journal, memmap: int | None) -> None:
         return
     nodes = [[each.node, each.pages, each.in_use, each.runs] for each in journal.promises]
     text = json.dumps({"boot_id": boot_id(tree), "memmap": memmap, "nodes": nodes})
-    tree.replace(path(journal.size), f"{text}\n", durable=False)
+    with suppress(HvoError):  # it is a hint
+        tree.replace(path(journal.size), f"{text}\n", durable=False)
 
 
 def kept(tree: Tree, size: int) -> dict[int | None, Found]:
@@ -57,7 +60,7 @@ def kept(tree: Tree, size: int) -> dict[int | None, Found]:
             for node, pages, in_use, runs in note["nodes"]
             if in_use is not None and read_pool(tree, size, node).persistent == pages
         }
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         return {}  # it is a hint: a damaged one is none
 
 

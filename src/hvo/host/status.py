@@ -10,12 +10,15 @@ from hvo.errors import HvoError
 from hvo.host import procfs
 from hvo.host.advice import Advice, Row, advise
 from hvo.host.converted import noted
-from hvo.host.journal import LOCK, load
+from hvo.host.journal import LOCK, OWN, load
 from hvo.host.kernel import Kernel, read_kernel
 from hvo.host.optimized import Estimate, estimate, of_node
 from hvo.host.pools import Place, Pool, read_pools, stuck
 from hvo.host.procfs import Counters
 from hvo.host.tree import Tree
+
+_LIVE = "live"
+"""As `hvo.memory.target` has it, which takes as long to import as all else takes to run."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def read_status(tree: Tree, memory: str | None = None) -> Status:
     With `memory` (`live`, or a core of the host) page tables are looked at where the counters leave
     bounds; raises `HvoError` when they cannot be read.
     """
+    if memory == _LIVE:
+        tree.require_running("--audit live reads the memory of the running kernel")
     kernel, pools = read_kernel(tree), read_pools(tree)
     estimates = _estimates(tree, kernel, pools, memory)
     rows: list[PoolStatus] = []
@@ -169,6 +174,10 @@ def _interrupted(tree: Tree) -> Iterator[Advice]:
     """What to do about a journal, which must not keep anybody from seeing the pools: it may be
     damaged.
     """
+    if tree.running and tree.exists(OWN) and tree.hidden(OWN):
+        text = "what earlier commands have left, and whether one is running, is shown to root only"
+        yield Advice(text, None, 0)
+        return
     try:
         journal = load(tree)
     except HvoError as error:
@@ -187,6 +196,7 @@ def _unsure(tree: Tree, rows: list[PoolStatus], memory: str | None) -> Iterator[
     """How to find out what the counters leave open, for one who may."""
     if (
         memory is None
+        and tree.running
         and tree.readable("/proc/kcore")
         and any(row.pool.node is None and row.optimized.exact is None for row in rows)
     ):

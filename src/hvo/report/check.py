@@ -1,6 +1,5 @@
 """What `hvo check` shows on a terminal."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +10,7 @@ from rich.text import Text
 from hvo.check.check import Finding, Result
 from hvo.check.matrix import Matrix, matrix_of
 from hvo.check.mutants.run import MutantRow
+from hvo.report import terminal
 from hvo.vmemmap.hazards.registry import hazard_title
 
 _PIPED_WIDTH = 180
@@ -25,7 +25,7 @@ _MUTANT_STYLE = {
 
 def console() -> Console:
     """Where to print: as wide as the terminal, and wide enough where there is none."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    return terminal.console(piped_width=_PIPED_WIDTH)
 
 
 _GLYPHS = {

@@ -1,8 +1,6 @@
 """What `hvo run` shows on a terminal."""
 
-import sys
-
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -10,8 +8,8 @@ from hvo.machine.run.results import RunResult
 from hvo.machine.scenario.scenario import Snapshot
 from hvo.report import memory_map as picture
 from hvo.report.memory_map import Cells
+from hvo.report.terminal import console
 
-_PIPED_WIDTH = 160  # nothing is cut where there is no terminal to fit
 _STYLE = {"blue": "blue", "orange": "yellow", "green": "green"}
 
 
@@ -19,7 +17,7 @@ def print_run(result: RunResult) -> None:
     """Print the result on standard output: the memory map before and after, the counts, snapshots,
     and the guarantees.
     """
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    out = console()
     parts = [
         _summary(result),
         Text(),
@@ -31,7 +29,7 @@ def print_run(result: RunResult) -> None:
     ]
     if result.snapshots is not None:
         parts[-1:-1] = [_snapshots(result.snapshots), Text()]
-    console.print(Group(*parts))
+    out.print(Group(*parts))
 
 
 def _summary(result: RunResult) -> Table:

@@ -2,8 +2,9 @@
 and --litmus.
 """
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
+from hvo.report.contracts.error import ErrorText
 from hvo.report.contracts.units import Command, Count, Seconds, Steps
 
 Verdict = Literal["safe", "unsafe", "unfinished"]
@@ -229,4 +230,5 @@ class Litmus(TypedDict):
     """What `hvo check --litmus FILE --json` prints."""
 
     litmus: list[LitmusRow]
+    error: NotRequired[ErrorText]
     command: Command

@@ -1,7 +1,8 @@
 """What `hvo fleet --json` prints, and its `collect` and `generate`."""
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
+from hvo.report.contracts.error import ErrorText
 from hvo.report.contracts.units import Bytes, Command, Count, Seconds
 
 ActionName = Literal["switch_on", "convert", "find_out", "upgrade", "change_size"]
@@ -152,10 +153,11 @@ class Refused(TypedDict):
 class FleetCollect(TypedDict):
     """What `hvo fleet collect --json` prints."""
 
-    output: Annotated[str, "the inventory that was written"]
+    output: Annotated[str, "the inventory that was written; with `error`, left as it is"]
     files: Count
     rows: Count
     refused: list[Refused]
+    error: NotRequired[ErrorText]
     command: Command
 
 
