@@ -60,10 +60,11 @@ def forget(tree: Tree, size: int) -> None:
 def noted(tree: Tree, size: int) -> Converted | None:
     """The note of this boot; `None` when there is none that can be read."""
     try:
-        found = Converted(**json.loads(tree.read_or(_path(size), "null")))
+        fields = json.loads(tree.read_or(_path(size), "null"))
+        found = Converted(**fields)
     except (ValueError, TypeError, RecursionError):
         return None
-    if not all(isinstance(each, int) for each in (found.pages, found.busy, found.missing)):
+    if not all(isinstance(value, int) for name, value in fields.items() if name != "boot_id"):
         return None
     return found if found.boot_id == boot_id(tree) else None
 
