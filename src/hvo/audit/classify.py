@@ -164,7 +164,8 @@ def _links(
     heads = vmemmap.address(pages.index)[row[rest]]
     offset = column[rest].astype(np.uint64) * np.uint64(vmemmap.image.page_size)
     others = links.wrong(pages.frame[row[rest], column[rest]], heads, heads + offset)
-    out = WrongLinks(*(array[row] for array in first.result()))
+    wrong, which, found, head = first.result()
+    out = WrongLinks(wrong[row], which[row], found[row], head[row])
     for array, other in zip(out, others, strict=True):
         array[rest] = other
     return out
