@@ -341,7 +341,18 @@ def test_a_frame_of_tails_with_a_wrong_link(plant):
     check(core, ("tail-link", pfn))
 
 
-@pytest.mark.parametrize("name", ["x86-6.12.94-mixed", "arm64-6.1-4k-on", "x86-6.1-dump-on"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x86-6.12.94-mixed",
+        "arm64-6.1-4k-on",
+        "x86-6.1-dump-on",
+        "x86-7.3-on",
+        "arm64-7.3-4k-sizes",
+        "x86-7.3.4-dimm",
+        *UNPROTECTED,
+    ],
+)
 def test_a_table_that_leads_back(plant, name):
     """At each level but the root's: the HugeTLB pages behind it are named, the others are
     audited.
@@ -356,6 +367,40 @@ def test_a_table_that_leads_back(plant, name):
     ]
     check(core, *(("table-loop", head) for head in behind))
     assert core.audit().pools[0].counts.pages == len(heads(name, "heads")) - len(behind)
+
+
+def test_a_table_that_hides_all_memory(plant):
+    """16 KiB pages: one last-level table maps the struct pages of all sections. Every HugeTLB page
+    is named, by its neighbours on the lists of its pool, those of less than a vmemmap page too.
+    """
+    name = "arm64-7.2.13-16k"
+    core = plant(name)
+    virtual = core.struct_page(heads(name, "heads")[0])
+    table = core.entry(virtual, 1) // core.image.page_size
+    core.write(core.entry(virtual, 1), core.format.make_table(table * core.image.page_size))
+    every = [pfn for pool in truth()[name]["pools"] for pfn in pool["heads"]]
+    check(core, *(("table-loop", pfn) for pfn in every))
+    assert core.audit().pools == ()
+
+
+def test_a_table_that_hides_no_huge_page(plant):
+    """The finding says which frames it hides."""
+    name = "x86-7.3-on"
+    core = plant(name)
+    taken = {core.struct_page(head) // core.format.span(1) for head in heads(name, "heads")}
+    pfn = next(
+        pfn
+        for start in core.sections.start_pfn.tolist()
+        for pfn in range(start, start + core.sections.pages, 512)
+        if core.struct_page(pfn) // core.format.span(1) not in taken
+    )
+    virtual = core.struct_page(pfn)
+    table = core.entry(virtual, 2) // core.image.page_size
+    core.write(core.entry(virtual, 1), core.format.make_table(table * core.image.page_size))
+    (finding,) = [each for each in core.audit().findings if each.id == "table-loop"]
+    assert finding.pfn == pfn
+    last = pfn + core.format.span(1) // 64 - 1
+    assert f"all frames up to {last:#x}" in finding.message
 
 
 def test_two_entries_that_lead_to_one_table(plant):

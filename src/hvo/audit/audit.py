@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.audit.cells import cells
-from hvo.audit.classify import OPTIMISED, PARTLY, Classified, classify
+from hvo.audit.classify import OPTIMISED, PARTLY, Classified, classify, first_links
 from hvo.audit.constants import check_constants
 from hvo.audit.dax import dax
 from hvo.audit.defects import found_defects
 from hvo.audit.findings import Finding, Spot, with_entries
 from hvo.audit.frames import FREE, Frames
 from hvo.audit.heads import Heads, find_heads
-from hvo.audit.layout import Layout, detect, expected
+from hvo.audit.layout import Expected, Layout, detect, expected
 from hvo.audit.links import Links
 from hvo.audit.notes import notes
 from hvo.audit.outside import LostPage, Outside, hole_spots, lost_pages, lost_spots, orphan_spots
@@ -35,7 +35,7 @@ from hvo.audit.page_findings import (
 )
 from hvo.audit.pages import HugePages, huge_pages, within_memory
 from hvo.audit.protection import protects_tails, unprotected_spots
-from hvo.audit.recover import table_pfn, unmapped_heads
+from hvo.audit.recover import hidden_frames, unmapped_heads
 from hvo.audit.result import Audit, Counts, Pool
 from hvo.audit.self_hosted import Block, in_blocks, self_hosted_blocks, self_hosted_spots
 from hvo.audit.tables import TableFault, Tables, read_tables
@@ -117,17 +117,19 @@ class _Auditor:
     def audit(self) -> Audit:
         self.announce("looking at HugeTLB pages")
         groups = tuple(huge_pages(self.vmemmap, self.heads))
+        links = Links(self.members, self.vmemmap.structs)
+        first = [first_links(pages, self.vmemmap, links) for pages in groups]
+        outside = Outside.of(self.vmemmap, self.members, groups)
         layout = detect(
             groups, has_masks=self.image.info.offset("page.compound_info", None) is not None
         )
         frames = Frames(self.members, self.vmemmap, self.tables, groups)
-        links = Links(self.members, self.vmemmap.structs)
-        found = [self._classify(pages, layout, frames, links) for pages in groups]
+        found = [
+            classify(pages, self._expected(pages, layout), self.vmemmap, frames, links, begun)
+            for pages, begun in zip(groups, first, strict=True)
+        ]
         self.announce("looking at the rest of the vmemmap")
-        outside = Outside.of(self.vmemmap, self.members, groups)
-        kept = np.concatenate(
-            [np.zeros(0, np.int64), *(pages.pages.frame[pages.own] for pages in found)]
-        )
+        kept = np.concatenate([np.zeros(0, np.int64), *(pages.own_frames for pages in found)])
         lost = lost_pages(outside, kept) if self._whole else []
         spots = [
             *self._page_spots(layout, found, frames, links),
@@ -150,12 +152,8 @@ class _Auditor:
         """
         return self.image.page_size % self.sections.struct_page_size == 0
 
-    def _classify(
-        self, pages: HugePages, layout: Layout, frames: Frames, links: Links
-    ) -> Classified:
-        return classify(
-            pages, expected(pages, layout, self.members, self.zones), self.vmemmap, frames, links
-        )
+    def _expected(self, pages: HugePages, layout: Layout) -> Expected:
+        return expected(pages, layout, self.members, self.zones)
 
     def _page_spots(
         self, layout: Layout, found: list[Classified], frames: Frames, links: Links
@@ -193,9 +191,10 @@ class _Auditor:
 
     def _table_findings(self, frames: Frames) -> Iterator[Finding]:
         for fault in self.tables.faults:
-            hidden = unmapped_heads(self.vmemmap, self.members, fault).tolist()
-            for pfn in hidden or [table_pfn(self.vmemmap, fault)]:
-                yield _table_finding(fault, pfn, len(hidden))
+            hidden = unmapped_heads(self.vmemmap, self.members, frames, fault).tolist()
+            first, last = hidden_frames(self.vmemmap, fault)
+            for pfn in hidden or [first]:
+                yield _table_finding(fault, pfn, last, len(hidden))
         states = frames.states(self.tables.all)
         for frame in self.tables.all[states == FREE].tolist():
             message = (
@@ -254,15 +253,15 @@ class _Auditor:
             )
 
 
-def _table_finding(fault: TableFault, pfn: int, hidden: int) -> Finding:
+def _table_finding(fault: TableFault, pfn: int, last: int, hidden: int) -> Finding:
     about = (
-        f"; the struct pages of {hidden} HugeTLB pages are behind it, one of them this"
+        f"the struct pages of {hidden} HugeTLB pages are behind it, one of them this"
         if hidden
-        else ""
+        else f"the struct pages of all frames up to {last:#x} are behind it"
     )
     message = (
         f"pfn {pfn:#x}: the entry {fault.entry:#x} of level {fault.level} for {fault.address:#x}"
-        f" {fault.what}{about}"
+        f" {fault.what}; {about}"
     )
     return Finding(
         fault.rule,
@@ -282,12 +281,15 @@ def _pool(found: Classified, auditor: _Auditor) -> Pool:
     def counts(which: NDArray[np.bool_]) -> Counts:
         return _counts(found, which, hosted, auditor)
 
+    total, numbers = counts(np.ones(len(node), np.bool_)), np.flatnonzero(np.bincount(node))
+    several = len(numbers) > 1
+    nodes = {each: counts(node == each) if several else total for each in numbers.tolist()}
     return Pool(
         pages.size,
         pages.vmemmap_pages,
         found.frames,
-        counts(np.ones(len(node), np.bool_)),
-        {number: counts(node == number) for number in np.unique(node).tolist()},
+        total,
+        nodes,
         pages.pfn,
         node,
         found.state,

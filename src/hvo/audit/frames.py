@@ -56,7 +56,8 @@ class Frames:
         state[flags & self._reserved != 0] = OWNED
         state[mapcount == np.uint64(self._buddy)] = FREE
         state[~there] = UNKNOWN
-        unused = np.flatnonzero(there & (value(words, of.refcount) == 0))
+        unused = np.flatnonzero((state == OWNED) & (value(words, of.refcount) == 0))
+        unused = unused[flags[unused] & self._reserved == 0]
         state[unused[self._in_free_block(frames[unused])]] = FREE
         return state
 
@@ -70,6 +71,8 @@ class Frames:
         found = np.zeros(len(frames), np.bool_)
         for order in range(self._orders):
             left = np.flatnonzero(~found)
+            if not len(left):
+                break
             first = frames[left] >> order << order
             words, there = read_struct_pages(self.vmemmap, first)
             buddy = there & (value(words, self.members.mapcount) == np.uint64(self._buddy))

@@ -80,7 +80,7 @@ def _each(
 
 def _held(found: Classified, frames: Frames, rule: str, wanted: str) -> Iterator[Spot]:
     held = found.held
-    here = np.flatnonzero(held.rule == rule)
+    here = held.breaking(rule)
     rows, first, counts = np.unique(held.row[here], return_index=True, return_counts=True)
     for row, at, count in zip(rows.tolist(), here[first].tolist(), counts.tolist(), strict=True):
         column, frame = int(held.column[at]), int(held.frame[at])
@@ -203,7 +203,7 @@ def _contents(
 def link_findings(found: Classified, vmemmap: VmemmapPages) -> Iterator[Finding]:
     """Tails that do not lead to their head: one finding a HugeTLB page, the first one named."""
     held = found.held
-    here = np.flatnonzero(held.rule == "tail-link")
+    here = held.breaking("tail-link")
     rows, first = np.unique(held.row[here], return_index=True)
     for row, at in zip(rows.tolist(), here[first].tolist(), strict=True):
         mine = here[held.row[here] == row]

@@ -37,11 +37,14 @@ class Row(NamedTuple):
     """Surplus pages that nobody uses."""
     converted: Converted | None
     """What the last conversion noted."""
+    hosted: int = 0
+    """Pages that may lie in memory that hosts its own vmemmap: none is to be gained of them."""
 
     @property
     def missing(self) -> tuple[int, int]:
-        """Pages that are not optimised, at least and at most."""
-        return self.pool.pages - self.known.high, self.pool.pages - self.known.low
+        """Pages that are not optimised and could be, at least and at most."""
+        rest = self.pool.pages - self.hosted
+        return max(0, rest - self.known.high), max(0, rest - self.known.low)
 
     @property
     def rebuildable(self) -> tuple[int, int]:

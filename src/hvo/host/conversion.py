@@ -13,6 +13,7 @@ from hvo.host.kernel import Kernel, read_kernel, refuse_defect, require_gate
 from hvo.host.optimized import Estimate, estimate
 from hvo.host.pools import Pool, read_pool, settable, sizes
 from hvo.host.progress import Found
+from hvo.host.self_hosted import refuse_hosted
 from hvo.host.tree import Tree
 from hvo.host.windows import planned
 from hvo.layout.units import format_size
@@ -97,6 +98,7 @@ def plan_convert(
     require_gate(kernel)
     _refuse(kernel, total, gigantic, force)
     known = known_optimised(tree, kernel, size)
+    refuse_hosted(tree, kernel, total, known, f"convert {format_size(size)}", force=force)
     rest = 0 if known.exact == total.pages else max(0, total.free - (total.reserved or 0))
     pools: list[tuple[Pool, int]] = []
     for pool in settable(tree, size, node):

@@ -140,6 +140,9 @@ def _impossible(rows: Sequence[Row]) -> Table | None:
 
 def _warnings(found: Row) -> Iterable[Text]:
     for row in found["defects"]:
+        if not row["loses"]:
+            yield Text(f"\n{suspicion(row)}", "bold yellow")
+            continue
         said = (
             f"\nWARNING: {row['hosts']:,} hosts have the known defect {row['id']}: {row['summary']}"
         )
@@ -148,6 +151,16 @@ def _warnings(found: Row) -> Iterable[Text]:
             " back",
             "bold red",
         )
+
+
+def suspicion(row: Row) -> str:
+    """A defect that memory must be asked about."""
+    have = "have" if row["certain"] else "may have"
+    fixed = f"; mended in {row['fixed']}" if row["fixed"] else ""
+    return (
+        f"{row['hosts']:,} hosts {have} the defect {row['id']}: {row['summary']}; look in memory:"
+        f" {row['look']}{fixed}"
+    )
 
 
 def _rejects(found: Row) -> Iterable[Table]:

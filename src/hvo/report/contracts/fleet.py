@@ -96,12 +96,16 @@ class Impossible(TypedDict):
 
 
 class DefectHosts(TypedDict):
-    """Hosts whose kernel has a known defect of the mechanism."""
+    """Hosts whose kernel has a known defect of the mechanism, or may have it."""
 
     id: str
     summary: Annotated[str, "what goes wrong"]
     hosts: Count
-    saved: Annotated[Bytes, "by pages that would be lost when given back, at most"]
+    saved: Annotated[Bytes, "by pages that it concerns, at most"]
+    loses: Annotated[bool, "whether such pages are lost when they are given back"]
+    certain: Annotated[bool, "whether their releases are known to have it; else look in memory"]
+    look: Annotated[str, "how memory shows it"]
+    fixed: Annotated[str | None, "release that mended it, null if none is known"]
 
 
 class TopHost(TypedDict):

@@ -7,12 +7,15 @@ from hvo.report.contracts.units import Bytes, Command, Count, Nanoseconds, Pages
 
 
 class Defect(TypedDict):
-    """A known defect of the mechanism in the kernel that runs."""
+    """A known defect of the mechanism that the kernel that runs has, or may have."""
 
     id: str
     summary: Annotated[str, "what goes wrong"]
     source: Annotated[str, "which releases have it, and where that stands"]
     measured: Annotated[str, "where it was seen"]
+    look: Annotated[str, "how memory shows it"]
+    fixed: Annotated[str | None, "release that mended it, null if none is known"]
+    certain: Annotated[bool, "whether this release is known to have it; else look in memory"]
 
 
 class Kernel(TypedDict):
@@ -39,6 +42,8 @@ class StatusPool(TypedDict):
     surplus: Pages
     overcommit: Annotated[Pages | None, "surplus pages that may be taken; null for a node"]
     cost: Annotated[Bytes, "struct pages, nothing optimised"]
+    self_hosted_low: Annotated[Pages, "in memory that hosts its own vmemmap, at least"]
+    self_hosted_high: Annotated[Pages, "in such memory at most; none of them is optimised"]
     optimized: Pages | None
     optimized_low: Annotated[Pages, "at least"]
     optimized_high: Annotated[Pages, "at most"]
