@@ -63,7 +63,8 @@ def noted(tree: Tree, size: int) -> Converted | None:
         found = Converted(**json.loads(tree.read_or(_path(size), "null")))
     except (ValueError, TypeError, RecursionError):
         return None
-    if not all(isinstance(each, int) for each in (found.pages, found.busy, found.missing)):
+    values: list[object] = [found.pages, found.busy, found.missing]
+    if not all(isinstance(each, int) for each in values):
         return None
     return found if found.boot_id == boot_id(tree) else None
 
