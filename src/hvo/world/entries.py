@@ -130,8 +130,8 @@ def fill_table(world: World, step: FillTable) -> None:
 def remap_entries(world: World, step: RemapEntries) -> Words:
     """Exchange them."""
     old = world.memory.read_words(step.locations)
-    if world.journal is not None:
-        world.journal.append(partial(world.memory.write_words, step.locations, old))
+    if world.transaction is not None:
+        world.transaction.add(partial(world.memory.write_words, step.locations, old))
     world.memory.write_words(step.locations, step.values)
     return old
 
@@ -141,8 +141,8 @@ def restore_entries(world: World, step: RestoreEntries) -> None:
     if step.source is None:
         sources = world.vmemmap.pfn(world.memory.read_words(step.locations)).ravel()
     else:
-        source = world.frame_of(np.atleast_1d(np.asarray(step.source, np.uint64)))
-        sources = np.repeat(source, step.frames.shape[-1])
+        source = world.frame_of(np.asarray(step.source, np.uint64)[..., None])
+        sources = np.broadcast_to(source, step.frames.shape).ravel()
     targets = step.frames.ravel()
     world.memory.copy_frames(sources, targets, reset=RESET_STRUCT_PAGES if step.reset else 0)
     world.store(step.locations, step.values)

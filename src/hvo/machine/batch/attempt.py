@@ -35,18 +35,14 @@ from numpy.typing import NDArray
 from hvo.machine.batch.conflicts import Access, Lanes, out_of_order, written
 from hvo.machine.batch.deferred import Deferred, Taken
 from hvo.machine.batch.frame_shares import FrameShares
+from hvo.machine.batch.touched import ANSWERS, PAGE_STEPS, TOUCHES
 from hvo.memory.interface import Pfns, Words
 from hvo.mmu.access import PageFault
-from hvo.steps.base import ForEach, Step, Value
+from hvo.steps.base import ForEach, Step, Steps, Value
 from hvo.steps.entries import (
     Entry,
-    PublishPointer,
-    ReadEntry,
-    ReadPointer,
     RemapEntries,
     RestoreEntries,
-    WriteEntry,
-    WritePointer,
 )
 from hvo.steps.frames import (
     AllocateFrame,
@@ -68,8 +64,8 @@ from hvo.steps.ordering import (
     SynchronizeReaders,
 )
 from hvo.steps.pool import AllocateFolio, FreeFolio, PutFree, TakeRawErrors
-from hvo.steps.struct_pages import FreezeCount, IncrementUnlessZero, LoadPage, StorePage, TestPage
-from hvo.world.handlers import can_perform, perform
+from hvo.steps.struct_pages import StorePage, TestPage
+from hvo.world.handlers import perform
 from hvo.world.state import Divergence, World, one_answer
 
 _MOST_ROUNDS = 20
@@ -99,7 +95,7 @@ class BatchHints:
 
     frees: bool
     check_shared_words: bool = True
-    shares: FrameShares | None = None
+    shares: tuple[Lanes, Lanes] | None = None
 
 
 class Attempt:
@@ -113,6 +109,8 @@ class Attempt:
         self._log: list[Access] = []
         self._stable_words: dict[bool, list[Words]] = {False: [], True: []}
         self._later = Deferred(world)
+        self._shares: FrameShares | None = None
+        self._last_with_folio = -1
         self._queued = {
             node.id: sum(zone.queued for zone in node.zones) for node in world.zones.nodes
         }
@@ -143,23 +141,36 @@ class Attempt:
         """What the block returned for each item; raises Abort, with nothing changed, when the items
         cannot all go at once.
         """
-        zones = [zone for zone in self._world.zones.zones if not zone.movable]
-        marks = [zone.mark() for zone in zones]
-        self._world.journal = []
+        self._transaction = self._world.begin()
         try:
+            if self._known.shares is not None:
+                self._shares = self._share_out(*self._known.shares)
             self._go(np.arange(len(self._items)), [], 0)
             self._check()
         except BaseException as error:
-            self._world.undo()
-            for zone, mark in zip(zones, marks, strict=True):
-                zone.rollback(mark)
-            self._world.memory.forget(self._later.frames_taken())
+            self._world.rollback()
             if isinstance(error, PageFault):
                 raise Abort(0) from None
             raise
-        self._world.journal = None
+        self._world.commit()
         self._later.commit()
         return self._results
+
+    def _share_out(self, counts: Lanes, nodes: Lanes) -> FrameShares:
+        """`counts` frames for each page on its node of `nodes`, page after page; a page that takes
+        none still has a node here, which does not matter.
+        """
+        owners = np.repeat(nodes, counts)
+        frames = np.empty(owners.size, np.int64)
+        only = bool((nodes != nodes[0]).any())
+        for node in np.unique(owners).tolist():
+            count = int(np.count_nonzero(owners == node))
+            got = self._world.zones.allocate_frames(count, node, this_node_only=only)
+            if got is None:
+                raise Abort(0)
+            frames[owners == node] = got
+        self._transaction.took(frames)
+        return FrameShares(counts, frames)
 
     # -- going through the block --
 
@@ -168,15 +179,17 @@ class Attempt:
         if rounds > _MOST_ROUNDS:
             raise Abort(0)
         actor = self._step.block(self._items[lanes])
-        step = next(actor)
-        for result in history:
-            step = actor.send(result)
-        while True:
-            place = self._place(step, lanes)
-            ahead = None if place is None else self._ahead(place, isinstance(step, _PAGE_STEPS))
+        step = self._resume(actor, [None, *history], lanes)
+        while step is not None:
+            touched = self._touched(step, lanes)
+            page = isinstance(step, PAGE_STEPS)
+            place = touched[0].starts if isinstance(step, ANSWERS) else None
+            ahead = None if place is None else self._ahead(place, page)
             if place is not None and ahead is not None:
-                self._let_pass(ahead, place, step, lanes, history, rounds)
+                self._let_pass(ahead, place, page, lanes, history, rounds)
                 return
+            if any(access.overlaps_itself for access in touched):
+                raise Abort(0)
             try:
                 result = self._perform(step, lanes, place)
             except Divergence as parting:
@@ -184,13 +197,33 @@ class Attempt:
                     group = parting.keys == key
                     self._go(lanes[group], [_select(past, group) for past in history], rounds + 1)
                 return
-            self._note(step, place, lanes)
+            self._log += touched
             history.append(result)
-            try:
+            step = self._resume(actor, [result], lanes)
+
+    def _resume(self, actor: Steps[int], results: list[Any], lanes: Lanes) -> Step[object] | None:
+        """The next step once `actor` has received `results`; None at its end."""
+        step: Step[object] | None = None
+        try:
+            for result in results:
                 step = actor.send(result)
-            except StopIteration as stop:
-                self._results[lanes] = stop.value
-                return
+        except StopIteration as stop:
+            self._results[lanes] = stop.value
+            return None
+        return step
+
+    def _touched(self, step: Step[object], lanes: Lanes) -> list[Access]:
+        """What `step` touches that other pages might touch; raises Abort for a step that pages
+        cannot do together.
+        """
+        touches = TOUCHES.get(type(step))
+        if touches is not None:
+            if isinstance(step, RemapEntries | RestoreEntries) and np.ndim(step.locations) != 2:
+                raise Abort(0)  # the same entries for all
+            return touches(self._world, step, lanes)
+        if type(step) not in self._perform_as:
+            raise Abort(0)
+        return []
 
     def _ahead(self, points: Words, page: bool) -> NDArray[np.bool_] | None:
         """The pages that must go ahead of those that touch the same word; None when all may go on
@@ -212,7 +245,7 @@ class Attempt:
         self,
         ahead: NDArray[np.bool_],
         points: Words,
-        step: Step[object],
+        page: bool,
         lanes: Lanes,
         history: list[Any],
         rounds: int,
@@ -222,45 +255,8 @@ class Attempt:
         left = points[ahead]
         changed = written(left, self._log[since:])
         self.changes_shared |= bool(changed.any())
-        self._stable_words[isinstance(step, _PAGE_STEPS)].append(left[~changed])
+        self._stable_words[page].append(left[~changed])
         self._go(lanes[~ahead], [_select(past, ~ahead) for past in history], rounds + 1)
-
-    def _place(self, step: Step[object], lanes: Lanes) -> Words | None:
-        """The word that each page reads or changes in `step`, where it is one that another page
-        might touch.
-        """
-        if isinstance(step, ReadEntry | ReadPointer | PublishPointer):
-            return np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape)
-        if isinstance(step, _PAGE_STEPS):
-            name = "refcount" if isinstance(step, FreezeCount) else step.field
-            return np.broadcast_to(
-                self._world.field_location(step.pfn, name, write=isinstance(step, StorePage)),
-                lanes.shape,
-            )
-        return None
-
-    def _note(self, step: Step[object], place: Words | None, lanes: Lanes) -> None:
-        """Log what `step` touched."""
-        if place is not None:
-            self._log.append(Access(place, 8, lanes, not isinstance(step, _READS)))
-        elif isinstance(step, WriteEntry | WritePointer):
-            self._log.append(
-                Access(
-                    np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape),
-                    8,
-                    lanes,
-                    write=True,
-                )
-            )
-        elif isinstance(step, RemapEntries | RestoreEntries):
-            self._log.append(
-                Access(
-                    np.ascontiguousarray(step.locations[:, 0]),
-                    8 * step.locations.shape[1],
-                    lanes,
-                    write=True,
-                )
-            )
 
     # -- steps that a run does its own way --
 
@@ -273,8 +269,6 @@ class Attempt:
         own = self._perform_as.get(type(step))
         if own is not None:
             return own(step, lanes)
-        if not can_perform(step):
-            raise Abort(0)
         return perform(self._world, step)
 
     def _allocate_frame(self, step: AllocateFrame, lanes: Lanes) -> Pfns:
@@ -287,8 +281,10 @@ class Attempt:
         self, lanes: Lanes, count: int, node: Value, this_node_only: bool, memmap: bool
     ) -> Pfns:
         nodes = np.broadcast_to(np.asarray(node, np.int64), lanes.shape)
-        if self._known.shares:
-            frames = self._known.shares.take(lanes, count)
+        if self._shares is not None:
+            frames = self._shares.take(lanes, count)
+            if (frames < 0).any():
+                raise Abort(0)
         else:
             frames = np.empty((lanes.size, count), np.int64)
             only = this_node_only or bool(
@@ -296,6 +292,7 @@ class Attempt:
             )  # nodes that serve each other are for one page at a time
             for each in np.unique(nodes).tolist():
                 frames[nodes == each] = self._frames(lanes[nodes == each], count, each, only)
+            self._transaction.took(frames)
         self._later.take(Taken(lanes, nodes, frames), memmap=memmap)
         return frames
 
@@ -317,6 +314,9 @@ class Attempt:
         """One block for each of `lanes`, where they come out of a movable zone: then no frame that
         a page takes can come out of them.
         """
+        if self._last_with_folio >= lanes[0]:
+            raise Abort(0)  # page by page, this page would have had its blocks first
+        self._last_with_folio = int(lanes[-1])
         nodes = np.broadcast_to(np.asarray(step.node, np.int64), lanes.shape)
         heads = np.empty(lanes.size, np.int64)
         for node in np.unique(nodes).tolist():
@@ -332,8 +332,7 @@ class Attempt:
             if order <= zone.max_order
             else zone.allocate_gigantic(order, lanes.size)
         )
-        assert self._world.journal is not None
-        self._world.journal.append(partial(zone.free, heads, order))
+        self._transaction.add(partial(zone.free, heads, order))
         if heads.size < lanes.size:
             raise Abort(int(lanes[heads.size]))
         return heads
@@ -351,11 +350,12 @@ class Attempt:
     # -- the end --
 
     def _check(self) -> None:
-        later, shares = self._later, self._known.shares
+        later, shares = self._later, self._shares
         if (
             out_of_order(self._log)
             or (shares is not None and not shares.used_up)
             or later.frees_both_ways
+            or (later.frees_folios and self._last_with_folio >= 0)
         ):
             raise Abort(0)
         failed = (
@@ -369,10 +369,6 @@ class Attempt:
                     raise Abort(queued * len(self._items) // later.taken_on(node))
         if shares is None and not later.taken_page_by_page:
             raise NeedsFrameShares(*later.taken_per_page(len(self._items)))
-
-
-_PAGE_STEPS = (TestPage, LoadPage, StorePage, IncrementUnlessZero, FreezeCount)
-_READS = (ReadEntry, ReadPointer, TestPage, LoadPage)
 
 
 def _select(result: Any, pages: NDArray[np.bool_]) -> Any:

@@ -122,12 +122,6 @@ class Deferred:
             for taken in self._taken
         )
 
-    def frames_taken(self) -> Pfns:
-        """The frames allocated so far."""
-        return np.concatenate(
-            [np.zeros(0, np.int64), *(taken.frames.ravel() for taken in self._taken)]
-        )
-
     def taken_per_page(self, pages: int) -> tuple[Lanes, Lanes]:
         """For each of `pages` pages how many frames it allocated, and on which node."""
         counts, nodes = np.zeros(pages, np.int64), np.zeros(pages, np.int64)
@@ -151,6 +145,11 @@ class Deferred:
         kept here.
         """
         return len({given.memmap for given in self._freed}) > 1
+
+    @property
+    def frees_folios(self) -> bool:
+        """Whether huge pages are freed, which page by page a later page could have got."""
+        return bool(self._folios)
 
     @property
     def frees_unmovable(self) -> bool:
