@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hvo.steps.base import Steps, strided
+from hvo.memory.interface import Words
+from hvo.mmu.shape import WORD
+from hvo.steps.base import Steps, Value, one_answer
 from hvo.steps.entries import (
     AllowFaults,
     CompareExchangeEntry,
+    Entry,
     EntryKind,
     FillTable,
     Locate,
@@ -43,12 +46,12 @@ class Change(NamedTuple):
     """An entry to be exchanged: where it is, what is there, what shall be there, its level, the
     address that it translates, and the huge page that it is about."""
 
-    location: int
-    old: int
-    new: int
+    location: Value
+    old: Value
+    new: Value
     level: int
-    address: int
-    head: int
+    address: Value
+    head: Value
     order: int
 
 
@@ -78,10 +81,9 @@ Exchange = Callable[[Vmemmap, Proposal, list[Change]], Steps[int]]
 
 def span(v: Vmemmap, changes: list[Change]) -> Flush:
     """The flush of everything from the first of what `changes` translate to the last."""
-    last = max(changes, key=lambda change: change.address)
-    return Flush(
-        min(change.address for change in changes), last.address + v.format.span(last.level)
-    )
+    addresses = [np.asarray(change.address, np.uint64) for change in changes]
+    size = np.uint64(v.format.span(changes[0].level))
+    return Flush(np.minimum.reduce(addresses), np.maximum.reduce(addresses) + size)
 
 
 def _write(changes: list[Change], *, new: bool) -> Steps[None]:
@@ -147,15 +149,15 @@ def retarget_equal(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Ste
     Only for tails that become read-only; back to a writable frame of its own an entry cannot go
     this way, and is broken like any other.
     """
-    if any(v.format.is_writable(change.new) for change in changes):
+    if any(is_writable(v, change.new) for change in changes):
         return (yield from stop_machine(v, proposal, changes))
     yield from write_directly(
         v,
         proposal,
-        [change._replace(new=int(v.format.read_only(change.old))) for change in changes],
+        [change._replace(new=v.format.read_only(_word(change.old))) for change in changes],
     )
     for change in changes:
-        yield from FillTails(int(v.pfn(change.old)), change.head, change.order, v.structs_per_page)
+        yield from FillTails(v.pfn(change.old), change.head, change.order, v.structs_per_page)
     yield from WriteBarrier()
     return (yield from write_directly(v, proposal, changes))
 
@@ -170,13 +172,27 @@ def swap_without_access_flag(v: Vmemmap, proposal: Proposal, changes: list[Chang
     return len(changes)
 
 
+def access_flag_cleared(v: Vmemmap, change: Change) -> Words:
+    """The old entry with its access flag clear."""
+    return v.format.access_flag_cleared(_word(change.old))
+
+
+def is_writable(v: Vmemmap, entry: Value) -> bool:
+    """Whether `entry` maps writable; pages of a run part where it differs."""
+    return one_answer(np.asarray(v.format.is_writable(_word(entry))))
+
+
+def _word(entry: Value) -> Words:
+    return np.asarray(entry, np.uint64)
+
+
 def _swap(v: Vmemmap, change: Change, tries: int) -> Steps[bool]:
-    cleared = int(v.format.access_flag_cleared(change.old))
+    cleared = access_flag_cleared(v, change)
     for _ in range(tries):
         now = yield from ReadEntry(change.location, change.level)
         if not (
             yield from CompareExchangeEntry(
-                change.location, int(now.value), cleared, change.level, change.address
+                change.location, now.value, cleared, change.level, change.address
             )
         ):
             continue
@@ -224,7 +240,7 @@ PROPOSALS = {
 # -- the protocol around it --
 
 
-def optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps[int]:
+def optimize(v: Vmemmap, proposal: Proposal, order: int, head: Value) -> Steps[int]:
     """Optimise one huge page -> 0, ENOMEM (nothing changed) or EAGAIN (the tails that were
     exchanged stay, the page is marked).
     """
@@ -234,18 +250,18 @@ def optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps[int
     return result
 
 
-def _optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps[int]:
+def _optimize(v: Vmemmap, proposal: Proposal, order: int, head: Value) -> Steps[int]:
     error = yield from _split(v, proposal, order, head)
     shared = None if error else (yield from shared_tail(v, order, head))
     if shared is None:
         return ENOMEM
-    entry = int(v.leaf_entry(shared, writable=False))
     changes = yield from changes_of(v, order, head)
+    entry = v.leaf_entry(shared, writable=False)
     changes = [change._replace(new=entry) for change in changes]
     yield from StorePage(head, "vmemmap_optimized", 1)
     done = yield from proposal.exchange(v, proposal, changes)
     for change in changes[:done]:
-        yield from FreeFrame(int(v.pfn(change.old)), memmap=True)
+        yield from FreeFrame(v.pfn(change.old), memmap=True)
     if done:
         yield from Count(Counter.OPTIMIZED_KEY, 1)
     if not done or (done < len(changes) and not proposal.marks_partial):
@@ -253,72 +269,86 @@ def _optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps[in
     return 0 if done == len(changes) else EAGAIN
 
 
-def _split(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps[int]:
+def _split(v: Vmemmap, proposal: Proposal, order: int, head: Value) -> Steps[int]:
     """Replace every leaf under the page by a table -> 0 or ENOMEM; the write lock keeps others
     away.
     """
     for first, _ in v.pieces(order, 0):
-        address = int(v.address(head)) + first * v.page_size
-        pmd = int((yield from Locate(address, 1)))
+        pmd = yield from Locate(_page(v, head, first), 1)
         entry = yield from ReadEntry(pmd, 1)
         if entry.kind is EntryKind.LEAF:
-            table = yield from AllocateFrame(v.node_of(head))
-            if table is None:
+            change = yield from table_for(v, order, head, first, pmd, entry)
+            if change is None:
                 return ENOMEM
-            yield from FillTable(table, table_of_leaf(v, entry.value))
             yield from WriteBarrier()
-            base = address & -v.leaf
-            new = int(v.table_entry(table))
-            yield from (proposal.split or proposal.exchange)(
-                v, proposal, [Change(pmd, int(entry.value), new, 1, base, head, order)]
-            )
+            yield from (proposal.split or proposal.exchange)(v, proposal, [change])
     return 0
 
 
-def changes_of(v: Vmemmap, order: int, head: int) -> Steps[list[Change]]:
+def table_for(
+    v: Vmemmap, order: int, head: Value, first: int, pmd: Value, leaf: Entry
+) -> Steps[Change | None]:
+    """Fill a table that maps what the `leaf` at `pmd` does -> the change that puts it there, None
+    when no table could be had.
+    """
+    table = yield from AllocateFrame(v.node_of(head))
+    if table is None:
+        return None
+    yield from FillTable(table, table_of_leaf(v, leaf.value))
+    base = _page(v, head, first) & np.uint64(-v.leaf & WORD)
+    return Change(pmd, leaf.value, v.table_entry(table), 1, base, head, order)
+
+
+def _page(v: Vmemmap, head: Value, page: int) -> Words:
+    """The address of vmemmap page number `page` of a huge page."""
+    return v.address(head) + np.uint64(page * v.page_size)
+
+
+def changes_of(v: Vmemmap, order: int, head: Value) -> Steps[list[Change]]:
     """The entries of the tails, as they are -> list of Change that change nothing yet."""
     found: list[Change] = []
     for first, pages in v.pieces(order, 1):
-        address = int(v.address(head)) + first * v.page_size
-        pte = yield from pte_of(v, address)
-        for i, location in enumerate(strided(pte, pages, 8).tolist()):
-            entry = yield from ReadEntry(location, 0)
-            found.append(
-                Change(
-                    location,
-                    int(entry.value),
-                    int(entry.value),
-                    0,
-                    address + i * v.page_size,
-                    head,
-                    order,
-                )
-            )
+        pte = yield from pte_of(v, _page(v, head, first))
+        for i in range(pages):
+            location = pte + np.uint64(8 * i)
+            old = (yield from ReadEntry(location, 0)).value
+            found.append(Change(location, old, old, 0, _page(v, head, first + i), head, order))
     return found
 
 
-def restore(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps[int]:
+def restore(v: Vmemmap, proposal: Proposal, order: int, head: Value) -> Steps[int]:
     """Give the tails frames of their own again, those that share one -> 0, ENOMEM (nothing changed)
     or EAGAIN (some are still shared).
     """
     if not (yield from TestPage(head, "vmemmap_optimized")):
         return 0
-    every = yield from changes_of(v, order, head)
-    changes = [change for change in every if not v.format.is_writable(change.old)]
-    frames = yield from AllocateFrames(len(changes), v.node_of(head), memmap=True)
-    if frames is None:
+    changes = yield from with_frames(v, order, head)
+    if changes is None:
         return ENOMEM
-    for change, frame in zip(changes, np.asarray(frames).tolist(), strict=True):
-        yield from CopyFrame(change.address, frame, v.structs_per_page)
-    entries = [int(v.leaf_entry(frame, writable=True)) for frame in frames.tolist()]
     yield from Acquire(Lock.MMAP_WRITE)
-    wanted = [change._replace(new=entry) for change, entry in zip(changes, entries, strict=True)]
-    done = (yield from proposal.exchange(v, proposal, wanted)) if wanted else 0
+    done = (yield from proposal.exchange(v, proposal, changes)) if changes else 0
     yield from Release(Lock.MMAP_WRITE)
-    for frame in frames.tolist()[done:]:
-        yield from FreeFrame(frame, memmap=True)
+    for change in changes[done:]:
+        yield from FreeFrame(v.pfn(change.new), memmap=True)
     if done < len(changes):
         return EAGAIN
     yield from StorePage(head, "vmemmap_optimized", 0)
     yield from Count(Counter.OPTIMIZED_KEY, -1)
     return 0
+
+
+def with_frames(v: Vmemmap, order: int, head: Value) -> Steps[list[Change] | None]:
+    """The changes that give one page's shared tails new frames, with copies of what they show ->
+    None when there is no memory.
+    """
+    every = yield from changes_of(v, order, head)
+    changes = [change for change in every if not is_writable(v, change.old)]
+    frames = yield from AllocateFrames(len(changes), v.node_of(head), memmap=True)
+    if frames is None:
+        return None
+    for i, change in enumerate(changes):
+        yield from CopyFrame(change.address, frames[..., i], v.structs_per_page)
+    return [
+        change._replace(new=v.leaf_entry(frames[..., i], writable=True))
+        for i, change in enumerate(changes)
+    ]

@@ -18,9 +18,9 @@ from hvo.check.scenarios.actors import (
     RESTORER,
 )
 from hvo.check.scenarios.case import ARM, ARM2, ARM3, ONE, RISCV, X86, Case
-from hvo.check.scenarios.proposals import LETTERS, act_of, half_way, rules_for, scenarios
+from hvo.check.scenarios.proposals import act_of, half_way, rules_for, scenarios
 from hvo.check.scenarios.scenario import Actor, Scenario
-from hvo.vmemmap.era import Era
+from hvo.vmemmap.era import LETTERS, Era
 
 SPLIT_ALREADY = Scenario("one page, leaf already split", (OPTIMIZER,), geometry=ONE, split=True)
 ALONE = Scenario("one page", (OPTIMIZER,), geometry=ONE)

@@ -20,7 +20,6 @@ from hvo.vmemmap.proposals_batched import optimize_folios, restore_folios
 
 PROPOSED_FOR = "7.1"
 """The era whose other parts the proposals use: one shared frame of tails per zone."""
-LETTERS = ("A", "B", "C", "D", "E", "F")
 _ONE = Geometry(pages=1, group=4, leaf=4)
 TWO = Geometry(pages=2, used=2, group=2, leaf=4)
 """Two huge pages of two vmemmap pages under one leaf."""

@@ -27,7 +27,7 @@ exactly what page after page would give:
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,18 +35,12 @@ from numpy.typing import NDArray
 from hvo.machine.batch.conflicts import Access, Lanes, out_of_order, written
 from hvo.machine.batch.deferred import Deferred, Taken
 from hvo.machine.batch.frame_shares import FrameShares
+from hvo.machine.batch.touch import PAGE_STEPS, access_of, first_of_each, place_of, select
 from hvo.memory.interface import Pfns, Words
 from hvo.mmu.access import PageFault
-from hvo.steps.base import ForEach, Step, Value
+from hvo.steps.base import Composite, Divergence, ForEach, Step, Value, one_answer
 from hvo.steps.entries import (
-    Entry,
-    PublishPointer,
-    ReadEntry,
-    ReadPointer,
-    RemapEntries,
-    RestoreEntries,
     WriteEntry,
-    WritePointer,
 )
 from hvo.steps.frames import (
     AllocateFrame,
@@ -57,6 +51,8 @@ from hvo.steps.frames import (
     ListAdd,
     ListEmpty,
     ListPop,
+    TakeFreed,
+    WriteData,
 )
 from hvo.steps.ordering import (
     Acquire,
@@ -65,12 +61,13 @@ from hvo.steps.ordering import (
     Invalidate,
     InvalidateAll,
     Release,
+    StopCpus,
     SynchronizeReaders,
 )
 from hvo.steps.pool import AllocateFolio, FreeFolio, PutFree, TakeRawErrors
-from hvo.steps.struct_pages import FreezeCount, IncrementUnlessZero, LoadPage, StorePage, TestPage
+from hvo.steps.struct_pages import StorePage, TestPage
 from hvo.world.handlers import can_perform, perform
-from hvo.world.state import Divergence, World, one_answer
+from hvo.world.state import World
 
 _MOST_ROUNDS = 20
 
@@ -102,6 +99,22 @@ class BatchHints:
     shares: FrameShares | None = None
 
 
+@dataclass
+class _Past:
+    """What pages that go together have behind them: the results that they received, how often they
+    parted from others, and how many primitive steps they did.
+    """
+
+    results: list[Any]
+    rounds: int
+    clock: int
+
+    def of(self, pages: NDArray[np.bool_]) -> "_Past":
+        """The same for some of the pages, which part from the others."""
+        kept = [select(result, pages) for result in self.results]
+        return _Past(kept, self.rounds + 1, self.clock)
+
+
 class Attempt:
     """One run of the block of `step` for `items`, some of its items."""
 
@@ -131,12 +144,15 @@ class Attempt:
             Flush: self._later.flush,
             FlushAll: self._later.flush,
             SynchronizeReaders: self._later.synchronize,
+            StopCpus: self._later.stop_cpus,
             Acquire: self._skip,
             Release: self._skip,
             ListEmpty: self._cannot,
             ListPop: self._cannot,
             ForEach: self._cannot,
             TakeRawErrors: self._cannot,
+            TakeFreed: self._cannot,
+            WriteData: self._cannot,
         }
 
     def run(self) -> NDArray[np.int64]:
@@ -147,7 +163,7 @@ class Attempt:
         marks = [zone.mark() for zone in zones]
         self._world.journal = []
         try:
-            self._go(np.arange(len(self._items)), [], 0)
+            self._go(np.arange(len(self._items)), _Past([], 0, 0))
             self._check()
         except BaseException as error:
             self._world.undo()
@@ -163,34 +179,43 @@ class Attempt:
 
     # -- going through the block --
 
-    def _go(self, lanes: Lanes, history: list[Any], rounds: int) -> None:
-        """Take the pages `lanes`, which have received `history`, to the end of the block."""
-        if rounds > _MOST_ROUNDS:
+    def _go(self, lanes: Lanes, past: _Past) -> None:
+        """Take the pages `lanes`, with what they have behind them, to the end of the block."""
+        if past.rounds > _MOST_ROUNDS:
             raise Abort(0)
         actor = self._step.block(self._items[lanes])
-        step = next(actor)
-        for result in history:
-            step = actor.send(result)
-        while True:
-            place = self._place(step, lanes)
-            ahead = None if place is None else self._ahead(place, isinstance(step, _PAGE_STEPS))
-            if place is not None and ahead is not None:
-                self._let_pass(ahead, place, step, lanes, history, rounds)
-                return
-            try:
-                result = self._perform(step, lanes, place)
-            except Divergence as parting:
-                for key in dict.fromkeys(parting.keys.tolist()):
-                    group = parting.keys == key
-                    self._go(lanes[group], [_select(past, group) for past in history], rounds + 1)
-                return
-            self._note(step, place, lanes)
-            history.append(result)
-            try:
+        try:
+            step = next(actor)
+            for result in past.results:
                 step = actor.send(result)
-            except StopIteration as stop:
-                self._results[lanes] = stop.value
-                return
+            while True:
+                place = place_of(self._world, step, lanes)
+                ahead = None if place is None else self._ahead(place, isinstance(step, PAGE_STEPS))
+                if place is not None and ahead is not None:
+                    self._serialize(ahead, place, step, lanes, past)
+                    return
+                result = self._perform(step, lanes, place)
+                self._note(step, place, lanes, past)
+                past.results.append(result)
+                step = actor.send(result)
+        except Divergence as parting:
+            for key in dict.fromkeys(parting.keys.tolist()):
+                group = parting.keys == key
+                self._go(lanes[group], past.of(group))
+        except StopIteration as stop:
+            self._results[lanes] = stop.value
+
+    def _note(self, step: Step[object], place: Words | None, lanes: Lanes, past: _Past) -> None:
+        """Log what `step` touched, and count it."""
+        access = access_of(step, place, lanes)
+        if access is not None:
+            self._log.append(access)
+        whole = isinstance(step, Composite) and not isinstance(step, Flush | FlushAll)
+        if whole and len(self._later.broken):
+            raise Abort(0)  # its steps have to be counted one by one
+        if isinstance(step, WriteEntry):
+            self._later.broken.written(step, lanes, past.clock)
+        past.clock += 2 if isinstance(step, Flush | FlushAll) else 1
 
     def _ahead(self, points: Words, page: bool) -> NDArray[np.bool_] | None:
         """The pages that must go ahead of those that touch the same word; None when all may go on
@@ -198,7 +223,7 @@ class Attempt:
         """
         if not self._known.check_shared_words:
             return None
-        first = _first_of_each(points)
+        first = first_of_each(points)
         if first.all():
             return None
         settled = (
@@ -208,59 +233,21 @@ class Attempt:
         )
         return first & ~settled if (~first & ~settled).any() else None
 
-    def _let_pass(
+    def _serialize(
         self,
         ahead: NDArray[np.bool_],
         points: Words,
         step: Step[object],
         lanes: Lanes,
-        history: list[Any],
-        rounds: int,
+        past: _Past,
     ) -> None:
         since = len(self._log)
-        self._go(lanes[ahead], [_select(past, ahead) for past in history], rounds + 1)
+        self._go(lanes[ahead], past.of(ahead))
         left = points[ahead]
         changed = written(left, self._log[since:])
         self.changes_shared |= bool(changed.any())
-        self._stable_words[isinstance(step, _PAGE_STEPS)].append(left[~changed])
-        self._go(lanes[~ahead], [_select(past, ~ahead) for past in history], rounds + 1)
-
-    def _place(self, step: Step[object], lanes: Lanes) -> Words | None:
-        """The word that each page reads or changes in `step`, where it is one that another page
-        might touch.
-        """
-        if isinstance(step, ReadEntry | ReadPointer | PublishPointer):
-            return np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape)
-        if isinstance(step, _PAGE_STEPS):
-            name = "refcount" if isinstance(step, FreezeCount) else step.field
-            return np.broadcast_to(
-                self._world.field_location(step.pfn, name, write=isinstance(step, StorePage)),
-                lanes.shape,
-            )
-        return None
-
-    def _note(self, step: Step[object], place: Words | None, lanes: Lanes) -> None:
-        """Log what `step` touched."""
-        if place is not None:
-            self._log.append(Access(place, 8, lanes, not isinstance(step, _READS)))
-        elif isinstance(step, WriteEntry | WritePointer):
-            self._log.append(
-                Access(
-                    np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape),
-                    8,
-                    lanes,
-                    write=True,
-                )
-            )
-        elif isinstance(step, RemapEntries | RestoreEntries):
-            self._log.append(
-                Access(
-                    np.ascontiguousarray(step.locations[:, 0]),
-                    8 * step.locations.shape[1],
-                    lanes,
-                    write=True,
-                )
-            )
+        self._stable_words[isinstance(step, PAGE_STEPS)].append(left[~changed])
+        self._go(lanes[~ahead], past.of(~ahead))
 
     # -- steps that a run does its own way --
 
@@ -356,6 +343,7 @@ class Attempt:
             out_of_order(self._log)
             or (shares is not None and not shares.used_up)
             or later.frees_both_ways
+            or len(later.broken)
         ):
             raise Abort(0)
         failed = (
@@ -369,27 +357,3 @@ class Attempt:
                     raise Abort(queued * len(self._items) // later.taken_on(node))
         if shares is None and not later.taken_page_by_page:
             raise NeedsFrameShares(*later.taken_per_page(len(self._items)))
-
-
-_PAGE_STEPS = (TestPage, LoadPage, StorePage, IncrementUnlessZero, FreezeCount)
-_READS = (ReadEntry, ReadPointer, TestPage, LoadPage)
-
-
-def _select(result: Any, pages: NDArray[np.bool_]) -> Any:
-    """What the chosen pages received."""
-    if isinstance(result, Entry):
-        return Entry(result.kind, _select(result.value, pages))
-    if isinstance(result, np.ndarray):
-        values = cast("NDArray[Any]", result)
-        return values[pages] if values.ndim and len(values) == len(pages) else values
-    return result
-
-
-def _first_of_each(points: Words) -> NDArray[np.bool_]:
-    """For each value the first place where it stands."""
-    steps = points[1:] != points[:-1]
-    if (points[1:] >= points[:-1]).all():
-        return np.concatenate([np.ones(min(1, points.size), np.bool_), steps])
-    out = np.zeros(points.shape, np.bool_)
-    out[np.unique(points, return_index=True)[1]] = True
-    return out
