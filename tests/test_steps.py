@@ -11,7 +11,8 @@ import pytest
 from hvo.check import effects
 from hvo.check.effects.registry import READY
 from hvo.check.trace.replica import IN_MEMORY
-from hvo.machine.batch.attempt import Attempt, BatchHints
+from hvo.machine.batch.attempt import Attempt
+from hvo.machine.batch.hints import BatchHints
 from hvo.machine.machine import Machine
 from hvo.steps.base import Composite, ForEach, Step
 from hvo.world.handlers import HANDLERS

@@ -24,7 +24,8 @@ from hvo.steps.ordering import Acquire, FlushAll, Lock, Release, SynchronizeRead
 from hvo.steps.struct_pages import CopyFrame, StorePage, TestPage
 from hvo.vmemmap.boot import hugetlb_vmemmap_init
 from hvo.vmemmap.context import ENOMEM, EOPNOTSUPP, Vmemmap
-from hvo.vmemmap.proposals import PROPOSALS, optimize
+from hvo.vmemmap.exchange import PROPOSALS
+from hvo.vmemmap.proposals import optimize
 from hvo.vmemmap.remap import Remap, vmemmap_remap_free
 from hvo.vmemmap.shared_tail import shared_tail
 from hvo.vmemmap.split import split_vmemmap_huge_pmd

@@ -25,17 +25,8 @@ from hvo.steps.frames import Count, Counter, FreeFrame
 from hvo.steps.ordering import Acquire, Lock, Release, WriteBarrier
 from hvo.steps.struct_pages import StorePage, TestPage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
-from hvo.vmemmap.proposals import (
-    EAGAIN,
-    Change,
-    Proposal,
-    access_flag_cleared,
-    break_and_make,
-    changes_of,
-    span,
-    table_for,
-    with_frames,
-)
+from hvo.vmemmap.exchange import Change, Proposal, access_flag_cleared, break_and_make, span
+from hvo.vmemmap.proposals import EAGAIN, changes_of, table_for, with_frames
 from hvo.vmemmap.shared_tail import shared_tail
 
 

@@ -8,7 +8,8 @@ from hvo.steps.frames import AllocateFrames, Count, Counter
 from hvo.steps.ordering import Acquire, FlushAll, Lock, Release, SynchronizeReaders
 from hvo.steps.struct_pages import StorePage, TestPage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
-from hvo.vmemmap.proposals import PROPOSALS, restore
+from hvo.vmemmap.exchange import PROPOSALS
+from hvo.vmemmap.proposals import restore
 from hvo.vmemmap.remap import Restore, restore_pages, shared_source
 
 

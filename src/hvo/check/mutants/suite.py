@@ -29,7 +29,8 @@ from hvo.check.scenarios.scenario import Act, Actor, Scenario
 from hvo.steps.base import Steps
 from hvo.steps.pool import FreeFolio
 from hvo.vmemmap.era import LETTERS, parse_variant
-from hvo.vmemmap.proposals import PROPOSALS, Proposal, optimize, restore
+from hvo.vmemmap.exchange import PROPOSALS, Proposal
+from hvo.vmemmap.proposals import optimize, restore
 
 FIXED = {
     "5.14": (

@@ -25,7 +25,8 @@ from hvo.check.search.start import build
 from hvo.errors import HvoError
 from hvo.vmemmap.context import ENOMEM
 from hvo.vmemmap.era import LETTERS, parse_variant
-from hvo.vmemmap.proposals import EAGAIN, PROPOSALS
+from hvo.vmemmap.exchange import PROPOSALS
+from hvo.vmemmap.proposals import EAGAIN
 
 LISTED = 4
 """Huge pages of the list that is counted."""

@@ -14,8 +14,9 @@ from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.scenario import Act, Actor, Scenario
 from hvo.steps.base import Steps
 from hvo.steps.pool import FreeFolio
-from hvo.vmemmap.proposals import PROPOSALS, Proposal, optimize, restore
-from hvo.vmemmap.proposals import TRIES as KERNEL_TRIES
+from hvo.vmemmap.exchange import PROPOSALS, Proposal
+from hvo.vmemmap.exchange import TRIES as KERNEL_TRIES
+from hvo.vmemmap.proposals import optimize, restore
 from hvo.vmemmap.proposals_batched import optimize_folios, restore_folios
 
 PROPOSED_FOR = "7.1"

@@ -25,7 +25,6 @@ exactly what page after page would give:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -34,8 +33,8 @@ from numpy.typing import NDArray
 
 from hvo.machine.batch.conflicts import Access, Lanes, out_of_order, written
 from hvo.machine.batch.deferred import Deferred, Taken
-from hvo.machine.batch.frame_shares import FrameShares
-from hvo.machine.batch.touch import PAGE_STEPS, access_of, first_of_each, place_of, select
+from hvo.machine.batch.hints import Abort, BatchHints, NeedsFrameShares, Past
+from hvo.machine.batch.touch import PAGE_STEPS, access_of, first_of_each, place_of
 from hvo.memory.interface import Pfns, Words
 from hvo.mmu.access import PageFault
 from hvo.steps.base import Composite, Divergence, ForEach, Step, Value, one_answer
@@ -70,49 +69,6 @@ from hvo.world.handlers import can_perform, perform
 from hvo.world.state import World
 
 _MOST_ROUNDS = 20
-
-
-class Abort(Exception):
-    """The run would differ from page by page: only its first `pages` can go at once (0: none)."""
-
-    def __init__(self, pages: int) -> None:
-        super().__init__(f"only {pages} pages can go at once")
-        self.pages = pages
-
-
-class NeedsFrameShares(Exception):
-    """Frames must be shared out beforehand: to each page `counts` of its node's of `nodes`."""
-
-    def __init__(self, counts: Lanes, nodes: Lanes) -> None:
-        super().__init__("frames were not taken in the order of the pages")
-        self.counts, self.nodes = counts, nodes
-
-
-@dataclass(frozen=True)
-class BatchHints:
-    """What earlier runs of a block showed: it frees frames; words that pages share must be read
-    with care; how frames are given as frame shares.
-    """
-
-    frees: bool
-    check_shared_words: bool = True
-    shares: FrameShares | None = None
-
-
-@dataclass
-class _Past:
-    """What pages that go together have behind them: the results that they received, how often they
-    parted from others, and how many primitive steps they did.
-    """
-
-    results: list[Any]
-    rounds: int
-    clock: int
-
-    def of(self, pages: NDArray[np.bool_]) -> "_Past":
-        """The same for some of the pages, which part from the others."""
-        kept = [select(result, pages) for result in self.results]
-        return _Past(kept, self.rounds + 1, self.clock)
 
 
 class Attempt:
@@ -163,7 +119,7 @@ class Attempt:
         marks = [zone.mark() for zone in zones]
         self._world.journal = []
         try:
-            self._go(np.arange(len(self._items)), _Past([], 0, 0))
+            self._go(np.arange(len(self._items)), Past([], 0, 0))
             self._check()
         except BaseException as error:
             self._world.undo()
@@ -179,7 +135,7 @@ class Attempt:
 
     # -- going through the block --
 
-    def _go(self, lanes: Lanes, past: _Past) -> None:
+    def _go(self, lanes: Lanes, past: Past) -> None:
         """Take the pages `lanes`, with what they have behind them, to the end of the block."""
         if past.rounds > _MOST_ROUNDS:
             raise Abort(0)
@@ -205,7 +161,7 @@ class Attempt:
         except StopIteration as stop:
             self._results[lanes] = stop.value
 
-    def _note(self, step: Step[object], place: Words | None, lanes: Lanes, past: _Past) -> None:
+    def _note(self, step: Step[object], place: Words | None, lanes: Lanes, past: Past) -> None:
         """Log what `step` touched, and count it."""
         access = access_of(step, place, lanes)
         if access is not None:
@@ -239,7 +195,7 @@ class Attempt:
         points: Words,
         step: Step[object],
         lanes: Lanes,
-        past: _Past,
+        past: Past,
     ) -> None:
         since = len(self._log)
         self._go(lanes[ahead], past.of(ahead))

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.machine.batch.attempt import Abort, Attempt, BatchHints, NeedsFrameShares
+from hvo.machine.batch.attempt import Attempt
 from hvo.machine.batch.frame_shares import FrameShares
+from hvo.machine.batch.hints import Abort, BatchHints, NeedsFrameShares
 from hvo.steps.base import Composite, ForEach, Step, Steps
 from hvo.world.handlers import can_perform, perform
 from hvo.world.state import World
