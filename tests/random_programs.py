@@ -587,4 +587,4 @@ def left_behind(world: World) -> Iterator[tuple[str, Any]]:
     yield "pool", (pool.free[0].pages().tolist(), pool.surplus, pool.reserved)
     yield "lost", world.lost
     yield "locks", sorted(lock.value for lock in world.locks)
-    yield "flushes", (world.flushes, world.synchronizations)
+    yield "flushes", (world.costs.counts, world.synchronizations)

@@ -9,13 +9,12 @@ from functools import partial
 from hvo.check.model.hardware import Hardware, parse_hardware
 from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.hazards import CASES, Case
-from hvo.check.scenarios.proposals import LETTERS
 from hvo.check.scenarios.scenario import Actor
 from hvo.check.scenarios.user_protocol import Own, read_own
 from hvo.check.scenarios.user_scenarios import own_cases
 from hvo.check.trace.token import Token
 from hvo.errors import HvoError
-from hvo.vmemmap.era import parse_variant
+from hvo.vmemmap.era import LETTERS, parse_variant
 from hvo.vmemmap.hazards.registry import hazards_named
 
 PROPOSED = tuple(f"proposal-{letter}" for letter in LETTERS)

@@ -20,6 +20,7 @@ from typing import Generic, TypeAlias, TypeVar, cast
 import numpy as np
 
 from hvo.memory.interface import Pfns, Words
+from hvo.mmu.shape import Flags
 
 R_co = TypeVar("R_co", covariant=True)
 Value: TypeAlias = int | np.int64 | np.uint64 | Pfns | Words
@@ -39,6 +40,27 @@ Steps: TypeAlias = Generator[Step[object], object, R_co]
 """A running actor: yields steps, is sent their results, returns its own: `Steps[int]` a number."""
 Block: TypeAlias = Callable[[Pfns], Steps[int]]
 """What `ForEach` runs for one item (or, with arrays, for many)."""
+
+
+class Divergence(Exception):
+    """Pages of a run get different answers where the code between steps may branch; `keys` tells
+    them apart.
+    """
+
+    def __init__(self, keys: Pfns) -> None:
+        super().__init__("pages of one run diverge")
+        self.keys = keys
+
+
+def one_answer(answers: Flags) -> bool:
+    """The answer that all pages of a run give, to branch on; where they differ the run parts
+    (Divergence).
+    """
+    if answers.all():
+        return True
+    if answers.any():
+        raise Divergence(answers.astype(np.int64))
+    return False
 
 
 def strided(start: Value, count: int, stride: int) -> Words:

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from hvo.memory.interface import Words
 from hvo.mmu.format import Format
 from hvo.mmu.runs import Runs, read_runs
-from hvo.steps.base import Value, strided
+from hvo.steps.base import Divergence, Value, one_answer, strided
 from hvo.steps.entries import (
     RESET_STRUCT_PAGES,
+    AllowFaults,
     CompareExchangeEntry,
     Entry,
     EntryKind,
@@ -27,7 +28,7 @@ from hvo.steps.entries import (
     WriteEntry,
     WritePointer,
 )
-from hvo.world.state import Divergence, Handlers, World, one_answer
+from hvo.world.state import Handlers, World
 
 
 def locate(world: World, step: Locate) -> Words:
@@ -153,6 +154,10 @@ def table_is_empty(world: World, step: TableIsEmpty) -> bool:
     return not world.memory.read_words(strided(step.table, step.entries, 8)).any()
 
 
+def allow_faults(world: World, step: AllowFaults) -> None:
+    """Nobody else is there that could wait."""
+
+
 def read_page_tables(world: World, step: ReadRuns) -> Runs:
     """Read whole tables as arrays."""
     return read_runs(world.memory, step.format, step.root, step.start, step.end, step.grouping)
@@ -172,4 +177,5 @@ HANDLERS: Handlers = {
     RestoreEntries: restore_entries,
     TableIsEmpty: table_is_empty,
     ReadRuns: read_page_tables,
+    AllowFaults: allow_faults,
 }

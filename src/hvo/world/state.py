@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hvo.kernel.hugetlb import HugetlbPool, Stack
 from hvo.kernel.struct_page import StructPageLayout
@@ -23,26 +22,8 @@ from hvo.steps.base import Value
 from hvo.steps.frames import Counter
 from hvo.steps.ordering import Lock
 from hvo.vmemmap.context import Vmemmap
+from hvo.world.costs import Costs
 from hvo.world.transaction import Transaction
-
-
-class Divergence(Exception):
-    """Pages of a run get different answers where the code between steps may branch; `keys` tells
-    them apart.
-    """
-
-    def __init__(self, keys: NDArray[np.int64]) -> None:
-        super().__init__("pages of one run diverge")
-        self.keys = keys
-
-
-def one_answer(answers: NDArray[np.bool_]) -> bool:
-    """The answer that all pages of a run give; raises Divergence when they differ."""
-    if answers.all():
-        return True
-    if answers.any():
-        raise Divergence(answers.astype(np.int64))
-    return False
 
 
 @dataclass
@@ -51,7 +32,8 @@ class World:
 
     `root` is the physical address of the top table; `raw_errors` are the records of broken pages,
     by the heads of HugeTLB pages; `lost` are (head, order) of blocks that the page allocator
-    refused ("Bad page state"); `transaction`, if one was begun, undoes every change made since.
+    refused ("Bad page state"); `freed` are the frames that were freed last; `transaction`, if one
+    was begun, undoes every change made since.
     """
 
     memory: SimulatedMemory
@@ -66,10 +48,14 @@ class World:
     raw_errors: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     lost: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     transaction: Transaction | None = None
-    flushes: int = 0
     frames_freed: int = 0
+    freed: Pfns = field(default_factory=lambda: np.zeros(0, np.int64))
     synchronizations: int = 0
+    costs: Costs = field(init=False)
     _tables: dict[int, int] = field(default_factory=dict[int, int], init=False)
+
+    def __post_init__(self) -> None:
+        self.costs = Costs(self.vmemmap.format if self.vmemmap.era.proposal else None)
 
     # -- words --
 

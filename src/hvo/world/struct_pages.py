@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hvo.kernel.struct_page import LINK, MAPPING, TAIL_MAPPING, WORDS
 from hvo.memory.interface import Pfns, Words
-from hvo.steps.base import Value, strided
+from hvo.steps.base import Value, one_answer, strided
 from hvo.steps.struct_pages import (
     CopyFrame,
     CopyTailWords,
@@ -29,7 +29,7 @@ from hvo.steps.struct_pages import (
     StorePage,
     TestPage,
 )
-from hvo.world.state import Handlers, World, one_answer
+from hvo.world.state import Handlers, World
 
 _AT_ONCE = 1 << 15
 

@@ -109,3 +109,13 @@ def _owners(points: Words, access: Access, *, last: bool = True) -> tuple[Lanes,
     if not last:
         at = np.searchsorted(starts, starts[np.maximum(at, 0)], side="left")
     return np.where(inside, at, -1).astype(np.int64), order
+
+
+def first_of_each(points: Words) -> NDArray[np.bool_]:
+    """For each value the first place where it stands."""
+    steps = points[1:] != points[:-1]
+    if (points[1:] >= points[:-1]).all():
+        return np.concatenate([np.ones(min(1, points.size), np.bool_), steps])
+    out = np.zeros(points.shape, np.bool_)
+    out[np.unique(points, return_index=True)[1]] = True
+    return out

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.machine.batch.attempt import Abort, Attempt, BatchHints, NeedsFrameShares
+from hvo.machine.batch.attempt import Attempt
+from hvo.machine.batch.hints import Abort, BatchHints, NeedsFrameShares
 from hvo.steps.base import Composite, ForEach, Step, Steps
 from hvo.world.handlers import can_perform, perform
 from hvo.world.state import World
@@ -38,12 +39,17 @@ class ArrayExecutor:
 
     def perform(self, step: Step[object]) -> Any:
         """Do one step."""
+        costs = self.world.costs
+        if isinstance(step, Composite) and (costs.is_broken or not self._does(step)):
+            return self.run(step.parts())
         if isinstance(step, ForEach):
             return self._for_each(step)
-        if can_perform(step):
-            return perform(self.world, step)
-        assert isinstance(step, Composite), step
-        return self.run(step.parts())
+        result = perform(self.world, step)
+        costs.count(step)
+        return result
+
+    def _does(self, step: Composite[object]) -> bool:
+        return isinstance(step, ForEach) or can_perform(step)
 
     def _for_each(self, step: ForEach) -> NDArray[np.int64]:
         """One page by itself, a few at once, then as many as can go; after a failure one by one

@@ -18,6 +18,7 @@ from hvo.memory.interface import Words
 from hvo.mmu.walk import Walk
 from hvo.steps.base import Step, Value
 from hvo.steps.entries import (
+    AllowFaults,
     CompareExchangeEntry,
     FillTable,
     Locate,
@@ -35,6 +36,7 @@ from hvo.steps.ordering import (
     EnterReadSection,
     LeaveReadSection,
     ReadBarrier,
+    ResumeCpus,
     WriteBarrier,
 )
 from hvo.steps.struct_pages import (
@@ -158,6 +160,8 @@ TOUCHES: dict[type, Touch] = {
             EnterReadSection,
             LeaveReadSection,
             AwaitInvalidation,
+            ResumeCpus,
+            AllowFaults,
         ),
         _nothing,
     ),
