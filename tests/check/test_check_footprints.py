@@ -20,6 +20,7 @@ from hvo.check.model.footprint import (
     FAULTS,
     FRAME,
     FREED,
+    KEY,
     LOCK,
     RAW_ERRORS,
     REFUSALS,
@@ -136,11 +137,14 @@ def changed(model: Model, done: Done) -> set[int]:
     cells |= {TRANSLATION + key for key, _, _ in held[0] ^ held[1]}
     cells |= {COPY + copy[2] for copy in set(before.copies) ^ set(after.copies)}
     plain = {
-        COUNTERS: ("counters", "refused", "released"),
+        COUNTERS: ("refused", "released"),
         REFUSALS: ("failures",),
         FAULTS: ("faults_wait",),
         RAW_ERRORS: ("raw_errors", "broken"),
     }
+    for at, cell in enumerate((KEY, COUNTERS)):
+        if before.counters[at] != after.counters[at]:
+            cells.add(cell)
     for cell, names in plain.items():
         if any(getattr(before, name) != getattr(after, name) for name in names):
             cells.add(cell)
