@@ -46,6 +46,6 @@ def optimize(v, order, head):
         return [step]
     error = yield from _edit(_opt(v, order, head), rule)
     if error:
-        yield StorePage(head + v.structs_per_page, "dcache_clean", 1)     # somebody uses a tail of the page that is not optimised
-        yield StorePage(head + v.structs_per_page, "dcache_clean", 0)
+        yield from StorePage(head + v.structs_per_page, "dcache_clean", 1)     # somebody uses a tail of the page that is not optimised
+        yield from StorePage(head + v.structs_per_page, "dcache_clean", 0)
     return error

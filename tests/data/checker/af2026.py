@@ -20,54 +20,54 @@ TRIES = 4          # 16 in the patch
 def _swap(v, location, level, address, size, new):
     """clear AF, flush, try_cmpxchg; again when somebody set AF meanwhile."""
     for _ in range(TRIES):
-        entry = yield ReadEntry(location, level)
+        entry = yield from ReadEntry(location, level)
         old = int(entry.value)
         cleared = int(v.format.access_flag_cleared(old))
         if old != cleared:
-            if not (yield CompareExchangeEntry(location, old, cleared, level, address)):
+            if not (yield from CompareExchangeEntry(location, old, cleared, level, address)):
                 continue
-            yield Flush(address, address + np.uint64(size))
-        if (yield CompareExchangeEntry(location, cleared, new, level, address)):
+            yield from Flush(address, address + np.uint64(size))
+        if (yield from CompareExchangeEntry(location, cleared, new, level, address)):
             return old
     return None
 
 def _split(v, address, node):
-    pmd = yield Locate(address, 1)
-    entry = yield ReadEntry(pmd, 1)
+    pmd = yield from Locate(address, 1)
+    entry = yield from ReadEntry(pmd, 1)
     if entry.kind is not EntryKind.LEAF:
         return 0
-    table = yield AllocateFrame(node)
+    table = yield from AllocateFrame(node)
     if table is None:
         return -12
-    yield FillTable(table, table_of_leaf(v, entry.value))
-    yield Acquire(Lock.PAGE_TABLE)
-    now = yield ReadEntry(pmd, 1)
+    yield from FillTable(table, table_of_leaf(v, entry.value))
+    yield from Acquire(Lock.PAGE_TABLE)
+    now = yield from ReadEntry(pmd, 1)
     if now.kind is not EntryKind.LEAF:
-        yield Release(Lock.PAGE_TABLE)
-        yield FreeFrame(table)
+        yield from Release(Lock.PAGE_TABLE)
+        yield from FreeFrame(table)
         return 0
-    yield WriteBarrier()
+    yield from WriteBarrier()
     start = np.uint64(int(address) & -v.leaf & 0xFFFFFFFFFFFFFFFF)
     done = yield from _swap(v, pmd, 1, start, v.leaf, int(v.format.make_table(int(table) * v.page_size)))
-    yield Release(Lock.PAGE_TABLE)
+    yield from Release(Lock.PAGE_TABLE)
     if done is None:
-        yield FreeFrame(table)
+        yield from FreeFrame(table)
         return -11
     return 0
 
 def optimize(v, order, head):
     shared = yield from shared_tail(v, order, head)
-    if shared is False:
+    if shared is None:
         return -12
     start = v.address(head)
-    yield Acquire(Lock.MMAP_WRITE)
+    yield from Acquire(Lock.MMAP_WRITE)
     error = yield from _split(v, start, v.node_of(head))
     if error:
-        yield Release(Lock.MMAP_WRITE)
+        yield from Release(Lock.MMAP_WRITE)
         return error
     table = yield from pte_of(v, start)
     new = int(v.leaf_entry(shared, writable=False))
-    yield StorePage(head, "vmemmap_optimized", 1)
+    yield from StorePage(head, "vmemmap_optimized", 1)
     freed, error = [], 0
     for page in range(1, v.vmemmap_pages(order)):
         address = start + np.uint64(page * v.page_size)
@@ -77,10 +77,10 @@ def optimize(v, order, head):
             break
         freed.append(int(v.pfn(old)))
     if freed:
-        yield Count(Counter.OPTIMIZED_KEY, 1)
+        yield from Count(Counter.OPTIMIZED_KEY, 1)
     else:
-        yield StorePage(head, "vmemmap_optimized", 0)
-    yield Release(Lock.MMAP_WRITE)
+        yield from StorePage(head, "vmemmap_optimized", 0)
+    yield from Release(Lock.MMAP_WRITE)
     for frame in freed:
-        yield FreeFrame(frame, memmap=True)
+        yield from FreeFrame(frame, memmap=True)
     return error

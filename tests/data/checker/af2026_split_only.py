@@ -11,34 +11,34 @@ MACHINE = "arm64+haf"
 
 def _swap(v, location, level, address, size, new):
     for _ in range(4):
-        entry = yield ReadEntry(location, level)
+        entry = yield from ReadEntry(location, level)
         old = int(entry.value)
         cleared = int(v.format.access_flag_cleared(old))
         if old != cleared:
-            if not (yield CompareExchangeEntry(location, old, cleared, level, address)):
+            if not (yield from CompareExchangeEntry(location, old, cleared, level, address)):
                 continue
-            yield Flush(address, address + np.uint64(size))
-        if (yield CompareExchangeEntry(location, cleared, new, level, address)):
+            yield from Flush(address, address + np.uint64(size))
+        if (yield from CompareExchangeEntry(location, cleared, new, level, address)):
             return old
     return None
 
 def optimize(v, order, head):
     address = v.address(head)
-    pmd = yield Locate(address, 1)
-    yield Acquire(Lock.PAGE_TABLE)
-    entry = yield ReadEntry(pmd, 1)
+    pmd = yield from Locate(address, 1)
+    yield from Acquire(Lock.PAGE_TABLE)
+    entry = yield from ReadEntry(pmd, 1)
     if entry.kind is not EntryKind.LEAF:
-        yield Release(Lock.PAGE_TABLE)
+        yield from Release(Lock.PAGE_TABLE)
         return 0
-    table = yield AllocateFrame(v.node_of(head))
+    table = yield from AllocateFrame(v.node_of(head))
     if table is None:
-        yield Release(Lock.PAGE_TABLE)
+        yield from Release(Lock.PAGE_TABLE)
         return -12
-    yield FillTable(table, table_of_leaf(v, entry.value))
-    yield WriteBarrier()
+    yield from FillTable(table, table_of_leaf(v, entry.value))
+    yield from WriteBarrier()
     done = yield from _swap(v, pmd, 1, address, v.leaf, int(v.format.make_table(int(table) * v.page_size)))
-    yield Release(Lock.PAGE_TABLE)
+    yield from Release(Lock.PAGE_TABLE)
     if done is None:
-        yield FreeFrame(table)
+        yield from FreeFrame(table)
         return -11
     return 0

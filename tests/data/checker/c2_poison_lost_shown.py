@@ -14,12 +14,12 @@ def _optimize(v, order, head):
     return int(r[0])
 
 def _restore(v, order, head, refused=False):
-    broken = yield TakeRawErrors(head)
+    broken = yield from TakeRawErrors(head)
     if refused:
         return -12
     r = yield from hugetlb_vmemmap_restore_folios(v, order, np.array([head], np.int64))
     for pfn in broken:
-        yield StorePage(pfn, "hwpoison", 1)
+        yield from StorePage(pfn, "hwpoison", 1)
     return int(r[-1])
 
 def failing(v, order, head):
@@ -29,4 +29,4 @@ def failing(v, order, head):
     yield from _restore(v, order, head, refused=True)
     if not (yield from _restore(v, order, head)):
         yield from clear_hugetlb_and_hwpoison(v, head)
-        yield FreeFolio(head, order)
+        yield from FreeFolio(head, order)

@@ -39,10 +39,10 @@ def optimize(v, order, head):
     return (yield from _opt(v, order, head))
 
 def restore(v, order, head):
-    broken = yield TakeRawErrors(head)
+    broken = yield from TakeRawErrors(head)
     error = yield from _res(v, order, head)
     if error:
         return error                              # the record is lost here
     for pfn in broken:
-        yield StorePage(pfn, "hwpoison", 1)
+        yield from StorePage(pfn, "hwpoison", 1)
     return 0

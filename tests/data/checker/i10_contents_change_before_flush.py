@@ -42,27 +42,27 @@ def optimize(v, order, head):
     if error:
         return error
     shared = yield from shared_tail(v, order, head)
-    if shared is False:
+    if shared is None:
         return -12
     table = yield from pte_of(v, start)
     end = start + np.uint64(v.page_size * v.vmemmap_pages(order))
     where = [(table + np.uint64(8 * page), start + np.uint64(page * v.page_size)) for page in range(1, v.vmemmap_pages(order))]
     frames = []
     for location, address in where:
-        old = yield ReadEntry(location, 0)
+        old = yield from ReadEntry(location, 0)
         frames.append(int(v.pfn(old.value)))
-        yield WriteEntry(location, int(v.leaf_entry(frames[-1], writable=False)), 0, address)
-    yield Flush(start, end)
+        yield from WriteEntry(location, int(v.leaf_entry(frames[-1], writable=False)), 0, address)
+    yield from Flush(start, end)
     for frame in frames:
-        yield FillTails(frame, head, order, v.structs_per_page)
-    yield WriteBarrier()
-    yield StorePage(head, "vmemmap_optimized", 1)
+        yield from FillTails(frame, head, order, v.structs_per_page)
+    yield from WriteBarrier()
+    yield from StorePage(head, "vmemmap_optimized", 1)
     for location, address in where:
-        yield WriteEntry(location, v.leaf_entry(shared, writable=False), 0, address)
+        yield from WriteEntry(location, v.leaf_entry(shared, writable=False), 0, address)
     for frame in frames:
-        yield CopyFrame(start, frame, v.structs_per_page)   # "poison" the frames that go, too early
-    yield Flush(start, end)
+        yield from CopyFrame(start, frame, v.structs_per_page)   # "poison" the frames that go, too early
+    yield from Flush(start, end)
     for frame in frames:
-        yield FreeFrame(frame, memmap=True)
-    yield Count(Counter.OPTIMIZED_KEY, 1)
+        yield from FreeFrame(frame, memmap=True)
+    yield from Count(Counter.OPTIMIZED_KEY, 1)
     return 0

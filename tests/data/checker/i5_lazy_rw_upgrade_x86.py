@@ -40,8 +40,8 @@ def _set(v, order, head, writable):
     table = yield from pte_of(v, start)
     for page in range(1, v.vmemmap_pages(order)):
         location = table + np.uint64(8 * page)
-        old = yield ReadEntry(location, 0)
-        yield WriteEntry(location, int(v.leaf_entry(v.pfn(old.value), writable=writable)), 0, start + np.uint64(page * v.page_size))
+        old = yield from ReadEntry(location, 0)
+        yield from WriteEntry(location, int(v.leaf_entry(v.pfn(old.value), writable=writable)), 0, start + np.uint64(page * v.page_size))
 
 def optimize(v, order, head):
     start = v.address(head)
@@ -49,13 +49,13 @@ def optimize(v, order, head):
     if error:
         return error
     yield from _set(v, order, head, False)
-    yield Flush(start, start + np.uint64(v.page_size * v.vmemmap_pages(order)))
+    yield from Flush(start, start + np.uint64(v.page_size * v.vmemmap_pages(order)))
     return 0
 
 def restore(v, order, head):
     start = v.address(head)
-    pmd = yield Locate(start, 1)
-    entry = yield ReadEntry(pmd, 1)
+    pmd = yield from Locate(start, 1)
+    entry = yield from ReadEntry(pmd, 1)
     if entry.kind is not EntryKind.TABLE:
         return 0
     yield from _set(v, order, head, True)

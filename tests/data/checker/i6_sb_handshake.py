@@ -36,35 +36,35 @@ def _edit(walk, rule):
 ERA = "7.1"
 
 def optimize(v, order, head):
-    yield StorePage(head, "vmemmap_optimized", 1)
-    if (yield TestPage(head, "dcache_clean")):
-        yield StorePage(head, "vmemmap_optimized", 0)
+    yield from StorePage(head, "vmemmap_optimized", 1)
+    if (yield from TestPage(head, "dcache_clean")):
+        yield from StorePage(head, "vmemmap_optimized", 0)
         return -16
     start = v.address(head)
     error = yield from split_vmemmap_huge_pmd(v, start, v.node_of(head), flush=True)
     if error:
-        yield StorePage(head, "vmemmap_optimized", 0)
+        yield from StorePage(head, "vmemmap_optimized", 0)
         return error
     shared = yield from shared_tail(v, order, head)
-    if shared is False:
-        yield StorePage(head, "vmemmap_optimized", 0)
+    if shared is None:
+        yield from StorePage(head, "vmemmap_optimized", 0)
         return -12
     table = yield from pte_of(v, start)
     frames = []
     for page in range(1, v.vmemmap_pages(order)):
         location, address = table + np.uint64(8 * page), start + np.uint64(page * v.page_size)
-        old = yield ReadEntry(location, 0)
-        yield WriteEntry(location, v.leaf_entry(shared, writable=False), 0, address)
+        old = yield from ReadEntry(location, 0)
+        yield from WriteEntry(location, v.leaf_entry(shared, writable=False), 0, address)
         frames.append(v.pfn(old.value))
-    yield Flush(start, start + np.uint64(v.page_size * v.vmemmap_pages(order)))
+    yield from Flush(start, start + np.uint64(v.page_size * v.vmemmap_pages(order)))
     for frame in frames:
-        yield FreeFrame(frame, memmap=True)
-    yield Count(Counter.OPTIMIZED_KEY, 1)
+        yield from FreeFrame(frame, memmap=True)
+    yield from Count(Counter.OPTIMIZED_KEY, 1)
     return 0
 
 def tail_writer(v, order, head):
-    yield StorePage(head, "dcache_clean", 1)
-    if not (yield TestPage(head, "vmemmap_optimized")):
-        yield StorePage(head + 2 * v.structs_per_page, "dcache_clean", 1)
-        yield StorePage(head + 2 * v.structs_per_page, "dcache_clean", 0)
-    yield StorePage(head, "dcache_clean", 0)
+    yield from StorePage(head, "dcache_clean", 1)
+    if not (yield from TestPage(head, "vmemmap_optimized")):
+        yield from StorePage(head + 2 * v.structs_per_page, "dcache_clean", 1)
+        yield from StorePage(head + 2 * v.structs_per_page, "dcache_clean", 0)
+    yield from StorePage(head, "dcache_clean", 0)

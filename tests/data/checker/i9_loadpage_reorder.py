@@ -39,18 +39,18 @@ GEOMETRY = {"pages": 1, "used": 2, "group": 2, "leaf": 2}
 
 def _walk(v, order, head):
     pfn = head + v.structs_per_page
-    yield EnterReadSection()
-    count = int((yield LoadPage(pfn, "refcount")))
+    yield from EnterReadSection()
+    count = int((yield from LoadPage(pfn, "refcount")))
     if count:
-        flags = int((yield LoadPage(pfn, "flags")))
+        flags = int((yield from LoadPage(pfn, "flags")))
         if not flags & (1 << 6):             # PG_head clear: no fake head
-            yield IncrementUnlessZero(pfn, "refcount")
-    yield LeaveReadSection()
+            yield from IncrementUnlessZero(pfn, "refcount")
+    yield from LeaveReadSection()
 
 def optimize(v, order, head):
     """The count is frozen (0) already; optimise, unfreeze."""
     error = yield from _opt(v, order, head)
-    yield StorePage(head, "refcount", 1)                # unfreeze
+    yield from StorePage(head, "refcount", 1)                # unfreeze
     return error
 
 def walker(v, order, head):

@@ -37,18 +37,18 @@ GEOMETRY = {"pages": 1, "used": 2, "group": 2, "leaf": 2}
 
 def _walk(v, order, head):
     pfn = head + v.structs_per_page
-    yield EnterReadSection()
-    count = yield TestPage(pfn, "refcount")
+    yield from EnterReadSection()
+    count = yield from TestPage(pfn, "refcount")
     if count:
-        flags = (1 << 6) * int((yield TestPage(pfn, "head")))
+        flags = (1 << 6) * int((yield from TestPage(pfn, "head")))
         if not flags & (1 << 6):             # PG_head clear: no fake head
-            yield IncrementUnlessZero(pfn, "refcount")
-    yield LeaveReadSection()
+            yield from IncrementUnlessZero(pfn, "refcount")
+    yield from LeaveReadSection()
 
 def optimize(v, order, head):
     """The count is frozen (0) already; optimise, unfreeze."""
     error = yield from _opt(v, order, head)
-    yield StorePage(head, "refcount", 1)                # unfreeze
+    yield from StorePage(head, "refcount", 1)                # unfreeze
     return error
 
 def walker(v, order, head):

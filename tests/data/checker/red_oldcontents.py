@@ -19,21 +19,21 @@ def _where(v, order, head):
 def optimize(v, order, head):
     if (yield from split_vmemmap_huge_pmd(v, v.address(head), v.node_of(head), flush=True)):
         return
-    frame = yield AllocateFrame(v.node_of(head), memmap=True)
+    frame = yield from AllocateFrame(v.node_of(head), memmap=True)
     if frame is None:
         return
     location, address = yield from _where(v, order, head)
-    old = yield ReadEntry(location, 0)
-    yield StorePage(head, "private", int(frame) << 16)
-    yield FillTails(frame, head, order, v.structs_per_page)
-    yield WriteBarrier()
-    yield WriteEntry(location, v.leaf_entry(frame, writable=True), 0, address)
-    yield Flush(address, address + np.uint64(v.page_size))
-    yield FreeFrame(v.pfn(old.value), memmap=True)
+    old = yield from ReadEntry(location, 0)
+    yield from StorePage(head, "private", int(frame) << 16)
+    yield from FillTails(frame, head, order, v.structs_per_page)
+    yield from WriteBarrier()
+    yield from WriteEntry(location, v.leaf_entry(frame, writable=True), 0, address)
+    yield from Flush(address, address + np.uint64(v.page_size))
+    yield from FreeFrame(v.pfn(old.value), memmap=True)
 
 def mapper(v, order, head):
-    word = yield LoadPage(head, "private")
+    word = yield from LoadPage(head, "private")
     frame = int(word) >> 16
     if frame:
         location, address = yield from _where(v, order, head)
-        yield WriteEntry(location, v.leaf_entry(frame, writable=True), 0, address)
+        yield from WriteEntry(location, v.leaf_entry(frame, writable=True), 0, address)

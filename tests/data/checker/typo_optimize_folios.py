@@ -1,3 +1,3 @@
 from hvo.protocol import *
 def optimize_folios(v, order, heads):
-    yield Acquire(Lock.MMAP_READ)
+    yield from Acquire(Lock.MMAP_READ)

@@ -125,7 +125,7 @@ class Own:
         """What the file asks for besides: keyword arguments of scenarios."""
         asked: list[dict[str, Any]] = self._setting("SCENARIOS", list)
         for number, one in enumerate(asked, 1):
-            unknown = set(one) - set(ASKED)
+            unknown: set[str] = {*one} - {*ASKED}
             if unknown or not one.get("actors"):
                 raise HvoError(
                     f"{self.path}: SCENARIOS, number {number}: expected `actors` and, if wanted,"
@@ -246,7 +246,7 @@ def run_own(
         raise _failed(own, error) from error
     if not isinstance(walk, GeneratorType):
         raise HvoError(f"{own.path}: {name} gives {walk!r}: expected a generator that yields steps")
-    return (yield from _guarded(own, name, walk))
+    return (yield from _guarded(own, name, cast("GeneratorType[Any, Any, Any]", walk)))
 
 
 def _guarded(own: Own, name: str, walk: "GeneratorType[Any, Any, Any]") -> Steps[object]:
