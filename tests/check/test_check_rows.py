@@ -11,7 +11,7 @@ from hvo.check.check import Result, check
 from hvo.check.model.hardware import parse_hardware
 from hvo.check.search.explore import Options
 from hvo.check.select import asked
-from hvo.cli.check import command
+from hvo.cli.main import main
 from hvo.errors import HvoError
 
 FILES = Path(__file__).parent.parent / "data" / "checker"
@@ -128,7 +128,7 @@ def test_a_loop_that_waits_for_another_actor(value: int, rule: str | None, tmp_p
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(command, list(arguments))
+    done = CliRunner().invoke(main, ["check", *arguments])
     return done.exit_code, done.output
 
 
