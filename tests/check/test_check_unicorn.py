@@ -1,10 +1,10 @@
 """What the checker lets a CPU use of a page's translations, against emulated MMUs of Unicorn.
 
 `check.model.access.translations` is what every access of the checker goes by. Here an actor takes
-its steps one by one in the checker, and its page tables are written into the memory of two emulated
-CPUs (arm64, x86-64 and riscv64), each with a TLB of its own, which load from the pages and
-store to them between the steps. Whatever they do, the checker must allow; after an invalidation it
-must allow nothing else.
+its steps one by one in the checker, and its page tables are written, entry by entry, into the
+memory of two emulated CPUs (arm64, x86-64 and riscv64), each with a TLB of its own, which load from
+the pages and store to them between the steps. Whatever they do, the checker must allow; after an
+invalidation it must allow nothing else.
 
 The checker's tables are those of hardware with fewer entries, so that an entry needs no translation
 but of the frame that it leads to: a leaf maps 8 pages there and 512 here.

@@ -73,6 +73,17 @@ def strided(start: Value, count: int, stride: int) -> Words:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Assert(Step[None]):
+    """The actor knows that something holds: where `holds` is false the property `violates` is
+    violated -> None.
+    """
+
+    holds: bool
+    says: str
+    violates: str = "assertion"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Composite(Step[R_co]):
     """A step that an executor may take apart."""
 
