@@ -82,7 +82,7 @@ def test_a_made_leaf_says_what_it_was_made_of(format, data):
     assert not format.is_table(entry, level)
     assert not format.is_malformed(entry, level)
     assert format.output_address(entry, level) == address
-    assert format.is_writable(entry) == writable
+    assert format.is_writable(entry) == (writable or not format.protects)
     assert format.is_accessed(entry)
     assert format.is_dirty(entry) or not writable
     assert not format.is_contiguous(entry)
@@ -101,7 +101,7 @@ def test_changes_change_one_thing(format, data):
     entry = format.make_leaf(address, level)
     protected = format.read_only(entry)
     assert protected == format.make_leaf(address, level, writable=False)
-    assert not format.is_writable(protected)
+    assert format.is_writable(protected) != format.protects
     assert format.writable(protected) == entry
     old = format.access_flag_cleared(entry)
     assert (format.is_accessed(old), format.is_valid(old), old | format.accessed) == (
@@ -423,3 +423,10 @@ def test_unknown_format_lists_what_there_is():
         format_for("arm64", 4096, 42)
     with pytest.raises(HvoError, match="arm64, x86_64, riscv64"):
         format_for("mips", 4096, 48)
+
+
+def test_only_riscv_protects_nothing():
+    """PAGE_KERNEL_RO is PAGE_KERNEL there: an entry made "read-only" is the same entry."""
+    assert {form.arch for form in FORMATS.values() if not form.protects} == {"riscv64"}
+    form = format_for("riscv64", 4096, 48)
+    assert form.make_leaf(0x8020_0000, 0, writable=False) == form.make_leaf(0x8020_0000, 0)

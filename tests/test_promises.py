@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hvo.layout.geometry import GEOMETRIES
+from hvo.machine.run import alignment, promises
 from hvo.machine.run.promises import Shape
-from hvo.machine.run.run import alignment, promises
 from hvo.vmemmap import split
 from hvo.vmemmap.era import era
 from hvo.world.hotplug import Hotplug

@@ -17,6 +17,7 @@ from hvo.machine.batch.executor import ArrayExecutor, PlainExecutor
 from hvo.machine.boot.build import Plan, boot, plan
 from hvo.machine.raw_errors import teach_raw_errors
 from hvo.machine.references import teach_references
+from hvo.machine.shared_tails import are_optimized
 from hvo.machine.tables import teach_tables
 from hvo.mmu.walk import walk
 from hvo.steps.base import Steps, strided
@@ -146,9 +147,8 @@ class Machine:
 
     def fill(self, size: int | str) -> int:
         """Grow the pool of `size` over all memory that was asked for -> its pages."""
-        count = sum(
-            (node.memory[1] - node.memory[0]) >> self.hstate(size).order for node in self.plan.nodes
-        )
+        order = self.hstate(size).order
+        count = sum((end - start) >> order for start, end in self.plan.memory)
         self.resize(size, count)
         return self.pool(size).nr()
 
@@ -259,15 +259,15 @@ class Machine:
         ]
 
     def optimized(self, size: int | str) -> Heads:
-        """First pfns of the pages of the pool of `size` whose last vmemmap page is mapped
-        read-only: what the tables say.
+        """First pfns of the pages of the pool of `size` whose last vmemmap page has no frame of its
+        own: what the tables say.
         """
         v, heads = self.world.vmemmap, self.pool(size).heads()
         pages = v.vmemmap_pages(self.hstate(size).order)
         if not pages:
             return heads[:0]
         last = v.address(heads) + np.uint64((pages - 1) * v.page_size)
-        return heads[~walk(self.world.memory, v.format, self.world.root, last).writable]
+        return heads[are_optimized(self.world.memory, v.format, self.world.root, last)]
 
     def counters(self) -> dict[str, int]:
         """What the kernel would show: /proc/meminfo in kB, the memmap counters of /proc/vmstat

@@ -264,8 +264,17 @@ class Format(Shape):
             child = child | ((bits & self._large_attribute) >> self.large_attribute_shift)
         return child | (_one(bits, self.write_bit) ^ self.read_only_when_set) * self.writable_set
 
+    @property
+    def protects(self) -> bool:
+        """Whether PAGE_KERNEL_RO forbids to write: it is PAGE_KERNEL where an architecture defines
+        none.
+        """
+        return bool(self.read_only_set | self.read_only_clear)
+
     def read_only(self, entry: Bits) -> Bits:
-        """The leaf made read-only, as PAGE_KERNEL_RO is PAGE_KERNEL made read-only."""
+        """The leaf made read-only, as PAGE_KERNEL_RO is PAGE_KERNEL made read-only: unchanged where
+        the format `protects` nothing.
+        """
         bits: Any = entry
         return (bits | self.read_only_set) & (WORD ^ self.read_only_clear)
 

@@ -178,8 +178,10 @@ def _riscv64(va_bits: int) -> Format:
         page_attributes=_RISCV_D | _RISCV_A | _RISCV_G | _RISCV_W | _RISCV_R | _RISCV_V,
         block_toggle=0,
         table_attributes=_RISCV_V,
+        # riscv defines no PAGE_KERNEL_RO, and the fallback in include/linux/pgtable.h is
+        # PAGE_KERNEL: what the kernel maps read-only stays writable (6.12, 7.2).
         read_only_set=0,
-        read_only_clear=_RISCV_W,
+        read_only_clear=0,
         writable_set=_RISCV_W | _RISCV_D,
         writable_clear=0,
         strict=True,

@@ -95,12 +95,18 @@ def _snapshots(snapshots: tuple[Snapshot, ...]) -> Table:
     return table
 
 
+_TICKS = {
+    True: Text("✓", style="bold green"),
+    False: Text("✗", style="bold red"),
+    None: Text("-", style="dim"),
+}
+
+
 def _promises(result: RunResult) -> Table:
     table = Table.grid(padding=(0, 1))
     for promise in result.promises:
-        tick = Text("✓", style="bold green") if promise.holds else Text("✗", style="bold red")
         table.add_row(
-            tick,
+            _TICKS[promise.holds],
             Text(promise.id, style="bold"),
             Group(Text(promise.statement), Text(promise.evidence, style="dim")),
         )

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.kernel.buddy import AllocatorError
+from hvo.kernel.zone_layout import zone_number
 from hvo.memory.interface import Words
 from hvo.steps.base import strided
 from hvo.steps.entries import TableIsEmpty
@@ -85,9 +86,8 @@ class Hotplug:
         """The struct page of a free page in the movable zone of `node`, which may yet have to be
         made.
         """
-        kinds = [(zone.node, zone.movable) for zone in self.world.zones.zones]
-        before = sum(kind <= (node, True) for kind in kinds) - ((node, True) in kinds)
-        return self.world.layout.free_row(node, before)
+        number = zone_number(self.world.vmemmap.format.arch, "Movable")
+        return self.world.layout.free_row(node, number)
 
     def _init_page(self, step: InitPage) -> None:
         row = self._row(step.node)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hvo.kernel.struct_page import LINK, MAPPING, TAIL_MAPPING, StructPageLayout
 from hvo.kernel.vmemmap_page_list import VmemmapPageList
+from hvo.kernel.zone_layout import zone_number
 from hvo.kernel.zones import Zones
 from hvo.memory.interface import Words
 from hvo.memory.simulated import SimulatedMemory
@@ -337,8 +338,9 @@ class World:
 
     def tail_row(self, head: int) -> Words:
         """A struct page that is a tail in the zone of pfn `head`; its link is not filled in."""
-        zone = int(self.vmemmap.zone_of(head))
-        row = self.layout.free_row(int(self.vmemmap.node_of(head)), zone)
+        zone = self.zones.zones[int(self.vmemmap.zone_of(head))]
+        number = zone_number(self.vmemmap.format.arch, zone.name)
+        row = self.layout.free_row(zone.node, number)
         row[MAPPING] = TAIL_MAPPING
         return row
 

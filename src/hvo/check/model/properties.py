@@ -25,6 +25,12 @@ PROPERTIES = (
         "the bit is cleared in the flags of the head",
     ),
     Property(
+        "shared-tail-written",
+        "No write reaches a shared tail where the architecture leaves it writable (riscv64).",
+        "a bit of a tail's flags is cleared: nothing faults, and every tail of the frame changes",
+        "the bit is cleared in the flags of the head",
+    ),
+    Property(
         "access-freed",
         "No translation that may be used leads to a frame that was freed, reused or has vanished.",
         "a table is installed whose entries map frames that another CPU gave back",

@@ -9,7 +9,7 @@ from typing import Any
 
 from hvo.check.model.break_before_make import check_pmd, check_pte
 from hvo.check.model.footprint import ALLOCATOR, FRAME, PHYSICAL, TRANSLATION, Touched
-from hvo.check.model.geometry import PAGE, PMD_FRAME
+from hvo.check.model.geometry import KERNEL_FRAME, PAGE, PMD_FRAME
 from hvo.check.model.state import (
     ALLOCATED,
     EMPTY,
@@ -203,6 +203,12 @@ class World:
                     "write-read-only",
                     f"{what} writes vmemmap page {page}, which is mapped read-only",
                 )
+            elif write and self._is_shared_tail(page, meaning.frame):
+                self.note(
+                    "shared-tail-written",
+                    f"{what} writes vmemmap page {page}, whose frame {meaning.frame} other tails"
+                    " share",
+                )
             elif not self.is_live(meaning.frame):
                 self.note(
                     "access-freed",
@@ -218,6 +224,21 @@ class World:
         if waits and not usable:
             raise Waits
         return usable
+
+    def _is_shared_tail(self, page: int, frame: int) -> bool:
+        """Whether vmemmap page `page` is a tail's and shows other tails' frame, on a machine that
+        lets it be written.
+        """
+        v, g = self.model.v, self.model.geometry
+        head, index = page - page % g.group, page % g.group
+        if v.format.protects or index < v.era.layout.kept_pages:
+            return False
+        others = [other for other in range(head, head + g.used) if other != page]
+        return frame == self.contents[KERNEL_FRAME][0] - 1 or any(
+            meaning.kind == "leaf" and meaning.frame == frame
+            for other in others
+            for meaning in self.translations(other, 0)
+        )
 
     def _meet_invalid(self, page: int, what: str) -> bool:
         """A fault in kernel mode is an error, unless it is handled by waiting and the one who meets

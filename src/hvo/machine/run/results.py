@@ -11,13 +11,13 @@ from hvo.machine.scenario.scenario import Snapshot
 
 @dataclass(frozen=True)
 class Promise:
-    """One promise of the mechanism: its id, what it says, whether it held on this machine, and what
-    was measured.
+    """One promise of the mechanism: its id, what it says, whether it held on this machine (None: it
+    is not promised there), and what was measured.
     """
 
     id: str
     statement: str
-    holds: bool
+    holds: bool | None
     evidence: str
 
 
@@ -86,7 +86,7 @@ class RunResult:
     @property
     def kept(self) -> bool:
         """Whether every promise held."""
-        return all(promise.holds for promise in self.promises)
+        return all(promise.holds is not False for promise in self.promises)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `hvo run --json` prints; `snapshots` only after a scenario."""

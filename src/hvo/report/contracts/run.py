@@ -60,7 +60,7 @@ class Promise(TypedDict):
 
     id: Annotated[str, "stable name"]
     statement: Annotated[str, "what is promised"]
-    holds: bool
+    holds: Annotated[bool | None, "null where it is not promised: `evidence` says why"]
     evidence: Annotated[str, "what was measured"]
 
 
