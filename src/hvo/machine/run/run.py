@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from hvo.errors import HvoError
+from hvo.kernel.image import KernelMemory
 from hvo.layout.units import format_size
 from hvo.machine.cores.load import machine_like
 from hvo.machine.cores.save import save_core
@@ -55,7 +56,7 @@ class Request:
     pages: int | None = None
     fill: bool = False
     boot: BootParameters | None = None
-    like: Path | None = None
+    like: Path | KernelMemory | None = None
     scenario: Path | None = None
     save: Path | None = None
 
