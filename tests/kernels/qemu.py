@@ -110,9 +110,21 @@ def _node(node: int, memory_mib: int) -> tuple[str, ...]:
     return "-object", memory, "-numa", f"node,nodeid={node},cpus={node},memdev=node{node}"
 
 
+def _dimm(number: int, memory_mib: int) -> tuple[str, ...]:
+    """Memory that the firmware does not know, as if it were added while the machine runs."""
+    memory = f"memory-backend-ram,id=dimm{number},size={memory_mib}M"
+    return "-object", memory, "-device", f"pc-dimm,id=module{number},memdev=dimm{number}"
+
+
 @contextmanager
 def machine(
-    kernel: Kernel, work: Path, memory_mib: int, append: str, image: Path | None, nodes: int
+    kernel: Kernel,
+    work: Path,
+    memory_mib: int,
+    append: str,
+    image: Path | None,
+    nodes: int,
+    dimms: tuple[int, ...] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A machine that boots `kernel` with the archive `work`/initrd; its ports write to
     `work`/console and, if it has two, `work`/report.
@@ -130,7 +142,8 @@ def machine(
         "-smp",
         "2",
         "-m",
-        str(memory_mib),
+        f"{memory_mib},slots=4,maxmem=8G" if dimms else str(memory_mib),
+        *(word for number, size in enumerate(dimms) for word in _dimm(number, size)),
         "-kernel",
         str(kernel.image),
         "-initrd",
