@@ -33,6 +33,9 @@ _EMULATORS = {
         "ttyAMA0",
         "ttyAMA0",
     ),
+    "arm64-16k": Emulator(  # a Cortex-A57 has no pages of 16K
+        ("qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "max"), "ttyAMA0", "ttyAMA0"
+    ),
     # Its fw_cfg has no DMA in QEMU 7.2, which the device vmcoreinfo needs.
     "riscv64": Emulator(
         ("qemu-system-riscv64", "-M", "virt", "-cpu", "rv64"), "ttyS0", "ttyS0", note=False
