@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hvo.kernel.vmemmap_page_list import VmemmapPageList
+from hvo.kernel.hugetlb import Stack
 from hvo.machine.machine import Machine
 from hvo.steps.base import Composite, Step, Steps
 from hvo.steps.entries import Entry, FillTable, Locate, ReadEntry, WriteEntry
@@ -29,6 +29,7 @@ from hvo.steps.ordering import (
     WriteBarrier,
 )
 from hvo.steps.struct_pages import CopyFrame, FillTails, StorePage, TestPage
+from hvo.world.handlers import perform
 
 PRIVATE = (
     FillTable,
@@ -96,7 +97,7 @@ class State:
 
     machine: Machine
     actors: list[Actor]
-    lists: list[VmemmapPageList]
+    lists: list[Stack]
     held: dict[Lock, int]
     trace: list[tuple[int, str]]
 
@@ -119,7 +120,7 @@ class State:
         actor, world = self.actors[i], self.machine.world
         step = actor.next(self.machine)
         world.vmemmap_page_list = self.lists[i]
-        result = self._lock(step) if isinstance(step, Acquire | Release) else world.perform(step)
+        result = self._lock(step) if isinstance(step, Acquire | Release) else perform(world, step)
         self.trace.append((i, type(step).__name__))
         actor.received = (*actor.received, result)
 

@@ -38,8 +38,9 @@ class Planted:
         return audit(open_core(self.path))
 
     def found(self) -> list[tuple[str, int]]:
-        """Rule and frame of every finding."""
-        return [(finding.id, finding.pfn) for finding in self.audit().findings]
+        """Rule and frame of everything that is wrong."""
+        findings = self.audit().findings
+        return [(each.id, each.pfn) for each in findings if each.severity != "info"]
 
     # -- words --
 
@@ -92,13 +93,36 @@ class Planted:
         """Let the last-level entry for a virtual address lead to `frame`."""
         where = self.entry(virtual)
         entry = self.format.with_output(self.word(where), frame * self.image.page_size, 0)
-        self.write(where, self.format.writable(entry) if writable else self.format.read_only(entry))
+        self.write(where, self.format.writable(entry) if writable else self._read_only(entry))
+
+    def _read_only(self, entry: int) -> int:
+        """The leaf so that hardware refuses to write, also where PAGE_KERNEL_RO does not."""
+        made = self.format.read_only(entry)
+        return made if self.format.protects else made & ~self.format.write_bit
 
     def change(self, pfn: int, member, change) -> None:
         """Let `change` make a new word of the one that holds `member` of the struct page of
         `pfn`.
         """
         self.change_at(self.struct_page(pfn), member, change)
+
+    def free(self, pfn: int, order: int = 0) -> None:
+        """Let the frames from `pfn` on, `1 << order` of them, be a free block of the buddy
+        allocator: no reference and not reserved; the first is PageBuddy and tells the order.
+        """
+        info = self.image.info
+        buddy = info.number("PAGE_BUDDY_MAPCOUNT_VALUE")
+        reserved = 1 << (info.number("PG_private") - 1)
+        for frame in range(pfn, pfn + (1 << order)):
+            self.change(frame, self.members.flags, lambda word: word & ~reserved)
+            self.set(frame, self.members.refcount, 0)
+        self.set(pfn, self.members.mapcount, buddy)
+        self.set(pfn, self.members.private, order)
+
+    def set(self, pfn: int, member, value: int) -> None:
+        """Let `member` of the struct page of `pfn` have `value`."""
+        shift, mask = member.offset % 8 * 8, (1 << 8 * member.size) - 1
+        self.change(pfn, member, lambda word: word & ~(mask << shift) | (value & mask) << shift)
 
     def change_at(self, virtual: int, member, change) -> None:
         """The same for the struct page at a virtual address."""

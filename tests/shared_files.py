@@ -17,7 +17,9 @@ import pytest
 OWN = Path(__file__).resolve().parent / "data/shared"
 BESIDE = Path(os.environ.get("HVO_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 SHARED = BESIDE if BESIDE.exists() else OWN
-_UNPACKED = Path(tempfile.gettempdir()) / f"hvo-cores-{os.getuid()}"
+_UNPACKED = Path(tempfile.gettempdir()) / (
+    f"hvo-cores-{os.getuid()}" + ("-own" if SHARED == OWN else "")
+)
 
 
 def need(path: Path) -> Path:
@@ -27,16 +29,31 @@ def need(path: Path) -> Path:
     return path
 
 
+_PLACES = ("cores", "cores-new")
+
+
 @cache
 def truth() -> dict[str, Any]:
     """What is in each core, by its name."""
-    return json.loads(need(SHARED / "cores/truth.json").read_text())
+    found = json.loads(need(SHARED / "cores/truth.json").read_text())
+    newer = SHARED / "cores-new/truth.json"
+    return found | (json.loads(newer.read_text()) if newer.exists() else {})
+
+
+def own_core(name: str) -> Path:
+    """The project's own cut copy of the newer core `name`, packed."""
+    return OWN / f"cores-new/{name}.elf.xz"
+
+
+def _place(file: str) -> Path:
+    """`file` of a core, in whichever place has it."""
+    found = [SHARED / place / file for place in _PLACES if (SHARED / place / file).exists()]
+    return need(found[0] if found else SHARED / _PLACES[0] / file)
 
 
 def core(name: str) -> Path:
     """The core `name` unpacked (once a machine, replaced when the original is newer)."""
-    newer = SHARED / f"cores-new/{name}.elf.xz"
-    packed = newer if newer.exists() else need(SHARED / f"cores/{name}.elf.xz")
+    packed = _place(f"{name}.elf.xz")
     target = _UNPACKED / f"{name}.elf"
     if not target.exists() or target.stat().st_mtime < packed.stat().st_mtime:
         _UNPACKED.mkdir(exist_ok=True)
@@ -48,7 +65,7 @@ def core(name: str) -> Path:
 
 def log(name: str) -> str:
     """What the kernel of core `name` printed."""
-    return need(SHARED / f"cores/{name}.log").read_text(errors="replace")
+    return _place(f"{name}.log").read_text(errors="replace")
 
 
 CORES = [
@@ -67,3 +84,17 @@ CORES = [
     "arm64-7.3-stock",
     "defect-x86-6.12.117-mixed",
 ]
+NEWER = [
+    "riscv64-7.2-sv57",
+    "riscv64-6.12-sv48",
+    "riscv64-7.2-2nodes",
+    "arm64-6.12.117",
+    "arm64-7.2.13-16k",
+    "x86-7.3.4-dimm",
+    "x86-7.3.4-dimm-self",
+    "x86-7.1.13-gigboot",
+    "loong64-7.2",
+    "x86-7.3.4-devdax",
+    "x86-7.3.4-demoted",
+]
+"""Cores of other architectures, granules and kinds of memory, with their truth per node."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hvo.actors.ptdump import ptdump
-from hvo.machine.batch.executor import ArrayExecutor, PlainExecutor
+from hvo.machine.batch.executor import ArrayExecutor
 from hvo.machine.machine import Machine
 from hvo.mmu.runs import Runs
 from hvo.steps.base import Step, Steps, primitives
@@ -14,6 +14,8 @@ from hvo.steps.entries import ReadEntry
 from hvo.steps.ordering import Acquire, Lock, Release
 from hvo.steps.struct_pages import LoadPage, StorePage
 from hvo.vmemmap.era import Era, era
+from hvo.world.handlers import perform
+from hvo.world.plain import PlainExecutor
 
 EXECUTORS = (ArrayExecutor, PlainExecutor)
 SHAPES = [
@@ -47,11 +49,11 @@ def variants() -> list[Era]:
 
 
 def load(m: Machine, pfn: Any, field: str) -> Any:
-    return m.world.perform(LoadPage(np.asarray(pfn, np.int64), field))
+    return perform(m.world, LoadPage(np.asarray(pfn, np.int64), field))
 
 
 def store(m: Machine, pfn: Any, field: str, value: int) -> None:
-    m.world.perform(StorePage(np.asarray(pfn, np.int64), field, value))
+    perform(m.world, StorePage(np.asarray(pfn, np.int64), field, value))
 
 
 def vmemmap_range(m: Machine) -> tuple[int, int]:
@@ -122,7 +124,7 @@ class Turns:
         elif isinstance(step, Release):
             self._advance(name, self.held.remove((name, step.lock)))
         else:
-            self._advance(name, self.machine.world.perform(step))
+            self._advance(name, perform(self.machine.world, step))
         return True
 
     def run(self, name: str, steps: int | None = None) -> int:

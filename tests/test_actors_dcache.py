@@ -18,13 +18,14 @@ from hvo.actors.walker import (
     page_ref_add_unless,
 )
 from hvo.machine.machine import Machine
+from hvo.mmu.access import PageFault
 from hvo.steps.base import ForEach
 from hvo.steps.entries import WriteEntry
 from hvo.steps.ordering import Release, SynchronizeReaders
 from hvo.steps.struct_pages import IncrementUnlessZero, PrepareCompound, StorePage, TestPage
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
-from hvo.world.state import KernelFault
+from hvo.world.handlers import perform
 from small_machines import EXECUTORS, SHAPES, Turns, load, machine, store, variants
 
 ERAS = pytest.mark.parametrize("variant", variants(), ids=lambda each: each.name)
@@ -51,7 +52,7 @@ def for_each(m: Machine, actor, pfns) -> None:
     """Run `actor` for each of `pfns`, as one step that the executor may do at once."""
 
     def block():
-        yield ForEach(partial(actor, m.world.vmemmap), np.asarray(pfns, np.int64))
+        yield from ForEach(partial(actor, m.world.vmemmap), np.asarray(pfns, np.int64))
 
     m.run(block())
 
@@ -125,7 +126,7 @@ def test_before_the_fix_the_flag_of_a_tail_is_written_and_faults(variant):
         if pfn - heads[0] < kept:
             m.run(sync_icache_dcache(m.world.vmemmap, pfn))
             continue
-        with pytest.raises(KernelFault, match="write to a read-only page"):
+        with pytest.raises(PageFault, match="write to a read-only page"):
             m.run(sync_icache_dcache(m.world.vmemmap, pfn))
 
 
@@ -135,7 +136,7 @@ def test_before_the_fix_a_flush_faults_where_the_flag_is_seen():
     """
     m, heads, _ = with_pages(era("5.18", drop=("dcache-head",)))
     store(m, int(heads[0]), "dcache_clean", 1)
-    with pytest.raises(KernelFault, match="read-only"):
+    with pytest.raises(PageFault, match="read-only"):
         m.run(flush_dcache_page(m.world.vmemmap, int(heads[0]) + 64))
 
 
@@ -216,7 +217,7 @@ def _poison_faults_on_the_way(m: Machine, target: int):
 def _poison_faults(m: Machine, pfn: int) -> bool:
     try:
         marked = m.run(memory_failure(m.world.vmemmap, pfn))
-    except KernelFault:
+    except PageFault:
         return True
     store(m, marked, "hwpoison", 0)
     return False
@@ -244,14 +245,14 @@ def stale_walk(variant, how: str, pages: int = 1):
     assert turns.until("optimise", SynchronizeReaders)
     assert turns.until("walker", TestPage)
     turns.run("optimise")
-    m.world.perform(StorePage(head, "refcount", 1))
+    perform(m.world, StorePage(head, "refcount", 1))
     turns.run("walker")
     return turns.results["walker"], int(load(m, head, "refcount"))
 
 
 def test_a_walker_that_looks_for_fake_heads_first_writes_a_tail():
     """Hazard H03b, in kernels from 6.10 on."""
-    with pytest.raises(KernelFault, match="read-only"):
+    with pytest.raises(PageFault, match="read-only"):
         stale_walk("6.2", "6.10")
 
 
@@ -269,7 +270,7 @@ def test_a_fake_head_in_use_looks_as_if_it_could_be_taken(how, faults):
     m.use("2MiB", 4)
     walker = page_ref_add_unless(m.world.vmemmap, int(heads[0]) + 64, SPECULATIONS[how])
     if faults:
-        with pytest.raises(KernelFault):
+        with pytest.raises(PageFault):
             m.run(walker)
     else:
         assert m.run(walker) is False
@@ -323,4 +324,4 @@ def test_a_reference_is_dropped_when_the_page_changed_its_head_meanwhile():
 
 
 def _compound(first: int):
-    yield PrepareCompound(first, 9)
+    yield from PrepareCompound(first, 9)

@@ -10,6 +10,7 @@ import pytest
 from hvo.actors.hotplug import EBUSY, Block, add_memory, hosted_pages, memmap_pages, remove_memory
 from hvo.kernel.buddy import AllocatorError
 from hvo.machine.machine import Machine
+from hvo.mmu.access import PageFault
 from hvo.mmu.walk import walk
 from hvo.steps.base import strided
 from hvo.steps.entries import WriteEntry
@@ -20,8 +21,8 @@ from hvo.vmemmap.context import ENOMEM, EOPNOTSUPP
 from hvo.vmemmap.era import era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
-from hvo.world.hotplug import Hotplug, joined, without
-from hvo.world.state import KernelFault
+from hvo.world.handlers import HANDLERS, perform
+from hvo.world.hotplug import joined, without
 from small_machines import EXECUTORS, SHAPES, Turns, dump, load, machine, section_pages
 
 MACHINES = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}-{shape[1]}")
@@ -109,19 +110,19 @@ def test_a_block_that_comes_and_goes_leaves_nothing(shape):
 
 
 @MACHINES
-def test_both_executors_add_and_remove_the_same(shape):
+def test_both_executors_add_and_remove_the_same(shape, monkeypatch):
     """Same tables, frames and counters; and struct pages made all at once are as those made one by
     one.
     """
     one, other = (built(shape, executor=executor) for executor in EXECUTORS)
     init = _init(other)
-    other.world.teach(InitPage, lambda step: None)  # thousands of them, all alike: two will do
+    monkeypatch.setitem(HANDLERS, InitPage, lambda world, step: None)  # two of thousands will do
     before = state(other)
     assert [add(m, block_of(m)) for m in (one, other)] == [0, 0]
     assert state(one) == state(other)
-    Hotplug(other.world)
+    monkeypatch.undo()
     for pfn in (init.start, init.end - 1):
-        other.world.perform(InitPage(pfn, init.node))
+        perform(other.world, InitPage(pfn, init.node))
         fields = [
             [
                 int(load(m, pfn, name))
@@ -400,7 +401,7 @@ def test_memory_that_is_gone_faults():
     block = block_of(m)
     add(m, block)
     remove(m, block)
-    with pytest.raises(KernelFault, match="not mapped"):
+    with pytest.raises(PageFault, match="not mapped"):
         load(m, block.start, "flags")
 
 

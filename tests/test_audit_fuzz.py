@@ -31,6 +31,11 @@ NAMES = [
     "x86-6.12.94-mixed",
     "arm64-7.3-4k-sizes",
     "x86-6.1-dump-on",
+    "riscv64-7.2-2nodes",
+    "arm64-7.2.13-16k",
+    "loong64-7.2",
+    "x86-7.3.4-dimm-self",
+    "x86-7.3.4-devdax",
 ]
 SECONDS, BYTES = 10, 1 << 30
 

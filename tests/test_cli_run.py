@@ -33,7 +33,7 @@ KEYS = {
     "seconds",
     "command",
 }
-PROMISES = {
+GUARANTEES = {
     "saves",
     "frames-return",
     "tails-read-only",
@@ -81,10 +81,10 @@ def refused(*arguments: str | Path) -> str:
 
 @pytest.fixture
 def counts_only(monkeypatch):
-    """Leave out the promises that are measured on machines of their own: for tests of what is
+    """Leave out the guarantees that are measured on machines of their own: for tests of what is
     counted on the big one.
     """
-    monkeypatch.setattr("hvo.machine.run.run.promises", lambda *_: [])
+    monkeypatch.setattr("hvo.machine.run.run.guarantees", lambda *_: [])
 
 
 # -- the command itself --
@@ -149,7 +149,7 @@ def test_a_reader_that_leaves():
 
 @pytest.mark.parametrize(("name", "freed"), [("5.14", 6), ("5.18", 7), ("6.2", 7), ("7.1", 7)])
 def test_json_of_each_era(name, freed):
-    """The keys are the contract's; what is saved is what each era gives back, and every promise
+    """The keys are the contract's; what is saved is what each era gives back, and every guarantee
     holds.
     """
     found = as_json(*SMALL, "--era", name)
@@ -168,8 +168,8 @@ def test_json_of_each_era(name, freed):
     )
     assert found["memmap_before"] - found["memmap_after"] == found["saved"]
     assert set(found["seconds"]) == {"build", "optimize", "restore", "audit"}
-    assert {promise["id"] for promise in found["promises"]} >= PROMISES
-    assert all(promise["holds"] and promise["evidence"] for promise in found["promises"])
+    assert {guarantee["id"] for guarantee in found["promises"]} >= GUARANTEES
+    assert all(guarantee["holds"] and guarantee["evidence"] for guarantee in found["promises"])
 
 
 @pytest.mark.parametrize(
@@ -212,12 +212,12 @@ def test_a_tebibyte():
     )
 
 
-def test_a_broken_promise_exits_1():
+def test_a_broken_guarantee_exits_1():
     """Without reset-tails restored pages are none that the allocator takes: it is said, and the
     status is 1.
     """
     found = as_json(*SMALL, "--era", "6.2-reset-tails", status=1)
-    broken = {promise["id"] for promise in found["promises"] if not promise["holds"]}
+    broken = {guarantee["id"] for guarantee in found["promises"] if not guarantee["holds"]}
     assert found["era"] == "6.2-reset-tails"
     assert "frames-return" in broken
     assert "saves" not in broken
@@ -260,7 +260,7 @@ def test_boot_parameters_fill_the_pool():
 
 @pytest.mark.usefixtures("counts_only")
 def test_like_a_core(tmp_path):
-    """A machine that begins as a real kernel's memory has its shape and pool, and every promise
+    """A machine that begins as a real kernel's memory has its shape and pool, and every guarantee
     holds on it.
     """
     found = as_json("run", "--like", core("x86-6.12-off"))
@@ -288,18 +288,18 @@ def test_save_and_start_from_it(tmp_path):
 
 
 def test_text():
-    """The terminal shows the picture, the counts, and each promise with its evidence."""
+    """The terminal shows the picture, the counts, and each guarantee with its evidence."""
     result = hvo("run", "--memory", "256MiB", "--pages", "64")
     assert result.exit_code == 0
     assert "64 pages of 2MiB, 64 of them optimised" in result.stdout
     assert "█▒▒▒▒▒▒▒" in result.stdout
     assert re.search(r"^█+▒░+$", result.stdout, re.MULTILINE)
-    assert all(re.search(rf"✓ {promise}\b", result.stdout) for promise in PROMISES)
+    assert all(re.search(rf"✓ {guarantee}\b", result.stdout) for guarantee in GUARANTEES)
     assert "\x1b" not in result.output
 
 
-def test_text_of_a_broken_promise():
-    """A promise that does not hold has a cross."""
+def test_text_of_a_broken_guarantee():
+    """A guarantee that does not hold has a cross."""
     assert "✗ frames-return" in hvo("run", "--memory", "256MiB", "--era", "6.2-reset-tails").stdout
 
 

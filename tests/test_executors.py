@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from hvo.machine.batch import executor
-from hvo.machine.batch.executor import ArrayExecutor, PlainExecutor
+from hvo.machine.batch.executor import ArrayExecutor
 from hvo.machine.machine import Machine
 from hvo.vmemmap.era import Era, era
+from hvo.world.plain import PlainExecutor
 from machine_state import differences, state
 
 ERAS = ["5.14", "5.18", "6.2", "7.1"]

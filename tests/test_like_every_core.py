@@ -46,11 +46,11 @@ def like(name: str, size: int | None = None) -> RunResult:
 
 def assert_kept(result: RunResult, name: str) -> None:
     """All guarantees hold but that tails are read-only on riscv64, which is not promised there."""
-    held = {promise.id: promise.holds for promise in result.promises}
+    held = {guarantee.id: guarantee.holds for guarantee in result.guarantees}
     riscv = truth()[name]["arch"] == "riscv64"
     assert held.pop("tails-read-only") is (None if riscv else True)
     assert held
-    assert set(held.values()) == {True}, list(result.promises)
+    assert set(held.values()) == {True}, list(result.guarantees)
     assert result.kept
 
 
@@ -90,7 +90,9 @@ def test_a_comparison_says_what_it_leaves_out():
     """Restored tails of this core have other words than before that mean nothing: who used the page
     last stands above the flags proper.
     """
-    found = {promise.id: promise for promise in like("x86-7.3.4-dimm").promises}["frames-return"]
+    found = {guarantee.id: guarantee for guarantee in like("x86-7.3.4-dimm").guarantees}[
+        "frames-return"
+    ]
     assert found.holds
     assert "0 of 32768 struct pages compared differ from before (left out" in found.evidence
     assert "last CPU" in found.evidence
@@ -99,7 +101,7 @@ def test_a_comparison_says_what_it_leaves_out():
 def test_tails_of_riscv64_are_writable_and_said_to_be():
     """The tails of a simulated page share a frame and can be written, as the real kernel's are."""
     result = like("riscv64-7.2-2nodes")
-    (found,) = [promise for promise in result.promises if promise.id == "tails-read-only"]
+    (found,) = [guarantee for guarantee in result.guarantees if guarantee.id == "tails-read-only"]
     assert found.holds is None
     assert "not promised on riscv64" in found.evidence
     assert "455 of 4096 vmemmap pages have no frame of their own" in found.evidence
@@ -161,5 +163,5 @@ def test_a_flag_that_contradicts_the_mapping_is_mended():
     """
     need(SHARED / "cores/bad-flag-cleared.elf.xz")
     result = like("bad-flag-cleared")
-    assert all(promise.holds for promise in result.promises)
+    assert all(guarantee.holds for guarantee in result.guarantees)
     assert result.pool.optimized == result.pool.pages

@@ -354,8 +354,7 @@ def test_every_page_can_leave_the_pool(name):
             >> 10
         )
         assert machine.counters()["MemFree"] == free + bytes_held - taken
-    assert machine.world.pools is not None
-    assert machine.world.pools.lost == []
+    assert machine.world.lost == []
 
 
 # -- saved again, and bad input --

@@ -89,7 +89,7 @@ def test_h19_loses_every_optimised_page_that_is_given_back() -> None:
         machine.resize("2MiB", 20)
         free = machine.counters()["MemFree"]
         machine.resize("2MiB", 5)
-        lost[drop] = (len(machine.world.pools.lost), machine.counters()["MemFree"] - free)
+        lost[drop] = (len(machine.world.lost), machine.counters()["MemFree"] - free)
     assert lost[()] == (0, 15 * (2048 - 28))
     assert lost["reset-tails",] == (15, -15 * 28)
 

@@ -20,6 +20,7 @@ each_format = pytest.mark.parametrize(
 FRAMES = 5
 # As high as physical addresses go, so that the high bits of table addresses count.
 BASES = {
+    "loongarch64": 0x9000_0000_0000,
     "arm64": 0x0000_F000_0000_0000,
     "x86_64": 0x000F_F000_0000_0000,
     "riscv64": 0x00F0_0000_0000_0000,
@@ -118,7 +119,23 @@ def reference_entry(format, word, level):
         return reference_arm64(format, word, level, shift)
     if format.arch == "x86_64":
         return reference_x86(word, level, shift)
+    if format.arch == "loongarch64":
+        return reference_loongarch(word, level)
     return reference_riscv(word, level, shift)
+
+
+def reference_loongarch(word, level):
+    """16K pages; the kernel's _PAGE_PRESENT is bit 7, and a table entry is an address at
+    0x9000...
+    """
+    if not bits(word, 7, 7) and not bits(word, 60, 60):
+        return "not present", 0, False, 0
+    if level and not bits(word, 6, 6):
+        return "table", bits(word, 47, 14) << 14, True, 0
+    if level > 1 or (not level and not bits(word, 7, 7)):
+        return "malformed", 0, False, 0
+    shift = 14 + 11 * level
+    return "leaf", bits(word, 47, shift) << shift, bool(bits(word, 8, 8)), shift
 
 
 def reference_arm64(format, word, level, shift):
@@ -181,8 +198,9 @@ def reference_riscv(word, level, shift):
 
 def reference_walk(memory, format, table, address):
     """(level, entry, location, valid, address, writable, fault) for one address."""
-    upper = address >> format.va_bits - (format.arch != "arm64")
-    if upper not in (0, (1 << 64 - format.va_bits + (format.arch != "arm64")) - 1):
+    signed = format.arch in ("x86_64", "riscv64")  # the others have halves of `va_bits` each
+    upper = address >> format.va_bits - signed
+    if upper not in (0, (1 << 64 - format.va_bits + signed) - 1):
         return format.levels - 1, 0, 0, False, 0, False, FaultCode.NON_CANONICAL
     allowed = True
     for level in range(format.levels - 1, -1, -1):

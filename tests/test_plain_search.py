@@ -5,12 +5,12 @@ in those that do not.
 import numpy as np
 import pytest
 
-from hvo.kernel.vmemmap_page_list import VmemmapPageList
+from hvo.kernel.hugetlb import Stack
 from hvo.machine.machine import Machine
+from hvo.mmu.access import PageFault
 from hvo.steps.base import strided
 from hvo.vmemmap.era import Era, era
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
-from hvo.world.state import KernelFault
 from plain_search import Actor, State, search
 
 
@@ -38,7 +38,7 @@ def two_optimisers(variant: Era, *, split_before: bool) -> State:
     return State(
         machine,
         [Actor(optimiser(int(head))) for head in heads],
-        [VmemmapPageList(), VmemmapPageList()],
+        [Stack(), Stack()],
         {},
         [],
     )
@@ -64,7 +64,7 @@ def maps_a_free_frame(state: State, at_end: bool) -> str | None:
         frames = world.frame_of(
             strided(world.vmemmap.address(heads), 8, world.vmemmap.page_size)
         ).ravel()
-    except KernelFault as fault:
+    except PageFault as fault:
         return f"the vmemmap is not mapped: {fault}"
     free = world.zones.is_free(frames)
     return f"frame {frames[free][0]:#x} is mapped and free" if free.any() else None

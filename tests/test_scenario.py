@@ -8,7 +8,6 @@ import pytest
 
 from hvo.errors import HvoError
 from hvo.kernel.hugetlb import Gate
-from hvo.machine.cores.load import machine_like
 from hvo.machine.machine import Machine
 from hvo.machine.run.cmdline import boot_with, parse_cmdline
 from hvo.machine.scenario.scenario import Snapshot, run_scenario
@@ -96,7 +95,7 @@ def test_the_defect_loses_what_it_loses_in_the_kernel():
         machine, snapshots = replay("defect-x86-6.12.117-mixed", era)
         counters = {snapshot.name: snapshot.counters for snapshot in snapshots}
         risen = counters["c-shrunk-70"]["MemFree"] - counters["b-on-120"]["MemFree"]
-        assert len(machine.world.pools.lost) == lost
+        assert len(machine.world.lost) == lost
         # 50 pages of 2 MiB less the 350 frames that restoring took
         assert risen == (-350 * 4 if lost else 50 * 2048 - 350 * 4)
         assert (abs(risen) < 2048) == bool(lost)
@@ -109,7 +108,7 @@ def test_a_machine_like_the_core_has_the_kernels_own_numbers():
     name = "x86-6.12.94-mixed"
     kernel = truth()[name]["snapshots"]
     snapshots = run_scenario(
-        machine_like(core(name), boot=True), need(SHARED / "cores/scenarios/mixed.sh")
+        Machine.like(core(name), boot=True), need(SHARED / "cores/scenarios/mixed.sh")
     )
     wanted = {
         "MemTotal",

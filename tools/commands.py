@@ -15,7 +15,7 @@ STATUSES = (
     (
         "1",
         (
-            "It looked, and something is wrong: findings, an unsafe protocol, a promise that does"
+            "It looked, and something is wrong: findings, an unsafe protocol, a guarantee that does"
             " not hold, a verification that failed."
         ),
     ),

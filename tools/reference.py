@@ -1,9 +1,10 @@
-"""What is made of the code for those who use it: reference pages, JSON schemas, manual pages,
-completions.
+"""What is made of the code for those who use it: reference pages, the page of hazards, JSON
+schemas, manual pages, completions.
 
 usage: python tools/reference.py
 
-Writes docs/reference, docs/schemas and share; files there that nothing makes any more are removed.
+Writes docs/reference, docs/schemas, docs/hazards.md and share; files in these directories that
+nothing makes any more are removed.
 """
 
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from commands import pages
 from commands_page import commands_page
 from completions import completions
+from hazards_page import hazards_page
 from hvo import __version__
 from manual import manual_pages
 from schemas import schemas
@@ -19,6 +21,7 @@ from schemas_page import schemas_page
 
 ROOT = Path(__file__).resolve().parents[1]
 _MADE = ("docs/reference", "docs/schemas", "share")
+_PAGES = ("docs/hazards.md",)
 
 
 def made() -> dict[Path, str]:
@@ -31,6 +34,7 @@ def made() -> dict[Path, str]:
     files |= {f"share/{place}": text for place, text in completions().items()}
     files |= {f"docs/schemas/{name}.json": text for name, text in objects.items()}
     files |= {
+        "docs/hazards.md": hazards_page(),
         "docs/reference/commands.md": commands_page(everything),
         "docs/reference/schemas.md": schemas_page(objects),
     }
@@ -55,7 +59,7 @@ def there() -> set[Path]:
         for place in _MADE
         for path in (ROOT / place).rglob("*")
         if path.is_file()
-    }
+    } | {Path(page) for page in _PAGES if (ROOT / page).is_file()}
 
 
 def write() -> None:

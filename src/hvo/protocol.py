@@ -2,7 +2,8 @@
 of.
 """
 
-from hvo.steps.base import Block, Composite, ForEach, Step, Steps, Value, strided
+from hvo.memory.interface import Pfns, Words
+from hvo.steps.base import Block, Composite, ForEach, Step, Steps, Value, primitives, strided
 from hvo.steps.entries import (
     RESET_STRUCT_PAGES,
     AllowFaults,
@@ -87,8 +88,14 @@ from hvo.steps.struct_pages import (
     StorePage,
     TestPage,
 )
+from hvo.vmemmap.context import ENOMEM, EOPNOTSUPP, Vmemmap
+from hvo.vmemmap.remap import frame_at, pte_of
+from hvo.vmemmap.shared_tail import shared_tail
+from hvo.vmemmap.split import split_vmemmap_huge_pmd, table_of_leaf
 
 __all__ = [
+    "ENOMEM",
+    "EOPNOTSUPP",
     "RESET_STRUCT_PAGES",
     "Acquire",
     "AddMemory",
@@ -140,6 +147,7 @@ __all__ = [
     "Lock",
     "OfflinePages",
     "OnlinePages",
+    "Pfns",
     "PoolNumbers",
     "PrepareCompound",
     "PublishPointer",
@@ -168,9 +176,17 @@ __all__ = [
     "TakeRawErrors",
     "TestPage",
     "Value",
+    "Vmemmap",
+    "Words",
     "WriteBarrier",
     "WriteData",
     "WriteEntry",
     "WritePointer",
+    "frame_at",
+    "primitives",
+    "pte_of",
+    "shared_tail",
+    "split_vmemmap_huge_pmd",
     "strided",
+    "table_of_leaf",
 ]

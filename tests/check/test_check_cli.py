@@ -163,7 +163,7 @@ def test_the_matrix_is_shown():
     """Protocols down, hazards across, with a mark for each verdict; not for a single cell."""
     _, output = run("--hazard", "H04", "--hazard", "H05")
     lines = output.splitlines()
-    assert lines[0].split() == ["protocol", "machine", "H04", "H05"]
+    assert ["protocol", "machine", "H04", "H05"] in [line.split() for line in lines]
     row = next(line for line in lines if line.startswith("5.14+split-lock-read+split-recheck "))
     assert "✓" in row
     assert "✗" in next(line for line in lines if line.startswith("5.18 "))

@@ -1,5 +1,5 @@
-"""Mutants: every one is noticed, or believed to be redundant or a hole, and no belief is wrong; and
-the exercises they are tried in.
+"""Mutants: every one is killed or its survival is explained, and no explanation is wrong; and the
+suite that they run in.
 """
 
 from dataclasses import replace
@@ -9,10 +9,16 @@ import pytest
 from hvo.check.check import check
 from hvo.check.model.properties import SEVERITY
 from hvo.check.mutants.catalogue import MUTANTS
-from hvo.check.mutants.explanations import BELIEFS
+from hvo.check.mutants.explanations import EXPLANATIONS
 from hvo.check.mutants.mutations import Trigger, first, instead, later, leave_out
-from hvo.check.mutants.run import MutantRow, compare_mutants, exercised, mutants_of, without_fixes
-from hvo.check.scenarios.exercises import FIXED, PROTOCOLS, exercises, refusals
+from hvo.check.mutants.run import (
+    MutantRow,
+    compare_mutants,
+    mutants_of,
+    suite_protocol,
+    without_fixes,
+)
+from hvo.check.mutants.suite import FIXED, PROTOCOLS, refusals, suite
 from hvo.check.search.explore import Options
 from hvo.errors import HvoError
 from hvo.steps.base import Step
@@ -32,26 +38,26 @@ QUICK = ("proposal-C", "proposal-F")
 
 
 def agrees(protocol: str, rows: list[MutantRow]):
-    """What is not noticed is what is believed of `protocol`, no more and no less."""
+    """Survivors are those that are explained of `protocol`, no more and no less."""
     assert all(row.protocol == protocol for row in rows)
-    unnoticed = {(row.protocol, row.role, row.mutant) for row in rows if row.verdict != "noticed"}
-    assert unnoticed == {key for key in BELIEFS if key[0] == protocol}
+    survivors = {(row.protocol, row.role, row.mutant) for row in rows if row.verdict != "killed"}
+    assert survivors == {key for key in EXPLANATIONS if key[0] == protocol}
     for row in rows:
         assert (
-            (row.verdict == "noticed")
-            == bool(row.noticed)
+            (row.verdict == "killed")
+            == bool(row.killed_by)
             == (row.steps is not None)
-            == (row.believed is None)
+            == (row.explanation is None)
         )
-        assert set(row.noticed) <= set(SEVERITY)
+        assert set(row.killed_by) <= set(SEVERITY)
 
 
 @pytest.mark.parametrize(
     "protocol", [pytest.param(p, marks=() if p in QUICK else pytest.mark.slow) for p in PROTOCOLS]
 )
 def test_beliefs_are_what_comes_out(protocol: str):
-    """Each mutant of the protocol is tried in all that it does: a belief about one that is noticed
-    fails here, as does a missing one.
+    """Each mutant of the protocol is tried in all that it does: an explanation of one that is
+    killed fails here, as does a missing one.
     """
     agrees(protocol, [*without_fixes(protocol, OPTIONS), *mutants_of(protocol, OPTIONS)])
 
@@ -86,27 +92,27 @@ NOTICED = [
 
 
 @pytest.mark.parametrize(("protocol", "role", "name", "rule"), NOTICED, ids=lambda value: value)
-def test_what_safety_rests_on_is_noticed(protocol: str, role: str, name: str, rule: str):
+def test_what_safety_rests_on_is_killed(protocol: str, role: str, name: str, rule: str):
     """By this property, the most severe that is violated."""
-    rows = list(mutants_of(exercised(protocol), OPTIONS, (name,), (role,)))
-    assert [row.noticed[0] for row in rows] == [rule]
+    rows = list(mutants_of(suite_protocol(protocol), OPTIONS, (name,), (role,)))
+    assert [row.killed_by[0] for row in rows] == [rule]
 
 
 def test_a_belief_that_is_wrong_is_found_out():
-    """Nothing left out is noticed: were all mutants believed redundant, the comparison would
+    """No mutant is killed: were all mutants called equivalent, the comparison would
     fail.
     """
     rows = list(mutants_of("proposal-F", OPTIONS))
     with pytest.raises(AssertionError):
-        agrees("proposal-F", [row._replace(verdict="noticed") for row in rows])
+        agrees("proposal-F", [row._replace(verdict="killed") for row in rows])
 
 
 def test_every_belief_is_about_something_that_exists():
     """Protocols and mutants that are declared are there, and each sentence says something."""
-    for (protocol, _, name), believed in BELIEFS.items():
+    for (protocol, _, name), explained in EXPLANATIONS.items():
         assert protocol in PROTOCOLS
         assert name in MUTANTS or name.startswith("-")
-        assert believed.why
+        assert explained.why
 
 
 def test_unknown_protocol():
@@ -116,11 +122,11 @@ def test_unknown_protocol():
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_exercises_come_out_as_declared(protocol: str):
-    """Unchanged, a protocol is well in every exercise, or has just the flaw that is named; and no
+def test_the_suite_comes_out_as_declared(protocol: str):
+    """Unchanged, a protocol violates nothing in its suite, or the property that is declared; and no
     search is cut short.
     """
-    for case in exercises(protocol):
+    for case in suite(protocol):
         result = check(case)
         assert [found.property for found in result.findings] == (
             [case.expected] if case.expected else []

@@ -82,7 +82,7 @@ def test_a_difference_is_seen():
     for done in run.steps:
         replica.do(done)
     last = next(done.step for done in reversed(run.steps) if isinstance(done.step, WriteEntry))
-    replica.memory.put(int(last.location), 0)
+    replica.world.put(int(last.location), 0)
     found = list(differences(run, replica))
     assert len(found) == 1
     assert f"checker {int(last.value):#x}" in found[0]
@@ -93,7 +93,7 @@ def test_memory_that_says_something_else_is_a_defect():
     run = to_the_end(next(case for case in CASES if case.hazard == "H04"))
     replica = Replica(run)
     first = next(done.step for done in run.steps if type(done.step).__name__ == "ReadEntry")
-    replica.memory.put(int(first.location), 0)
+    replica.world.put(int(first.location), 0)
     with pytest.raises(HvoError, match="the bytes say"):
         all(replica.do(done) is None for done in run.steps)
 
@@ -110,7 +110,7 @@ def test_the_dump_shows_what_is_mapped():
     rows = entries(replica)[:3]
     assert [row["writable"] for row in rows] == [True, False, False]
     assert rows[1]["frame"] == rows[2]["frame"] != rows[0]["frame"]
-    assert all(row["entry"] == replica.memory.get(row["location"]) for row in rows)
+    assert all(row["entry"] == replica.world.get(row["location"]) for row in rows)
     text = tables_text(replica)
     assert text.startswith("---[ Vmemmap ]---\n")
     assert f"entry {rows[1]['entry']:#018x}  frame {rows[1]['frame']} ro" in text

@@ -18,9 +18,9 @@ from hvo.check.model.geometry import (
     Geometry,
 )
 from hvo.check.model.hardware import Hardware
+from hvo.check.mutants.suite import PROTOCOLS, suite
 from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.case import RISCV, X86, Case
-from hvo.check.scenarios.exercises import PROTOCOLS, exercises
 from hvo.check.scenarios.hazards import CASES
 from hvo.check.scenarios.scenario import Actor, Scenario
 from hvo.check.search.explore import Options, explore
@@ -75,10 +75,10 @@ def test_reduction_finds_the_same(case: Case):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_reduction_finds_the_same_where_memory_is_weak(protocol: str):
-    """In every exercise of one huge page: interrupts, CPUs that are stopped, loads that are
-    reordered.
+    """In every scenario of the suite with one huge page: interrupts, CPUs that are stopped, loads
+    that are reordered.
     """
-    for case in exercises(protocol):
+    for case in suite(protocol):
         if len(case.scenario.actors) > 1 and case.scenario.geometry.pages == 1:
             assert found(case, Options(symmetry=False)) == found(case, PLAIN), case.scenario.name
 
@@ -124,8 +124,8 @@ def test_deadlock_is_found():
 
     def taking(first: Lock, second: Lock):
         def act(v, g):
-            yield Acquire(first)
-            yield Acquire(second)
+            yield from Acquire(first)
+            yield from Acquire(second)
 
         return act
 
@@ -168,7 +168,7 @@ def test_one_that_tries_for_ever_makes_no_progress():
     """
 
     def poll(v, g):
-        while not (yield TestPage(g.head(0), "dcache_clean")):
+        while not (yield from TestPage(g.head(0), "dcache_clean")):
             pass
 
     case = Case(
@@ -196,13 +196,13 @@ def test_an_interrupt_cannot_come_while_it_is_masked():
         def act(v, g):
             address = int(v.address(g.head(0)))
             location = g.first_reserved(0) * PAGE
-            entry = yield ReadEntry(location, 0)
-            yield Acquire(lock)
-            yield WriteEntry(location, 0, 0, address)
-            yield Invalidate(address, address + PAGE)
-            yield AwaitInvalidation()
-            yield WriteEntry(location, entry.value, 0, address)
-            yield Release(lock)
+            entry = yield from ReadEntry(location, 0)
+            yield from Acquire(lock)
+            yield from WriteEntry(location, 0, 0, address)
+            yield from Invalidate(address, address + PAGE)
+            yield from AwaitInvalidation()
+            yield from WriteEntry(location, entry.value, 0, address)
+            yield from Release(lock)
 
         return act
 
@@ -228,10 +228,10 @@ def remapping(flush: Callable[[int], list[Step]]):
 
     def act(v, g):
         location, address = g.first_reserved(0) * PAGE + 8, int(v.address(g.head(0))) + PAGE
-        entry = yield ReadEntry(location, 0)
-        yield WriteEntry(location, v.leaf_entry(FIRST_FRAME, writable=False), 0, address)
+        entry = yield from ReadEntry(location, 0)
+        yield from WriteEntry(location, v.leaf_entry(FIRST_FRAME, writable=False), 0, address)
         yield from flush(address)
-        yield FreeFrame(int(v.pfn(entry.value)), memmap=True)
+        yield from FreeFrame(int(v.pfn(entry.value)), memmap=True)
 
     return act
 
@@ -269,10 +269,10 @@ def test_pointers_to_tables_outlive_a_plain_flush(hardware: Hardware, tables: bo
     """
 
     def act(v, g):
-        yield WriteEntry(PMD_FRAME * PAGE, 0, 1, int(v.address(g.head(0))))
-        yield Invalidate(BASE, BASE + v.leaf, tables=tables)
-        yield AwaitInvalidation()
-        yield FreeFrame(g.first_reserved(0))
+        yield from WriteEntry(PMD_FRAME * PAGE, 0, 1, int(v.address(g.head(0))))
+        yield from Invalidate(BASE, BASE + v.leaf, tables=tables)
+        yield from AwaitInvalidation()
+        yield from FreeFrame(g.first_reserved(0))
 
     scenario = Scenario("table", (Actor("O", "unmap", act),), SMALL, split=True, complete=False)
     bad = {rule for rule, _ in found(Case("H04", "7.1", hardware, scenario, None), Options())}
@@ -288,11 +288,11 @@ def test_who_may_still_use_what_one_cpu_dropped(own: bool):
     def remap(v, g):
         yield from remapping(lambda at: [InvalidateAll(this_cpu=True)])(v, g)
         if own:
-            yield LoadPage(g.head(0) + STRUCTS, "link")
+            yield from LoadPage(g.head(0) + STRUCTS, "link")
 
     def read(v, g):
         if not own:
-            yield LoadPage(g.head(0) + STRUCTS, "link")
+            yield from LoadPage(g.head(0) + STRUCTS, "link")
 
     actors = Actor("O", "remap", remap), Actor("G", "read", read)
     case = Case(
@@ -316,16 +316,16 @@ def test_loads_are_reordered(hardware: Hardware, barrier: bool, reordered: bool)
     data, flag = "head", "dcache_clean"
 
     def write(v, g):
-        yield StorePage(g.head(0), data, 0)
-        yield StorePage(g.head(1), flag, 1)
+        yield from StorePage(g.head(0), data, 0)
+        yield from StorePage(g.head(1), flag, 1)
 
     def read(v, g):
-        seen = yield TestPage(g.head(1), flag)
+        seen = yield from TestPage(g.head(1), flag)
         if barrier:
-            yield ReadBarrier()
-        stale = yield TestPage(g.head(0), data)
+            yield from ReadBarrier()
+        stale = yield from TestPage(g.head(0), data)
         if seen and stale:
-            yield WriteEntry(0, 0, 0, 0)  # into a frame that nobody has: noticed
+            yield from WriteEntry(0, 0, 0, 0)  # into a frame that nobody has: noticed
 
     actors = Actor("O", "write", write), Actor("G", "read", read)
     case = Case(
@@ -363,10 +363,10 @@ def test_what_orders_a_copy_before_its_entry(
 
     def act(v, g):
         address, location = int(v.address(g.head(0))), g.first_reserved(0) * PAGE
-        frame = yield AllocateFrame(0)
-        yield CopyFrame(address, frame, STRUCTS)
+        frame = yield from AllocateFrame(0)
+        yield from CopyFrame(address, frame, STRUCTS)
         yield from between
-        yield WriteEntry(location, v.leaf_entry(frame, writable=True), 0, address)
+        yield from WriteEntry(location, v.leaf_entry(frame, writable=True), 0, address)
 
     scenario = Scenario("copy", (Actor("O", "copy", act),), SMALL, split=True, complete=False)
     rules_found = {

@@ -18,7 +18,7 @@ from hvo.steps.frames import (AllocateFrames)
 from hvo.steps.entries import (FillTable)
 from hvo.steps.ordering import (ResumeCpus, StopCpus)
 from hvo.protocol import *
-from hvo.vmemmap.optimize import shared_tail as _shared_tail
+from hvo.vmemmap.shared_tail import shared_tail as _shared_tail
 from hvo.vmemmap.remap import pte_of as _pte_of
 from hvo.vmemmap.split import table_of_leaf as _table_of_leaf
 
@@ -151,7 +151,7 @@ def test_equal_contents(tmp_path: Path):
     legal = findings(tmp_path, [READ_ONLY, FLUSH, COPY, ORDER, NEW, FLUSH], LIVE)
     assert not set().union(*legal.values()), legal
     late = findings(tmp_path, [READ_ONLY, FLUSH, NEW, FLUSH, COPY], LIVE, "H01")
-    assert late["a page whose tails differ"] == {"break-before-make"}
+    assert late["a page with differing tails"] == {"break-before-make"}
     writable = findings(tmp_path, [READ_ONLY, COPY, ORDER, NEW, FLUSH], LIVE, "H01")
     assert all("break-before-make" in properties for properties in writable.values())
 
@@ -234,7 +234,7 @@ def test_large_and_small_entries_on_x86(tmp_path: Path):
     late = findings(tmp_path, [FLUSH, NEW, FLUSH], "x86_64", FLUSH=False)
     assert not set().union(*late.values()), late
     mixed = findings(tmp_path, [NEW, FLUSH], "x86_64", "H01", FLUSH=False)
-    assert (mixed["alone"], mixed["alone, leaf split before"]) == ({"mixed-sizes"}, set())
+    assert (mixed["alone"], mixed["alone, leaf already split"]) == ({"mixed-sizes"}, set())
     other = findings(tmp_path, [NEW, FLUSH], "riscv64", "H01", FLUSH=False)
     assert not set().union(*other.values()), other
 
@@ -360,8 +360,8 @@ def test_a_flag_that_goes_too_early(tmp_path: Path):
     shared.
     """
     found = way_back(tmp_path, "H12", before='yield StorePage(head, "vmemmap_optimized", 0)')
-    assert found["restore, allocations refused"] == {"counters"}
-    assert "write-read-only" in found["given back once there is memory"]
+    assert found["restore, allocations fail"] == {"counters"}
+    assert "write-read-only" in found["restore retried once memory is free"]
 
 
 def test_the_shared_frame_is_not_the_page_s_to_free(tmp_path: Path):
@@ -372,7 +372,7 @@ def test_the_shared_frame_is_not_the_page_s_to_free(tmp_path: Path):
         tmp_path, "H04", "H14", "H19", behind=f"{_FLUSHES}; yield FreeFrame(int(shared))"
     )
     assert not found["optimize, restore, free"]
-    assert "access-freed" in found["optimize, restore, optimize"] & found["two restored, one leaf"]
+    assert "access-freed" in found["optimize, restore, optimize"] & found["two restores, one leaf"]
 
 
 def test_a_way_back_without_a_flush(tmp_path: Path):
@@ -396,8 +396,8 @@ def test_a_page_that_never_leaves(tmp_path: Path):
     stuck = 'yield StorePage(head, "dcache_clean", 1)'
     ever = 'if (yield TestPage(head, "dcache_clean")): return -12'
     found = way_back(tmp_path, "H12", before=ever, refused=stuck)
-    assert found["given back once there is memory"] == {"no-progress"}
-    assert not found["restore, allocations refused"]
+    assert found["restore retried once memory is free"] == {"no-progress"}
+    assert not found["restore, allocations fail"]
 
 
 AS_E = """
@@ -422,4 +422,6 @@ def test_a_protocol_that_may_give_up(tmp_path: Path):
     path.write_text(AS_E)
     results = check_all(asked([str(path)], parse_hardware(LIVE + "+haf"), (), None))
     assert {result.verdict for result in results} == {"safe"}
-    assert "given back once there is memory" in {result.case.scenario.name for result in results}
+    assert "restore retried once memory is free" in {
+        result.case.scenario.name for result in results
+    }

@@ -80,6 +80,7 @@ def run(words: str, directory: Path) -> tuple[str, int]:
     """What a command prints, and its status."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {"PATH": path, "HOME": str(directory), "LC_ALL": "C.UTF-8", "COLUMNS": "120"}
+    environment["PYTHONPATH"] = str(ROOT / "src")  # this tree, wherever hvo is installed from
     command = ["sh", "-c", words]
     done = subprocess.run(
         command,

@@ -250,6 +250,32 @@ def test_a_defect_is_told_and_nothing_is_advised_that_loses_pages(tmp_path):
     assert [each["action"] for each in said["actions"]] == ["upgrade"]
 
 
+def test_a_defect_of_gigantic_pages_is_told_with_where_to_look(tmp_path):
+    """H15: certain in a release that was measured, else possible; only for optimised pages of
+    1 GiB, and nothing else is advised because of it.
+    """
+    gib = {"hugepage_size": 1 << 30, "pages": 4, "optimized": 4}
+    kernels = ("7.1.13+deb13-amd64", "6.18.44", "6.17.1", "7.3.4")
+    hosts = [host(host=kernel, kernel=kernel, **gib) for kernel in kernels]
+    hosts += [host(host="small", kernel="6.17.1")]
+    hosts += [host(host="plain", kernel="6.17.1", **gib | {"optimized": 0})]
+    said = answer(hosts, tmp_path)
+    assert [
+        (each["id"], each["hosts"], each["certain"], each["loses"], each["fixed"])
+        for each in said["defects"]
+    ] == [("H15", 1, True, False, "7.2"), ("H15", 2, False, False, "7.2")]
+
+
+def test_memory_that_hosts_its_own_vmemmap(tmp_path):
+    """Nothing is possible of such pages, and it is said why; what is left over is."""
+    said = answer([host(optimized=0, self_hosted=300)], tmp_path)
+    assert (said["possible"], said["impossible"]) == (700 * SAVED, 300 * SAVED)
+    (reason,) = said["impossible_because"]
+    assert reason["reason"] == "it lies in memory that hosts its own vmemmap"
+    said = answer([host(optimized=1000, self_hosted=300)], tmp_path)
+    assert (said["possible"], said["impossible"], said["saved"]) == (0, 0, 1000 * SAVED)
+
+
 # -- why not --
 
 

@@ -201,3 +201,30 @@ def test_this_host(tmp_path):
     assert hvo("collect", tmp_path / "me.json", "-o", tmp_path / "fleet.csv").exit_code == 0
     said, status = ask(tmp_path / "fleet.csv"), json.loads(result.stdout)
     assert (said["hosts"], said["rejected"], said["memory"]) == (1, 0, status["memory"])
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_an_inventory_is_never_replaced_by_an_empty_one(more, tmp_path):
+    """No file, only files that cannot be used, or none in a directory: 2 with one line, the old
+    inventory stays; and none is made where there was none.
+    """
+    (tmp_path / "old.csv").write_text("old")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    for name in ("a.json", "b.prom"):
+        (tmp_path / "bad" / name).write_text("nothing")
+    for given in ("missing.json", "empty", "bad", "bad/a.json"):
+        for output in ("old.csv", "new.csv"):
+            result = hvo("collect", tmp_path / given, "-o", tmp_path / output, *more)
+            assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+            assert f"{output} is left as it is: " in result.stderr
+            assert ("and 1 more" in result.stderr) == (given == "bad")
+            if more:
+                said = json.loads(result.stdout)
+                assert said["error"]["message"] == result.stderr.rstrip("\n")
+                assert (said["rows"], len(said["refused"])) == (
+                    0,
+                    {"empty": 0, "bad": 2}.get(given, 1),
+                )
+        assert (tmp_path / "old.csv").read_text() == "old"
+        assert not (tmp_path / "new.csv").exists()

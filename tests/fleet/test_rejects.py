@@ -68,6 +68,7 @@ BAD: list[tuple[str, list[dict[str, Any]]]] = [
     ("optimized: expected 0 <= optimized_min", [host(optimized=5, optimized_min=6)]),
     ("optimized: expected 0 <= optimized_min", [host(optimized=5, optimized_max=4)]),
     ("optimized: expected 0 <= optimized_min", [{**HOST, "optimized": 1}]),
+    ("self_hosted: expected 0 to pages", [host(self_hosted=-1)]),
     (
         "optimized: pages of this size cannot be optimised",
         [host(arch="riscv64", hugepage_size=65536)],

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from live_host import live_host
+
+__all__ = ["live_host"]  # for every test below
 
 sys.path.append(
     str(Path(__file__).resolve().parents[1])

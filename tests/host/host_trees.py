@@ -75,8 +75,12 @@ class Host:
 
     def write_pools(self, root: Path) -> None:
         """Only the files of the pools and the counters, which change."""
-        for name, text in (self._pool_files() | self._counters()).items():
+        for name, text in self.changing_files().items():
             (root / name).write_text(text)
+
+    def changing_files(self) -> dict[str, str]:
+        """The files of the pools and the counters."""
+        return self._pool_files() | self._counters()
 
     def _files(self) -> dict[str, str]:
         per_node = self.sections * self.section_size // self.page_size // len(self.nodes)

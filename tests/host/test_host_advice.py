@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from host_simulator import Kernel
+from host_simulator import Kernel, Page
 from host_trees import GIB, MIB, Host, NodePool
 
 from hvo.errors import HvoError
@@ -86,16 +86,16 @@ def test_after_a_conversion_only_later_work_is_left(counted, number, tmp_path):
     """
     tree = kernel(tmp_path, NodePool(100, 70), **({} if counted else {"memmap": None}))
     assert commands(tree)[0] == CONVERT
-    assert convert(tree, SIZE, batch=16, hold=tree).ok
+    assert convert(tree, SIZE, batch=16, keep_free=0, hold=tree).ok
     (left,) = advice(tree)
     assert (left.command, left.text.startswith(f"{number} pages of 2MiB are not optimised")) == (
         None,
         True,
     ), left
-    tree.take(SIZE, 5, 0)  # somebody starts: no fewer pages are in use
+    tree.others_take(0, 5)  # somebody starts: no fewer pages are in use
     assert commands(tree) == [None]
-    tree.release()
-    tree.stacks[0].insert(0, False)  # one of the 30 ends
+    tree.others_free(0, 5)
+    tree.stacks[0].insert(0, Page(0, False))  # one of the 30 ends
     tree.pool().free += 1
     tree._flush(0)
     assert commands(tree)[0] == CONVERT
@@ -106,7 +106,7 @@ def test_reserved_pages_are_later_work_too(tmp_path):
     over and over.
     """
     tree = kernel(tmp_path, NodePool(64, 54), reserved=5)
-    assert convert(tree, SIZE, hold=tree).details["optimized"] == 49
+    assert convert(tree, SIZE, keep_free=0, hold=tree).details["optimized"] == 49
     (left,) = advice(tree)
     assert (left.command, left.gain) == (None, 15 * SAVED)
 
@@ -116,7 +116,7 @@ def test_the_note_of_a_conversion_is_not_trusted_blindly(tmp_path):
     than it says: the bound is back.
     """
     tree = kernel(tmp_path, NodePool(100, 70))
-    convert(tree, SIZE, hold=tree)
+    convert(tree, SIZE, keep_free=0, hold=tree)
     whole = (tmp_path / NOTE).read_text()
     said = json.loads(whole)
     assert (said["pages"], said["busy"], said["missing"]) == (100, 30, 30)
@@ -141,23 +141,23 @@ def test_only_a_whole_conversion_leaves_a_note(tmp_path):
     tree.on_write.append(
         lambda number: setattr(tree, "room", tree.room - 5) if number == 4 else None
     )
-    assert not convert(tree, SIZE, batch=10, hold=tree).ok
+    assert not convert(tree, SIZE, batch=10, keep_free=0, hold=tree).ok
     assert not (tmp_path / "stopped" / NOTE).exists()
     two = Kernel(Host(pools={SIZE: {0: NodePool(9, 9), 1: NodePool(9, 9)}}), tmp_path / "two")
-    assert convert(two, SIZE, 1, hold=two).ok
+    assert convert(two, SIZE, 1, keep_free=0, hold=two).ok
     assert not (tmp_path / "two" / NOTE).exists()
     tree = kernel(tmp_path / "ended", NodePool(40, 30))
 
     def end(number: int) -> None:
         if number == 3:
-            tree.stacks[0].append(False)
+            tree.stacks[0].append(Page(0, False))
             tree.pool().free += 1
 
     tree.on_write.append(end)
-    convert(tree, SIZE, batch=10, hold=tree)
+    convert(tree, SIZE, batch=10, keep_free=0, hold=tree)
     assert not (tmp_path / "ended" / NOTE).exists()
     tree.on_write.clear()
-    convert(tree, SIZE, hold=tree)
+    convert(tree, SIZE, keep_free=0, hold=tree)
     assert (tmp_path / "ended" / NOTE).exists()
 
 
@@ -171,12 +171,12 @@ def test_a_resize_keeps_what_a_conversion_noted_unless_it_brings_other_pages(
     the switch off make the note void.
     """
     tree = kernel(tmp_path, NodePool(100, 70))
-    convert(tree, SIZE, hold=tree)
-    tree._put(tree.path(GATE), str(gate))
+    convert(tree, SIZE, keep_free=0, hold=tree)
+    tree._put(GATE, str(gate))
     for count in counts:
         outcome = resize(tree, SIZE, count, 0)
         assert (outcome.ok, len(outcome.writes)) == (True, 1)
-    tree._put(tree.path(GATE), "1")
+    tree._put(GATE, "1")
     assert (commands(tree)[0], (tmp_path / NOTE).exists()) == (None if lasts else CONVERT, lasts)
 
 
@@ -266,12 +266,13 @@ def test_a_running_conversion_is_not_an_interrupted_one(tmp_path):
     [(False, True, True), (False, False, False), (True, True, False)],
 )
 def test_who_may_look_at_memory_is_told_how(counted, readable, told, tmp_path):
-    """Bounds only, and `/proc/kcore` can be read: the command that makes a number of them; last of
-    all, for it gives nothing back.
+    """Bounds only, and `/proc/kcore` of the running host holds anything: the command that makes a
+    number of them; last of all, for it gives nothing back.
     """
     tree = kernel(tmp_path, NodePool(20, 20), **({} if counted else {"memmap": None}))
-    if readable:
-        (tmp_path / "proc/kcore").write_text("")
+    (tmp_path / "proc/kcore").write_text("ELF" if readable else "")
+    assert "hvo status --audit live" not in commands(tree)  # the memory is not that of the tree
+    tree.running = True
     assert commands(tree) == [CONVERT, *["hvo status --audit live"] * told]
 
 

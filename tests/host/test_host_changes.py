@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from hvo.cli.main import main
 from hvo.errors import HvoError
 from hvo.host import journal as journals
 from hvo.host import procfs
+from hvo.host.beneath import Beneath
 from hvo.host.convert import convert, resume, undo
 from hvo.host.gate import PERSISTENT, switch
 from hvo.host.kernel import GATE
@@ -132,6 +133,9 @@ def test_boot_parameter_with_the_tools_that_are_there(tmp_path):
     assert not changed(before, tmp_path)
     (tmp_path / "etc/default/grub.d").mkdir(parents=True)
     called = boot_tool(tmp_path, "update-grub", 0)
+    with pytest.raises(HvoError, match=r"needs to execute /usr/sbin/update-grub.*files only"):
+        switch(tree, True, boot=True)
+    tree.running = True
     assert switch(tree, True, boot=True, dry_run=True).writes[-1].path == "/usr/sbin/update-grub"
     assert not called.exists()
     assert switch(tree, True, boot=True).ok
@@ -147,6 +151,7 @@ def test_a_failing_boot_tool_takes_everything_back(tmp_path):
     tree = host(NodePool(), gate=0).write(tmp_path)
     (tmp_path / "etc/default/grub.d").mkdir(parents=True)
     called = boot_tool(tmp_path, "update-grub", 3)
+    tree.running = True
     before = state(tmp_path)
     with pytest.raises(HvoError, match="update-grub"):
         switch(tree, True, persist=True, boot=True)
@@ -162,7 +167,7 @@ def test_growing_and_shrinking_change_the_counters_exactly(tmp_path):
     """
     tree = kernel(tmp_path, NodePool())
     measured = [resize(tree, SIZE, count, 0).changes[0] for count in (100, 60)]
-    tree._put(tree.path(GATE), "0")
+    tree._put(GATE, "0")
     measured += [resize(tree, SIZE, count, 0).changes[0] for count in (80, 60)]
     assert [(change.measured, change.holds) for change in measured] == [
         (-700, True),
@@ -390,6 +395,7 @@ def test_known_defect_refuses_what_gives_pages_back(tmp_path):
         kernel(tmp_path / "half", NodePool(20, 20), optimized=5, release="6.12.117"),
         SIZE,
         force=True,
+        keep_free=0,
         dry_run=True,
     )
     assert dry.notes == (
@@ -407,61 +413,85 @@ def test_a_pool_becomes_optimised_batch_by_batch(tmp_path):
     tree = kernel(tmp_path, NodePool(100, 70))
     least = []
     tree.on_write.append(lambda _: least.append(tree.pool().pages))
-    outcome = convert(tree, SIZE, batch=16, hold=tree)
+    outcome = convert(tree, SIZE, batch=16, keep_free=0, hold=tree)
     assert outcome.ok
     assert (outcome.details["optimized"], outcome.changes[0].measured) == (70, -490)
     assert min(least) == 100 - 16
-    assert (tree.pool(), tree.stacks[0], tree.held) == (NodePool(100, 70), [True] * 70, [])
+    assert (tree.pool(), tree.optimised(), tree.held) == (NodePool(100, 70), [True] * 70, [])
     assert "30 pages are in use" in outcome.notes[0]
     assert not (tmp_path / "run/hvo/convert.json").exists()
 
 
+class Pretended:
+    """Says that it holds pages, and does not."""
+
+    def __init__(self) -> None:
+        self.pages = 0
+
+    def begin(self, size: int, most: int, node: int | None) -> None: ...
+
+    def take(self, pages: int) -> None:
+        self.pages += pages
+
+    def give(self, pages: int) -> None:
+        self.pages -= pages
+
+    def release(self) -> None:
+        self.pages = 0
+
+
+class Limited:
+    """Holds pages of a simulated kernel until something happens."""
+
+    def __init__(self, tree: Kernel, most: int, happen: Callable[[], None] = lambda: None) -> None:
+        self.tree, self.most, self.happen = tree, most, happen
+        self.begin, self.give, self.release = tree.begin, tree.give, tree.release
+
+    @property
+    def pages(self) -> int:
+        return self.tree.pages
+
+    def take(self, pages: int) -> None:
+        if self.pages + pages > self.most:
+            self.happen()
+            raise HvoError("cannot hold")
+        self.tree.take(pages)
+
+
 def test_without_holding_the_same_pages_would_come_again(tmp_path):
-    """Why converted pages are held: a free list is a stack."""
+    """Why rebuilt pages are held: a free list is a stack. The counters tell, and it says so."""
     tree = kernel(tmp_path, NodePool(40, 40))
-
-    class Nothing:
-        def take(self, size: int, pages: int, node: int | None) -> None: ...
-
-        def release(self) -> None: ...
-
-    outcome = convert(tree, SIZE, batch=10, hold=Nothing())
-    assert outcome.details["optimized"] == 10
-    assert not outcome.ok
+    outcome = convert(tree, SIZE, batch=10, keep_free=0, hold=Pretended())
+    assert (outcome.details["optimized"], outcome.details["left_free"]) == (10, 30)
 
 
-def test_converted_pages_that_cannot_be_held_stop_it(tmp_path):
+def test_pages_that_cannot_be_held_stop_it(tmp_path):
     """A cgroup limit, say: an error, and the pool is whole, with what was converted until then."""
     tree = kernel(tmp_path, NodePool(40, 40))
-
-    class Limited:
-        def take(self, size: int, pages: int, node: int | None) -> None:
-            if len(tree.held) == 20:
-                raise HvoError("cannot hold")
-            tree.take(size, pages, node)
-
-        release = tree.release
-
     with pytest.raises(HvoError, match="cannot hold"):
-        convert(tree, SIZE, batch=10, hold=Limited())
-    assert (tree.pool(), sum(tree.stacks[0]), journals.load(tree)) == (NodePool(40, 40), 30, None)
+        convert(tree, SIZE, batch=10, keep_free=0, hold=Limited(tree, 20))
+    assert (tree.pool(), sum(tree.optimised()), journals.load(tree)) == (
+        NodePool(40, 40),
+        10,
+        None,
+    )
 
 
 def test_reserved_pages_are_left_alone(tmp_path):
     """60 are free, 20 of them promised: 40 are rebuilt."""
     tree = kernel(tmp_path, NodePool(100, 60), reserved=20)
-    assert convert(tree, SIZE, batch=16, hold=tree).details["rebuilt"] == 40
+    assert convert(tree, SIZE, batch=16, keep_free=0, hold=tree).details["rebuilt"] == 40
 
 
 def test_each_node_on_its_own(tmp_path):
     """Both nodes are converted by their own files, or only the one that is asked for."""
     tree = kernel(tmp_path, NodePool(20, 20), NodePool(30, 10))
-    assert convert(tree, SIZE, 1, batch=4, hold=tree).ok
-    assert (sum(tree.stacks[0]), sum(tree.stacks[1])) == (0, 10)
-    outcome = convert(tree, SIZE, batch=8, hold=tree)
+    assert convert(tree, SIZE, 1, batch=4, keep_free=0, hold=tree).ok
+    assert (sum(tree.optimised()), sum(tree.optimised(1))) == (0, 10)
+    outcome = convert(tree, SIZE, batch=8, keep_free=0, hold=tree)
     assert outcome.ok
     assert {write.path.split("/")[5] for write in outcome.writes} == {"node0"} | {"node1"}
-    assert (sum(tree.stacks[0]), sum(tree.stacks[1])) == (20, 10)
+    assert (sum(tree.optimised()), sum(tree.optimised(1))) == (20, 10)
 
 
 def test_an_optimised_pool_is_not_touched(tmp_path):
@@ -499,7 +529,7 @@ def test_a_batch_that_cannot_be_filled_again_stops(tmp_path):
     tree.on_write.append(
         lambda number: setattr(tree, "room", tree.room - 5) if number == 4 else None
     )
-    outcome = convert(tree, SIZE, batch=10, hold=tree)
+    outcome = convert(tree, SIZE, batch=10, keep_free=0, hold=tree)
     assert "5 of 40 pages of 2MiB are missing" in outcome.complaint
     assert (tree.pool(), tree.held) == (NodePool(35, 35), [])
     for call in (lambda: convert(tree, SIZE, hold=tree), lambda: resize(tree, SIZE, 10)):
@@ -543,7 +573,7 @@ def test_an_interrupt_does_not_hide_that_pages_are_missing(number, tmp_path):
     """
     tree = kernel(tmp_path, NodePool(40, 40))
     short_of(tree, 5, 4, lambda: signal.raise_signal(number))
-    outcome = convert(tree, SIZE, batch=10, hold=tree)
+    outcome = convert(tree, SIZE, batch=10, keep_free=0, hold=tree)
     assert outcome.complaint.startswith(
         "interrupted; 5 of 40 pages of 2MiB are missing: hvo convert --undo"
     )
@@ -558,8 +588,8 @@ def test_an_interrupt_ends_it_after_the_batch(number, tmp_path):
     before = signal.getsignal(number)
     tree.on_write.append(lambda write: signal.raise_signal(number) if write == 3 else None)
     with pytest.raises(KeyboardInterrupt):
-        convert(tree, SIZE, batch=10, hold=tree)
-    assert (tree.pool(), sum(tree.stacks[0]), journals.load(tree), signal.getsignal(number)) == (
+        convert(tree, SIZE, batch=10, keep_free=0, hold=tree)
+    assert (tree.pool(), sum(tree.optimised()), journals.load(tree), signal.getsignal(number)) == (
         NodePool(40, 40),
         20,
         None,
@@ -567,22 +597,17 @@ def test_an_interrupt_ends_it_after_the_batch(number, tmp_path):
     )
     signal.signal(number, signal.SIG_IGN)
     tree.pool_writes = 0
-    assert convert(tree, SIZE, batch=10, hold=tree).ok
+    assert convert(tree, SIZE, batch=10, keep_free=0, hold=tree).ok
 
 
 def test_a_failure_does_not_hide_what_became_of_the_pool(tmp_path):
     """Converted pages cannot be held, and somebody has set the pool: the error says both."""
     tree = kernel(tmp_path, NodePool(40, 40))
 
-    class Limited:
-        def take(self, size: int, pages: int, node: int | None) -> None:
-            tree.set_pool(0, 35)
-            raise HvoError("cannot hold")
-
-        release = tree.release
-
     with pytest.raises(HvoError, match=r"^cannot hold; .*somebody else set it from 40 to 35"):
-        convert(tree, SIZE, batch=10, hold=Limited())
+        convert(
+            tree, SIZE, batch=10, keep_free=0, hold=Limited(tree, 0, lambda: tree.set_pool(0, 35))
+        )
 
 
 @pytest.mark.parametrize("at", range(1, 9))
@@ -593,7 +618,7 @@ def test_somebody_else_sets_the_pool_in_the_middle(at, pages, tmp_path):
     """
     tree = kernel(tmp_path, NodePool(40, 40))
     tree.on_write.append(lambda number: tree.set_pool(0, pages) if number == at else None)
-    outcome = convert(tree, SIZE, batch=10, hold=tree)
+    outcome = convert(tree, SIZE, batch=10, keep_free=0, hold=tree)
     overwritten = outcome.ok  # our own write came right after: the pool is as promised
     if not overwritten:
         assert "somebody else set it" in outcome.complaint or "expected" in outcome.complaint
@@ -612,7 +637,7 @@ def test_a_refused_write_leaves_the_pool_as_it_was(at, tmp_path):
         lambda number: tree.refused.update({NODE0: errno.EINVAL}) if number == at else None
     )
     with pytest.raises(HvoError, match="the kernel refuses the value"):
-        convert(tree, SIZE, batch=10, hold=tree)
+        convert(tree, SIZE, batch=10, keep_free=0, hold=tree)
     assert tree.held == []
     tree.refused.clear()
     tree.on_write.clear()
@@ -629,11 +654,11 @@ def test_no_permission_and_read_only(number, end, tmp_path, monkeypatch):
     tree.refused[end] = number
     if end == "convert.json":
         monkeypatch.setattr(
-            Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(number, "refused"))
+            Beneath, "replace", lambda *_, **__: (_ for _ in ()).throw(OSError(number, "refused"))
         )
     before = state(tmp_path)
     with pytest.raises(HvoError, match=r"no permission|read-only filesystem"):
-        convert(tree, SIZE, batch=10, hold=tree)
+        convert(tree, SIZE, batch=10, keep_free=0, hold=tree)
     assert tree.pool() == NodePool(40, 40)
     monkeypatch.undo()
     tree.refused.clear()
@@ -645,12 +670,12 @@ def test_resume_finishes_what_was_killed(tmp_path):
     """A journal says that 10 pages are out: they come back first, then the rest is converted."""
     tree = kernel(tmp_path, NodePool(40, 40))
     journal = journals.Journal(
-        SIZE, (journals.Promise(0, 40, 0),), gigantic=False, force=False, batch=10
+        SIZE, (journals.Promise(0, 40, 0),), gigantic=False, force=False, batch=10, keep_free=0
     )
     journal.with_out(0, 10).save(tree)
     tree.set_pool(0, 33)
     assert resume(tree, hold=tree).ok
-    assert (tree.pool(), tree.stacks[0]) == (NodePool(40, 40), [True] * 40)
+    assert (tree.pool(), tree.optimised()) == (NodePool(40, 40), [True] * 40)
 
 
 def test_a_journal_is_not_trusted_blindly(tmp_path):
@@ -659,7 +684,7 @@ def test_a_journal_is_not_trusted_blindly(tmp_path):
     """
     tree = kernel(tmp_path, NodePool(40, 40))
     journal = journals.Journal(
-        SIZE, (journals.Promise(0, 60, 10),), gigantic=False, force=False, batch=10
+        SIZE, (journals.Promise(0, 60, 10),), gigantic=False, force=False, batch=10, keep_free=0
     )
     journal.save(tree)
     assert "somebody else set it from 60 to 40" in restore(tree, journal)
@@ -670,6 +695,20 @@ def test_a_journal_is_not_trusted_blindly(tmp_path):
     (tmp_path / "run/hvo/convert.json").write_text("[]")
     with pytest.raises(HvoError, match="expected the journal"):
         undo(tree)
+
+
+def test_a_resize_that_is_refused_half_way_says_what_it_did(tmp_path):
+    """The first attempt falls short, and compacting is refused: the pool has grown, so it is 1 with
+    both, not 2.
+    """
+    tree = kernel(tmp_path, NodePool(10, 10))
+    tree.room, tree.refused["compact_memory"] = 5, errno.EACCES
+    outcome = resize(tree, SIZE, 20, 0, retries=1)
+    assert (outcome.ok, outcome.details["pages"], len(outcome.writes)) == (False, 15, 1)
+    assert "compact_memory: no permission" in outcome.problem
+    tree.refused[NODE0] = errno.EACCES
+    with pytest.raises(HvoError, match="no permission"):  # and 2 where nothing has changed
+        resize(tree, SIZE, 20, 0, retries=1)
 
 
 def test_two_at_once_are_refused(tmp_path):

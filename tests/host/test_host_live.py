@@ -5,7 +5,6 @@ Skipped where the switch cannot be written. A lock keeps other runs of these tes
 else may touch the pools meanwhile.
 """
 
-import fcntl
 import json
 import mmap
 import os
@@ -13,98 +12,24 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from live_host import SIZE, hvo, memmap, optimized, wait_for_journal
 
-from hvo.host import procfs
 from hvo.host.convert import convert, resume, undo
-from hvo.host.converted import forget
 from hvo.host.gate import switch
 from hvo.host.hold import MappedPages
 from hvo.host.journal import JOURNAL
-from hvo.host.kernel import GATE, read_kernel
-from hvo.host.pools import read_pool, settable, sizes
+from hvo.host.kernel import GATE
+from hvo.host.pools import read_pool
 from hvo.host.resize import resize
 from hvo.host.status import read_status
 from hvo.host.tree import Tree
 
 pytestmark = pytest.mark.live
-MIB, GIB = 1 << 20, 1 << 30
-SIZE = 2 * MIB
-_NEEDED = 6 * GIB
-
-
-@pytest.fixture
-def host() -> Iterator[Tree]:
-    """The running kernel with empty pools and the switch off; afterwards pools and switch are as
-    they were, whatever happened.
-    """
-    if not os.access(GATE, os.W_OK):
-        pytest.skip(f"{GATE} cannot be written here")
-    tree = Tree()
-    kernel = read_kernel(tree)
-    if (
-        kernel.defects
-        or kernel.freed_pages(SIZE) != 7
-        or procfs.counters(tree, 4096).memmap is None
-    ):
-        pytest.skip(
-            f"kernel {kernel.release} has no memory map counters, no 2 MiB pages that can be"
-            " optimised, or a known defect"
-        )
-    with (Path(tempfile.gettempdir()) / "hvo-live-test.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield from _emptied(tree)
-
-
-def _emptied(tree: Tree) -> Iterator[Tree]:
-    pools = [pool for size in sizes(tree) for pool in settable(tree, size, None)]
-    if any(pool.in_use or pool.surplus for pool in pools) or tree.exists(JOURNAL):
-        pytest.skip("somebody uses HugeTLB pages on this host")
-    if procfs.table(tree.read("/proc/meminfo"))["MemAvailable"] < _NEEDED:
-        pytest.skip("less than 6 GiB of memory are available")
-    gate = tree.read(GATE).strip()
-    try:
-        for pool in pools:
-            tree.write(pool.path, "0")
-        tree.write(GATE, "0")
-        yield tree
-    finally:
-        tree.remove(JOURNAL)
-        for pool in pools:
-            forget(tree, pool.size)
-            tree.write(pool.path, "0")
-        tree.write(GATE, gate)
-        for pool in pools:
-            tree.write(pool.path, str(pool.persistent))
-
-
-def memmap(tree: Tree) -> int:
-    """`nr_memmap_pages + nr_memmap_boot_pages`, read by this test itself."""
-    rows = dict(line.split() for line in tree.read("/proc/vmstat").splitlines())
-    return int(rows["nr_memmap_pages"]) + int(rows["nr_memmap_boot_pages"])
-
-
-def optimized(tree: Tree, size: int = SIZE) -> int | None:
-    """What `hvo status` says."""
-    return next(
-        row.optimized.exact
-        for row in read_status(tree).pools
-        if (row.pool.size, row.pool.node) == (size, None)
-    )
-
-
-def hvo(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    return subprocess.run(
-        [sys.executable, "-c", "from hvo.cli.main import main; main()", *words],
-        capture_output=True,
-        text=True,
-    )
+GIB = 1 << 30
 
 
 @pytest.fixture
@@ -167,7 +92,7 @@ def test_a_mixed_pool_becomes_optimised(host):
     switch(host, True)
     resize(host, SIZE, 120)
     assert optimized(host) == 80
-    outcome = convert(host, SIZE, batch=16)
+    outcome = convert(host, SIZE, batch=16, keep_free=0)
     assert outcome.ok, outcome.complaint
     assert (outcome.details["optimized"], memmap(host) - start, optimized(host)) == (
         40,
@@ -188,14 +113,14 @@ def test_pages_in_use_keep_their_contents_and_are_later_work(host, used):
     mapping = use(used, 10)
     before = contents(mapping)
     switch(host, True)
-    outcome = convert(host, SIZE, batch=7)
+    outcome = convert(host, SIZE, batch=7, keep_free=0)
     assert outcome.ok, outcome.complaint
     assert (memmap(host) - start, contents(mapping)) == (-54 * 7, before)
     assert "10 pages are in use" in outcome.notes[0]
     assert [each.command for each in read_status(host).advice] == [None]
     used.pop().close()
     assert [each.command for each in read_status(host).advice] == ["hvo convert --size 2MiB"]
-    assert convert(host, SIZE).ok
+    assert convert(host, SIZE, keep_free=0).ok
     assert memmap(host) - start == -64 * 7
 
 
@@ -227,7 +152,7 @@ def test_gigantic_pages_only_on_request_and_one_at_a_time(host):
     assert hvo("enable").returncode == 0
     refused = hvo("convert", "--size", "1GiB")
     assert (refused.returncode, "--gigantic" in refused.stderr) == (2, True)
-    outcome = convert(host, GIB, gigantic=True)
+    outcome = convert(host, GIB, gigantic=True, keep_free=0)
     assert outcome.ok, outcome.complaint
     assert (memmap(host) - start, optimized(host, GIB)) == (-2 * 4095, 2)
     assert [int(write.value) for write in outcome.writes] == [1, 2, 1, 2]
@@ -246,7 +171,7 @@ def test_somebody_else_sets_the_pool_in_the_middle(host):
         if len(said) == 4:
             host.path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages").write_text("50\n")
 
-    outcome = convert(host, SIZE, batch=8, announce=disturb)
+    outcome = convert(host, SIZE, batch=8, keep_free=0, announce=disturb)
     assert said == [("converting 2MiB", done, 64) for done in (0, 8, 16, 24)]
     assert "somebody else set it from 64 to 50" in outcome.complaint
     pool = read_pool(host, SIZE)
@@ -292,20 +217,12 @@ def test_an_interrupted_command_fills_the_pool_again(host, number):
         " main()"
     )
     process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE)
-    _wait_for_journal(host, process.pid)
+    wait_for_journal(host, process.pid)
     process.send_signal(number)
     assert b"interrupted" in process.communicate()[1]
     assert process.returncode == 130
     pool = read_pool(host, SIZE)
     assert (pool.pages, pool.free, host.exists(JOURNAL)) == (256, 256, False)
-
-
-def _wait_for_journal(host: Tree, child: int) -> None:
-    path, until = host.path(JOURNAL), time.monotonic() + 20
-    while not path.exists() and time.monotonic() < until:
-        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            return
-        time.sleep(0.0002)
 
 
 def _killed_after(host: Tree, seconds: float) -> None:
@@ -315,10 +232,10 @@ def _killed_after(host: Tree, seconds: float) -> None:
     child = os.fork()
     if not child:
         os.close(2)
-        convert(host, SIZE, batch=4, hold=MappedPages())
+        convert(host, SIZE, batch=4, keep_free=0, hold=MappedPages())
         os._exit(0)
     if seconds >= 0:
-        _wait_for_journal(host, child)
+        wait_for_journal(host, child)
     time.sleep(abs(seconds))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -334,7 +251,7 @@ def _kill_repeatedly(host: Tree, used: list[mmap.mmap], times: int) -> tuple[int
     before = contents(mapping)
     switch(host, True)
     began = time.monotonic()
-    assert convert(host, SIZE, batch=4).ok
+    assert convert(host, SIZE, batch=4, keep_free=0).ok
     took = time.monotonic() - began
     for attempt in range(times):
         _make_unoptimised(host)
@@ -417,7 +334,7 @@ def test_a_measurement_that_is_killed_is_taken_back(host):
             [sys.executable, "-c", "from hvo.cli.main import main; main()", *words],
             stderr=subprocess.DEVNULL,
         )
-        _wait_for_journal(host, process.pid)
+        wait_for_journal(host, process.pid)
         time.sleep(draw.uniform(0, 0.1))
         process.kill()
         process.wait()

@@ -260,8 +260,8 @@ def test_not_a_terminal_and_bad_trees_are_one_line(tmp_path):
 def test_without_textual_it_says_what_to_install(tmp_path):
     """A Python that has no textual: exit 2 and the one line."""
     code = (
-        "import sys; sys.modules['textual'] = None; sys.stdin.isatty = sys.stdout.isatty ="
-        " sys.stderr.isatty = lambda: True\n"
+        "import sys; sys.modules['textual'] = None; import os; os.isatty = lambda _:"
+        " True; sys.stdin.isatty = lambda: True\n"
     )
     code += "from hvo.cli.main import main; main()"
     done = subprocess.run(
@@ -279,9 +279,9 @@ def test_without_textual_it_says_what_to_install(tmp_path):
 class Terminal:
     """A pseudo-terminal of 80x24 with `hvo watch` on it."""
 
-    def __init__(self, *words: str, **environment: str) -> None:
+    def __init__(self, *words: str, size: tuple[int, int] = (24, 80), **environment: str) -> None:
         self.master, self.slave = pty.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.resize(*size)
         self.before = termios.tcgetattr(self.slave)
         ends = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave}
         plain = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
@@ -290,6 +290,10 @@ class Terminal:
             [*HVO, "watch", *words], **ends, env=given, start_new_session=True
         )
         self.text = ""
+
+    def resize(self, height: int, width: int) -> None:
+        """Give the terminal another size."""
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     def read_until(self, wanted: str) -> None:
         """Collect what is written until `wanted` is in it."""
@@ -358,3 +362,27 @@ def test_no_color_leaves_colours_out(tmp_path):
             terminal.close()
         found.append(bool(COLOUR.search(terminal.text)))
     assert found == [True, False]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (24, 1), (1, 80), (2, 2)])
+def test_the_smallest_terminals(size, tmp_path):
+    """It starts on them and outlives becoming as small; on a larger one all is there again. A name
+    that would control the terminal is shown escaped.
+    """
+    two_nodes(300, 212, 512).write(tmp_path)
+    (tmp_path / "proc/sys/kernel/hostname").write_text("shelf\x1b]0;owned\x07\n")
+    terminal = Terminal("--root", str(tmp_path), "--interval", "0.1", size=size)
+    try:
+        terminal.read_until("\x1b[?1049h")
+        for next_size in ((24, 200), size, (24, 200)):
+            time.sleep(0.3)  # some looks at each
+            terminal.resize(*next_size)
+            terminal.process.send_signal(signal.SIGWINCH)
+        terminal.read_until("optimisation:")
+        terminal.read_until("shelf\\x1b]0;owned\\x07")
+        assert "\x1b]0;owned" not in terminal.text
+        os.write(terminal.master, b"q")
+        assert terminal.finish() == 0
+        assert "Traceback" not in terminal.text
+    finally:
+        terminal.close()

@@ -61,8 +61,10 @@ ask enable-again enable --json
 ask grow resize 2MiB=100 --json
 ask status-mixed status --json
 ask audit-mixed status --audit live --json
-ask dry-run convert --batch 32 --dry-run --json
-ask convert convert --batch 32 --json
+ask part convert --batch 8 --keep-free 20 --json
+ask status-part status --json
+ask dry-run convert --batch 32 --keep-free 0 --dry-run --json
+ask convert convert --batch 32 --keep-free 0 --json
 ask status-converted status --json
 ask audit-converted status --audit live --json
 ask memory-converted audit live --json
@@ -73,8 +75,8 @@ ask disable disable --json
 ask status-end status --json
 """
 """A day of a host with 2 MiB pages: 40 from before the switch was on, 10 of them in use, 60 more
-with it on, converted, measured, and shrunk, at last by force: that tells which kernel loses the
-pages that are given back. All with the command itself.
+with it on, converted in part and then all, measured, and shrunk, at last by force: that tells which
+kernel loses the pages that are given back. All with the command itself.
 """
 HOST_NODES = f"""
 pool 40
@@ -82,8 +84,8 @@ $bb mount -t hugetlbfs none /huge; $bb fallocate -l {HOST_USED * _2M} /huge/f
 ask enable enable --json
 ask grow resize 2MiB=50 --node 1 --json
 ask status-mixed status --json
-ask convert-node convert --node 1 --batch 8 --json
-ask convert convert --batch 8 --json
+ask convert-node convert --node 1 --batch 8 --keep-free 0 --json
+ask convert convert --batch 8 --keep-free 0 --json
 ask status-converted status --json
 usual=$($bb cat /proc/sys/vm/min_free_kbytes)
 $bb sync; echo 3 > /proc/sys/vm/drop_caches

@@ -79,7 +79,7 @@ def test_a_machine_like_it_keeps_all_guarantees(added: Added):
     """Holes between the nodes and the dimm are no memory, and self-hosted blocks are left."""
     memory = open_target(str(added.core), lambda _: None)
     result = simulate(Request("x86_64", 4096, 0, 1, None, like=memory), lambda _: None)
-    assert result.kept, result.promises
+    assert result.kept, result.guarantees
     assert (result.pool.optimized < result.pool.pages) is added.hosts_itself
 
 

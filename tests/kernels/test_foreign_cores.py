@@ -69,5 +69,5 @@ def test_a_machine_like_it_keeps_all_guarantees(ended: Ended):
     """It is restored and optimised as its kernel does."""
     memory = open_target(str(ended.core), lambda _: None)
     result = simulate(Request("arm64", 4096, 0, 1, None, like=memory), lambda _: None)
-    assert result.kept, result.promises
+    assert result.kept, result.guarantees
     assert result.pool.optimized == result.pool.pages > 0

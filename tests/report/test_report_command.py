@@ -92,7 +92,7 @@ def test_several_results_are_several_sections(results, tmp_path):
             (
                 "300 pages of 2MiB on arm64 with 1GiB",
                 "8400KiB",
-                "all 8 promises hold",
+                "all 8 guarantees hold",
                 "hvo run --memory 1GiB --pages 300 --json",
             ),
         ),

@@ -12,25 +12,25 @@ from hvo.steps.struct_pages import StorePage, TestPage
 from hvo.vmemmap.context import Vmemmap
 
 
-def flush_dcache_page(v: Vmemmap, pfn: Value) -> Steps:
+def flush_dcache_page(v: Vmemmap, pfn: Value) -> Steps[int]:
     """Say that the data of `pfn` may not have reached memory -> 0."""
     page = yield from _flag_holder(v, pfn)
-    if (yield TestPage(page, "dcache_clean")):
-        yield StorePage(page, "dcache_clean", 0)
+    if (yield from TestPage(page, "dcache_clean")):
+        yield from StorePage(page, "dcache_clean", 0)
     return 0
 
 
-def sync_icache_dcache(v: Vmemmap, pfn: Value) -> Steps:
+def sync_icache_dcache(v: Vmemmap, pfn: Value) -> Steps[int]:
     """Make the caches agree about `pfn` before it is mapped executable, unless they do
     (`__sync_icache_dcache`) -> 0.
     """
     page = yield from _flag_holder(v, pfn)
-    if not (yield TestPage(page, "dcache_clean")):
-        yield StorePage(page, "dcache_clean", 1)
+    if not (yield from TestPage(page, "dcache_clean")):
+        yield from StorePage(page, "dcache_clean", 1)
     return 0
 
 
-def _flag_holder(v: Vmemmap, pfn: Value) -> Steps:
+def _flag_holder(v: Vmemmap, pfn: Value) -> Steps[Value]:
     """Whose flag counts -> its pfn: with `dcache-head` the head of a HugeTLB page, else the page
     itself.
     """

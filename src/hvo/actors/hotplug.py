@@ -62,73 +62,73 @@ def hosted_pages(v: Vmemmap, block: Block) -> int:
     )
 
 
-def add_memory(v: Vmemmap, root: int, block: Block) -> Steps:
+def add_memory(v: Vmemmap, root: int, block: Block) -> Steps[int]:
     """Add `block`, and bring it online -> 0, or ENOMEM: then nothing is left of it
     (`add_memory_resource`).
     """
-    yield Acquire(Lock.HOTPLUG)
+    yield from Acquire(Lock.HOTPLUG)
     error = yield from arch_add_memory(v, root, block)
-    yield Release(Lock.HOTPLUG)
+    yield from Release(Lock.HOTPLUG)
     if not error:
         yield from online_pages(v, block)
     return error
 
 
-def remove_memory(v: Vmemmap, root: int, block: Block) -> Steps:
+def remove_memory(v: Vmemmap, root: int, block: Block) -> Steps[int]:
     """Take `block` offline and away -> 0, or EBUSY: then it stays (`offline_and_remove_memory`)."""
     error = yield from offline_pages(v, block)
     if error:
         return error
-    yield Acquire(Lock.HOTPLUG)
+    yield from Acquire(Lock.HOTPLUG)
     yield from arch_remove_memory(v, root, block)
-    yield Release(Lock.HOTPLUG)
+    yield from Release(Lock.HOTPLUG)
     return 0
 
 
-def arch_add_memory(v: Vmemmap, root: int, block: Block) -> Steps:
+def arch_add_memory(v: Vmemmap, root: int, block: Block) -> Steps[int]:
     """Make `block` RAM that has struct pages, under the hotplug lock -> 0, or ENOMEM and nothing
     changed.
     """
-    yield AddMemory(block.start, block.end)
+    yield from AddMemory(block.start, block.end)
     hosted = hosted_pages(v, block)
     start, end = _memmap(v, block)
     error = yield from vmemmap_populate(
         v, root, (start, end), _Source(block.node, block.start, hosted)
     )
-    yield Count(Counter.MEMMAP, hosted)
+    yield from Count(Counter.MEMMAP, hosted)
     if error:
         yield from arch_remove_memory(v, root, block)
     return error
 
 
-def arch_remove_memory(v: Vmemmap, root: int, block: Block) -> Steps:
+def arch_remove_memory(v: Vmemmap, root: int, block: Block) -> Steps[None]:
     """Take the struct pages of `block` away, and then its memory, under the hotplug lock ->
     None.
     """
     hosted = hosted_pages(v, block)
     yield from vmemmap_free(v, root, *_memmap(v, block), hosted=bool(hosted))
-    yield Count(Counter.MEMMAP, -hosted)
-    yield RemoveMemory(block.start, block.end)
+    yield from Count(Counter.MEMMAP, -hosted)
+    yield from RemoveMemory(block.start, block.end)
 
 
-def online_pages(v: Vmemmap, block: Block) -> Steps:
+def online_pages(v: Vmemmap, block: Block) -> Steps[None]:
     """Give the frames of `block` to the page allocator -> None (`memory_block_online`)."""
     hosted = hosted_pages(v, block)
-    yield Acquire(Lock.HOTPLUG)
-    yield InitPages(block.start, block.end, block.node)
+    yield from Acquire(Lock.HOTPLUG)
+    yield from InitPages(block.start, block.end, block.node)
     if hosted:
-        yield StorePage(block.start + np.arange(hosted), "self_hosted", 1)
-    yield OnlinePages(block.start, block.end, block.node, hosted)
-    yield Release(Lock.HOTPLUG)
+        yield from StorePage(block.start + np.arange(hosted), "self_hosted", 1)
+    yield from OnlinePages(block.start, block.end, block.node, hosted)
+    yield from Release(Lock.HOTPLUG)
 
 
-def offline_pages(v: Vmemmap, block: Block) -> Steps:
+def offline_pages(v: Vmemmap, block: Block) -> Steps[int]:
     """Take the frames of `block` out of the page allocator -> 0, or EBUSY when some are in use
     (`memory_block_offline`).
     """
-    yield Acquire(Lock.HOTPLUG)
-    taken = yield OfflinePages(block.start, block.end, hosted_pages(v, block))
-    yield Release(Lock.HOTPLUG)
+    yield from Acquire(Lock.HOTPLUG)
+    taken = yield from OfflinePages(block.start, block.end, hosted_pages(v, block))
+    yield from Release(Lock.HOTPLUG)
     return 0 if taken else EBUSY
 
 
@@ -149,7 +149,7 @@ class _Source(NamedTuple):
     hosted: int
 
 
-def vmemmap_populate(v: Vmemmap, root: int, span: tuple[int, int], source: _Source) -> Steps:
+def vmemmap_populate(v: Vmemmap, root: int, span: tuple[int, int], source: _Source) -> Steps[int]:
     """Map the vmemmap addresses `span` (start, end), with leaves where the architecture has them ->
     0, or ENOMEM half-way.
     """
@@ -157,7 +157,9 @@ def vmemmap_populate(v: Vmemmap, root: int, span: tuple[int, int], source: _Sour
     return (yield from _populate(v, root, span, source, 1 if leaves else 0))
 
 
-def _populate(v: Vmemmap, root: int, span: tuple[int, int], source: _Source, level: int) -> Steps:
+def _populate(
+    v: Vmemmap, root: int, span: tuple[int, int], source: _Source, level: int
+) -> Steps[int]:
     """Map `span` with entries of `level` (`vmemmap_populate_hugepages`,
     `vmemmap_populate_basepages`) -> 0 or ENOMEM.
     """
@@ -166,12 +168,12 @@ def _populate(v: Vmemmap, root: int, span: tuple[int, int], source: _Source, lev
         location = yield from _entry_for(v, root, address, level, source.node)
         if location is None:
             return ENOMEM
-        entry = yield ReadEntry(location, level)
+        entry = yield from ReadEntry(location, level)
         if entry.kind is not EntryKind.NONE:
             continue
         frame = yield from _frames_for(v, source, address - start, level)
         if frame is not None:
-            yield WriteEntry(
+            yield from WriteEntry(
                 location, v.format.make_leaf(frame * v.page_size, level), level, address
             )
         elif (
@@ -184,34 +186,37 @@ def _populate(v: Vmemmap, root: int, span: tuple[int, int], source: _Source, lev
     return 0
 
 
-def _frames_for(v: Vmemmap, source: _Source, offset: int, level: int) -> Steps:
+def _frames_for(v: Vmemmap, source: _Source, offset: int, level: int) -> Steps[int | None]:
     """Frames for one entry of `level` (`vmemmap_alloc_block_buf`) -> the first, or None; in a block
     that hosts them they lie in order.
     """
     if source.hosted:
         return source.first + offset // v.page_size
     if level == 0:
-        return (yield AllocateFrame(source.node, memmap=True))
+        frame = yield from AllocateFrame(source.node, memmap=True)
+        return None if frame is None else int(frame)
     return (
-        yield AllocateBlock((v.format.span(level) // v.page_size).bit_length() - 1, source.node)
+        yield from AllocateBlock(
+            (v.format.span(level) // v.page_size).bit_length() - 1, source.node
+        )
     )
 
 
-def _entry_for(v: Vmemmap, root: int, address: int, level: int, node: int) -> Steps:
+def _entry_for(v: Vmemmap, root: int, address: int, level: int, node: int) -> Steps[int | None]:
     """The location of the entry of `level` for `address`, after making the tables on the way ->
     None when there is no frame for one.
     """
     table = root
     for above in range(v.format.top, level, -1):
         location = table + 8 * v.format.index(address, above)
-        entry = yield ReadEntry(location, above)
+        entry = yield from ReadEntry(location, above)
         table = int(v.format.output_address(int(entry.value), above))
         if entry.kind is EntryKind.NONE:
-            frame = yield AllocateFrame(node)
+            frame = yield from AllocateFrame(node)
             if frame is None:
                 return None
             table = int(frame) * v.page_size
-            yield FillTable(frame, np.zeros(v.format.table_entries(above - 1), np.uint64))
-            yield WriteBarrier()  # an empty table must be seen before it is reached
-            yield WriteEntry(location, v.format.make_table(table), above, address)
+            yield from FillTable(frame, np.zeros(v.format.table_entries(above - 1), np.uint64))
+            yield from WriteBarrier()  # an empty table must be seen before it is reached
+            yield from WriteEntry(location, v.format.make_table(table), above, address)
     return table + 8 * v.format.index(address, level)

@@ -12,6 +12,7 @@ from hvo.actors.memory_failure import (
     clear_hugetlb_and_hwpoison,
     folio_clear_hugetlb_hwpoison,
 )
+from hvo.memory.interface import Pfns
 from hvo.steps.base import ForEach, Step, Steps, Value
 from hvo.steps.pool import (
     AddSurplus,
@@ -35,8 +36,6 @@ from hvo.vmemmap.optimize import (
 )
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore, hugetlb_vmemmap_restore_folios
 
-Heads = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Hstate:
@@ -50,11 +49,11 @@ class Hstate:
     nodes: tuple[int, ...]
 
 
-def set_max_huge_pages(v: Vmemmap, h: Hstate, count: int) -> Steps:
+def set_max_huge_pages(v: Vmemmap, h: Hstate, count: int) -> Steps[None]:
     """Make the pool hold `count` persistent pages, as a write to nr_hugepages does -> None; it may
     end up with more or fewer.
     """
-    numbers: PoolNumbers = yield ReadPool(h.size, h.nodes)
+    numbers = yield from ReadPool(h.size, h.nodes)
     if count > numbers.persistent:
         yield from _grow(v, h, count, numbers)
     elif count < numbers.persistent:
@@ -64,7 +63,7 @@ def set_max_huge_pages(v: Vmemmap, h: Hstate, count: int) -> Steps:
 # -- growing --
 
 
-def _grow(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps:
+def _grow(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps[None]:
     """Surplus pages become persistent first; what is still missing is allocated."""
     kept = yield from _move_surplus(h, -min(numbers.surplus, count - numbers.persistent))
     wanted = count - numbers.persistent + kept
@@ -75,18 +74,20 @@ def _grow(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps:
             v, h, (yield from _take_turns(h.nodes, wanted, partial(AllocateFolios, h.order)))
         )
         return
-    yield ForEach(partial(_alloc_pool_huge_page, v, h), _turns(h.nodes, wanted), stops=_no_page)
+    yield from ForEach(
+        partial(_alloc_pool_huge_page, v, h), _turns(h.nodes, wanted), stops=_no_page
+    )
 
 
-def _move_surplus(h: Hstate, delta: int) -> Steps:
+def _move_surplus(h: Hstate, delta: int) -> Steps[int]:
     """Make `delta` pages surplus (below 0: persistent), node by node -> the change, which is
     `delta`.
     """
     left = delta
     for node in h.nodes:
-        numbers: PoolNumbers = yield ReadPool(h.size, (node,))
+        numbers = yield from ReadPool(h.size, (node,))
         step = max(left, -numbers.surplus) if left < 0 else min(left, numbers.persistent)
-        yield AddSurplus(h.size, node, step)
+        yield from AddSurplus(h.size, node, step)
         left -= step
     return delta - left
 
@@ -98,16 +99,18 @@ def _turns(nodes: tuple[int, ...], count: int) -> NDArray[np.int64]:
     return np.resize(np.array(nodes, np.int64), count)
 
 
-def _take_turns(nodes: tuple[int, ...], count: int, step: Callable[[int, int], Step]) -> Steps:
+def _take_turns(
+    nodes: tuple[int, ...], count: int, step: Callable[[int, int], Step[Pfns]]
+) -> Steps[Pfns]:
     """Up to `count` pages by `step(node, count)`, nodes taking turns; one that has no more is
     passed over -> heads in that order.
     """
-    parts: list[Heads] = [np.zeros(0, np.int64)]
+    parts: list[Pfns] = [np.zeros(0, np.int64)]
     left = list(nodes)
     while count > 0 and left:
-        got: list[Heads] = []
+        got: list[Pfns] = []
         for node, share in _shares(tuple(left), count):
-            heads: Heads = yield step(node, share)
+            heads = yield from step(node, share)
             got.append(heads)
             if heads.size < share:
                 left.remove(node)
@@ -116,12 +119,12 @@ def _take_turns(nodes: tuple[int, ...], count: int, step: Callable[[int, int], S
     return np.concatenate(parts)
 
 
-def _interleave(parts: list[Heads]) -> Heads:
+def _interleave(parts: list[Pfns]) -> Pfns:
     turn = np.concatenate([np.arange(len(part)) for part in parts])
     return np.concatenate(parts)[np.argsort(turn, kind="stable")]
 
 
-def add_hugetlb_folios(v: Vmemmap, h: Hstate, heads: Heads) -> Steps:
+def add_hugetlb_folios(v: Vmemmap, h: Hstate, heads: Pfns) -> Steps[None]:
     """Make `heads`, in the order of their allocation, pages of the pool (6.7 and later,
     `prep_and_add_allocated_folios`) -> None.
 
@@ -129,26 +132,26 @@ def add_hugetlb_folios(v: Vmemmap, h: Hstate, heads: Heads) -> Steps:
     first one ends on top of the free list.
     """
     listed = heads[::-1]
-    yield PrepareCompound(listed, h.order)
-    yield StorePage(listed, "hugetlb", 1)
+    yield from PrepareCompound(listed, h.order)
+    yield from StorePage(listed, "hugetlb", 1)
     if h.optimize:
         yield from hugetlb_vmemmap_optimize_folios(v, h.order, listed)
-    yield PutFree(h.size, listed)
+    yield from PutFree(h.size, listed)
 
 
-def _alloc_pool_huge_page(v: Vmemmap, h: Hstate, node: Value) -> Steps:
+def _alloc_pool_huge_page(v: Vmemmap, h: Hstate, node: Value) -> Steps[int]:
     """Allocate one page, on `node` or another, and make it one of the pool (5.14 to 6.6) -> 0, or
     ENOMEM when there is none.
     """
-    head = yield AllocateFolio(h.order, node)
+    head = yield from AllocateFolio(h.order, node)
     for other in h.nodes:
         if head is None:
-            head = yield AllocateFolio(h.order, other)
+            head = yield from AllocateFolio(h.order, other)
     if head is None:
         return ENOMEM
-    yield PrepareCompound(head, h.order)
+    yield from PrepareCompound(head, h.order)
     yield from prep_new_huge_page(v, h, head)
-    yield PutFree(h.size, head)
+    yield from PutFree(h.size, head)
     return 0
 
 
@@ -156,31 +159,31 @@ def _no_page(error: int) -> bool:
     return error != 0
 
 
-def prep_new_huge_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
+def prep_new_huge_page(v: Vmemmap, h: Hstate, head: Value) -> Steps[int]:
     """Mark a compound page as HugeTLB page and optimise it; without `mark-first` the other way
     round (H07) -> what optimise says.
     """
     error = EOPNOTSUPP
     if v.era.has("mark-first"):
-        yield StorePage(head, "hugetlb", 1)
+        yield from StorePage(head, "hugetlb", 1)
     if h.optimize and hugetlb_vmemmap_optimizable(v, h.order):
         error = yield from hugetlb_vmemmap_optimize(v, h.order, head)
     if not v.era.has("mark-first"):
-        yield StorePage(head, "hugetlb", 1)
+        yield from StorePage(head, "hugetlb", 1)
     return error
 
 
 # -- shrinking --
 
 
-def _shrink(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps:
+def _shrink(v: Vmemmap, h: Hstate, count: int, numbers: PoolNumbers) -> Steps[None]:
     """Free pages leave, as long as enough stay for what is in use and reserved; the rest that is
     too much becomes surplus.
     """
     least = max(count, numbers.reserved + numbers.nr - numbers.free)
     leaving = yield from _take_turns(h.nodes, numbers.persistent - least, partial(TakeFree, h.size))
     yield from update_and_free_pages_bulk(v, h, leaving[::-1])
-    numbers = yield ReadPool(h.size, h.nodes)
+    numbers = yield from ReadPool(h.size, h.nodes)
     yield from _move_surplus(h, max(numbers.persistent - count, 0))
 
 
@@ -194,12 +197,12 @@ def _shares(nodes: tuple[int, ...], count: int) -> Iterator[tuple[int, int]]:
             yield node, share
 
 
-def update_and_free_pages_bulk(v: Vmemmap, h: Hstate, heads: Heads) -> Steps:
+def update_and_free_pages_bulk(v: Vmemmap, h: Hstate, heads: Pfns) -> Steps[None]:
     """Restore `heads`, which left the pool, and give them to the page allocator; one that cannot be
     restored goes back as surplus.
     """
     if not v.era.batched:
-        yield ForEach(partial(update_and_free_page, v, h), heads)
+        yield from ForEach(partial(update_and_free_page, v, h), heads)
         return
     while heads.size:
         results = yield from hugetlb_vmemmap_restore_folios(v, h.order, heads)
@@ -208,21 +211,21 @@ def update_and_free_pages_bulk(v: Vmemmap, h: Hstate, heads: Heads) -> Steps:
             yield from _free_folios(h, restored)
             heads = heads[restored.size :]
         else:
-            yield PutFree(
+            yield from PutFree(
                 h.size, heads[:1], surplus=True
             )  # 6.7 tries the others one by one, until one can be restored
             heads = heads[1:]
 
 
-def _free_folios(h: Hstate, heads: Heads) -> Steps:
+def _free_folios(h: Hstate, heads: Pfns) -> Steps[None]:
     yield from clear_hugetlb(
         heads
     )  # errors move later in every kernel that frees lists of pages, so that H08 is not here
-    yield ForEach(folio_clear_hugetlb_hwpoison, heads)
-    yield FreeFolio(heads, h.order)
+    yield from ForEach(folio_clear_hugetlb_hwpoison, heads)
+    yield from FreeFolio(heads, h.order)
 
 
-def update_and_free_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
+def update_and_free_page(v: Vmemmap, h: Hstate, head: Value) -> Steps[int]:
     """Restore one page that left the pool, and free it -> 0, or ENOMEM: then it is in the pool
     again, as a surplus page.
 
@@ -233,102 +236,102 @@ def update_and_free_page(v: Vmemmap, h: Hstate, head: Value) -> Steps:
         yield from clear_hugetlb(head)
     error = yield from hugetlb_vmemmap_restore(v, h.order, head)
     if error:
-        yield StorePage(head, "hugetlb", 1)
-        yield PutFree(h.size, head, surplus=True)
+        yield from StorePage(head, "hugetlb", 1)
+        yield from PutFree(h.size, head, surplus=True)
         return error
     if v.era.has("mark-until-restored"):
         yield from clear_hugetlb_and_hwpoison(v, head)
     else:
         yield from folio_clear_hugetlb_hwpoison(head)
-    yield FreeFolio(head, h.order)
+    yield from FreeFolio(head, h.order)
     return 0
 
 
 # -- use --
 
 
-def reserve_huge_pages(h: Hstate, pages: int) -> Steps:
+def reserve_huge_pages(h: Hstate, pages: int) -> Steps[bool]:
     """Promise `pages` free pages to a mapping that will take them into use later -> whether there
     are as many (`hugetlb_reserve_pages`).
     """
-    return (yield Reserve(h.size, pages))
+    return (yield from Reserve(h.size, pages))
 
 
-def use_huge_pages(h: Hstate, count: int, *, reserved: bool = False) -> Steps:
+def use_huge_pages(h: Hstate, count: int, *, reserved: bool = False) -> Steps[int]:
     """Take up to `count` free pages into use, the top of each node's free list first -> how many
     (`alloc_hugetlb_folio`).
 
     Pages promised to others stay; with `reserved` it is the promised ones that are taken.
     """
-    numbers: PoolNumbers = yield ReadPool(h.size, h.nodes)
+    numbers = yield from ReadPool(h.size, h.nodes)
     count = min(count, numbers.reserved if reserved else numbers.free - numbers.reserved)
     used = 0
     for node in h.nodes:
-        heads = yield TakeFree(h.size, node, count - used, use=True)
-        yield StorePage(heads, "refcount", 1)
+        heads = yield from TakeFree(h.size, node, count - used, use=True)
+        yield from StorePage(heads, "refcount", 1)
         used += heads.size
     if reserved:
-        yield Reserve(h.size, -used)
+        yield from Reserve(h.size, -used)
     return used
 
 
-def free_huge_folios(v: Vmemmap, h: Hstate, count: int) -> Steps:
+def free_huge_folios(v: Vmemmap, h: Hstate, count: int) -> Steps[None]:
     """Take up to `count` pages out of use: onto the free list, or out of the pool where there are
     surplus pages (`free_huge_folio`).
     """
     for node in h.nodes:
-        numbers: PoolNumbers = yield ReadPool(h.size, (node,))
-        heads: Heads = yield EndUse(h.size, node, count)
-        yield StorePage(heads, "refcount", 0)
+        numbers = yield from ReadPool(h.size, (node,))
+        heads = yield from EndUse(h.size, node, count)
+        yield from StorePage(heads, "refcount", 0)
         count -= heads.size
         excess = min(numbers.surplus, heads.size)
-        yield AddSurplus(h.size, node, -excess)
-        yield PutFree(h.size, heads[excess:])
+        yield from AddSurplus(h.size, node, -excess)
+        yield from PutFree(h.size, heads[excess:])
         yield from update_and_free_pages_bulk(v, h, heads[:excess])
 
 
 # -- other ways out of a pool --
 
 
-def demote_pool_huge_page(v: Vmemmap, h: Hstate, target: Hstate, node: int) -> Steps:
+def demote_pool_huge_page(v: Vmemmap, h: Hstate, target: Hstate, node: int) -> Steps[int]:
     """Make one free page of the pool into pages of the smaller pool `target` -> 0, or ENOMEM: then
     nothing changed.
 
     Its vmemmap is restored first, and the small pages are optimised anew.
     """
-    heads = yield TakeFree(h.size, node, 1)
+    heads = yield from TakeFree(h.size, node, 1)
     if not heads.size:
         return ENOMEM
     error = yield from hugetlb_vmemmap_restore(v, h.order, heads[0])
     if error:
-        yield PutFree(h.size, heads)
+        yield from PutFree(h.size, heads)
         return error
-    yield StorePage(heads[0], "hugetlb", 0)
-    yield StorePage(heads[0], "head", 0)
+    yield from StorePage(heads[0], "hugetlb", 0)
+    yield from StorePage(heads[0], "head", 0)
     parts = heads[0] + np.arange(0, 1 << h.order, 1 << target.order)
     if v.era.batched:
         yield from add_hugetlb_folios(v, target, parts)
         return 0
-    yield ForEach(partial(_adopt, v, target), parts)
+    yield from ForEach(partial(_adopt, v, target), parts)
     return 0
 
 
-def _adopt(v: Vmemmap, h: Hstate, head: Value) -> Steps:
-    yield PrepareCompound(head, h.order)
+def _adopt(v: Vmemmap, h: Hstate, head: Value) -> Steps[int]:
+    yield from PrepareCompound(head, h.order)
     yield from prep_new_huge_page(v, h, head)
-    yield PutFree(h.size, head)
+    yield from PutFree(h.size, head)
     return 0
 
 
-def dissolve_free_hugetlb_folio(v: Vmemmap, h: Hstate, head: int, node: int) -> Steps:
+def dissolve_free_hugetlb_folio(v: Vmemmap, h: Hstate, head: int, node: int) -> Steps[int]:
     """Take the free page `head` out of the pool and free it, so that its memory can go -> 0, or
     ENOMEM: then it is still in the pool.
     """
-    yield TakeOut(h.size, node, np.array([head], np.int64))
+    yield from TakeOut(h.size, node, np.array([head], np.int64))
     error = yield from hugetlb_vmemmap_restore(v, h.order, head)
     if error:
-        yield PutFree(h.size, np.array([head], np.int64))
+        yield from PutFree(h.size, np.array([head], np.int64))
         return error
     yield from clear_hugetlb_and_hwpoison(v, head)
-    yield FreeFolio(np.array([head], np.int64), h.order)
+    yield from FreeFolio(np.array([head], np.int64), h.order)
     return 0

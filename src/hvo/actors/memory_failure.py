@@ -13,7 +13,7 @@ from hvo.steps.struct_pages import StorePage, TestPage
 from hvo.vmemmap.context import Vmemmap
 
 
-def memory_failure(v: Vmemmap, pfn: int) -> Steps:
+def memory_failure(v: Vmemmap, pfn: int) -> Steps[int]:
     """Mark the frame `pfn` as poisoned -> the pfn that got the mark: the head of a HugeTLB page,
     else `pfn` itself.
 
@@ -24,53 +24,53 @@ def memory_failure(v: Vmemmap, pfn: int) -> Steps:
     head = yield from get_huge_page_for_hwpoison(v, pfn)
     if head is not None:
         return head
-    yield StorePage(pfn, "hwpoison", 1)
+    yield from StorePage(pfn, "hwpoison", 1)
     return pfn
 
 
-def get_huge_page_for_hwpoison(v: Vmemmap, pfn: int) -> Steps:
+def get_huge_page_for_hwpoison(v: Vmemmap, pfn: int) -> Steps[int | None]:
     """Note that `pfn` is broken if it belongs to a HugeTLB page, under `hugetlb_lock` -> the head's
     pfn, None when it does not.
     """
     head = None
-    yield Acquire(Lock.HUGETLB)
+    yield from Acquire(Lock.HUGETLB)
     if (yield from page_huge(v, pfn)):
         head = int((yield from compound_head(v, pfn)))
         yield from hugetlb_update_hwpoison(head, pfn)
-    yield Release(Lock.HUGETLB)
+    yield from Release(Lock.HUGETLB)
     return head
 
 
-def hugetlb_update_hwpoison(head: int, pfn: int) -> Steps:
+def hugetlb_update_hwpoison(head: int, pfn: int) -> Steps[None]:
     """Mark the HugeTLB page `head` as poisoned, and add `pfn` to its record -> None.
 
     `hugetlb_set_page_hwpoison` to 6.1, `folio_set_hugetlb_hwpoison` since 6.2.
     """
-    yield StorePage(head, "hwpoison", 1)
-    yield AddRawError(head, pfn)
+    yield from StorePage(head, "hwpoison", 1)
+    yield from AddRawError(head, pfn)
 
 
-def folio_clear_hugetlb_hwpoison(head: Value) -> Steps:
+def folio_clear_hugetlb_hwpoison(head: Value) -> Steps[int]:
     """Move the mark of the HugeTLB page `head`, whose vmemmap is whole again, to the pages that are
     broken -> 0.
     """
-    if (yield TestPage(head, "hwpoison")):
-        yield StorePage(head, "hwpoison", 0)
-        for pfn in (yield TakeRawErrors(head)):
-            yield StorePage(pfn, "hwpoison", 1)
+    if (yield from TestPage(head, "hwpoison")):
+        yield from StorePage(head, "hwpoison", 0)
+        for pfn in (yield from TakeRawErrors(head)):
+            yield from StorePage(pfn, "hwpoison", 1)
     return 0
 
 
-def clear_hugetlb(heads: Value) -> Steps:
+def clear_hugetlb(heads: Value) -> Steps[None]:
     """Take the HugeTLB mark from `heads`, one or several, under `hugetlb_lock` -> None
     (`__folio_clear_hugetlb`).
     """
-    yield Acquire(Lock.HUGETLB)
-    yield StorePage(heads, "hugetlb", 0)
-    yield Release(Lock.HUGETLB)
+    yield from Acquire(Lock.HUGETLB)
+    yield from StorePage(heads, "hugetlb", 0)
+    yield from Release(Lock.HUGETLB)
 
 
-def clear_hugetlb_and_hwpoison(v: Vmemmap, head: Value) -> Steps:
+def clear_hugetlb_and_hwpoison(v: Vmemmap, head: Value) -> Steps[None]:
     """Take the HugeTLB mark from the restored page `head`, and move its errors to the pages -> None
     (`__update_and_free_hugetlb_folio`).
 

@@ -10,7 +10,7 @@ from hvo.errors import HvoError
 from hvo.kernel.image import KernelImage
 from hvo.kernel.sections import Sections
 from hvo.mmu.format import Format
-from hvo.mmu.runs import Grouping
+from hvo.mmu.runs import Grouping, Runs
 from hvo.mmu.shape import WORD
 from hvo.steps.base import Steps
 from hvo.steps.entries import ReadRuns
@@ -28,7 +28,7 @@ _MMAP_LOCK: dict[DumpLock, tuple[Lock, ...]] = {
 }
 
 
-def ptdump(v: Vmemmap, root: int, start: int, end: int, lock: DumpLock = "read") -> Steps:
+def ptdump(v: Vmemmap, root: int, start: int, end: int, lock: DumpLock = "read") -> Steps[Runs]:
     """Read every entry that maps [`start`, `end`) in the tables at the physical address `root`
     (`ptdump_walk_pgd`) -> `hvo.mmu.runs.Runs`.
 
@@ -37,10 +37,10 @@ def ptdump(v: Vmemmap, root: int, start: int, end: int, lock: DumpLock = "read")
     hotplug = (Lock.HOTPLUG_READ,) if v.era.has("dump-hotplug-lock") else ()
     locks = hotplug + _MMAP_LOCK[lock]
     for taken in locks:
-        yield Acquire(taken)
-    runs = yield ReadRuns(v.format, root, start, end, grouping(v.format))
+        yield from Acquire(taken)
+    runs = yield from ReadRuns(v.format, root, start, end, grouping(v.format))
     for taken in reversed(locks):
-        yield Release(taken)
+        yield from Release(taken)
     return runs
 
 

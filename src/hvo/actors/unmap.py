@@ -18,7 +18,7 @@ from hvo.steps.ordering import Acquire, Flush, FlushAll, Lock, Release
 from hvo.vmemmap.context import Vmemmap
 
 
-def vmemmap_free(v: Vmemmap, root: int, start: int, end: int, *, hosted: bool) -> Steps:
+def vmemmap_free(v: Vmemmap, root: int, start: int, end: int, *, hosted: bool) -> Steps[None]:
     """Unmap the vmemmap addresses [`start`, `end`), and free frames and empty tables -> None.
 
     With `hosted` the frames are the block's own, and go with it.
@@ -26,7 +26,7 @@ def vmemmap_free(v: Vmemmap, root: int, start: int, end: int, *, hosted: bool) -
     span = _Span(root, v.format.top, first_address(v.format, start), start, end)
     if v.format.arch == "x86_64":
         yield from _remove_pagetable(v, span, hosted)
-        yield FlushAll()
+        yield from FlushAll()
         return
     yield from _unmap_hotplug_range(v, span, hosted)
     yield from _free_empty_tables(v, span)
@@ -54,10 +54,10 @@ class _Slot(NamedTuple):
     value: int
 
 
-def _slot(v: Vmemmap, span: _Span, index: int) -> Steps:
+def _slot(v: Vmemmap, span: _Span, index: int) -> Steps[_Slot]:
     """Read entry `index` of the table -> _Slot."""
     location = span.table + 8 * index
-    entry = yield ReadEntry(location, span.level)
+    entry = yield from ReadEntry(location, span.level)
     return _Slot(
         location,
         span.level,
@@ -85,49 +85,49 @@ def _below(v: Vmemmap, span: _Span, slot: _Slot) -> _Span:
 # -- arm64 (and what follows it): clear, invalidate, free; then look for empty tables --
 
 
-def _unmap_hotplug_range(v: Vmemmap, span: _Span, hosted: bool) -> Steps:
+def _unmap_hotplug_range(v: Vmemmap, span: _Span, hosted: bool) -> Steps[None]:
     """Clear every leaf, and free what it maps once no CPU can use it any more."""
     for index in _slots(v, span):
-        slot: _Slot = yield from _slot(v, span, index)
+        slot = yield from _slot(v, span, index)
         if slot.kind is EntryKind.TABLE:
             yield from _unmap_hotplug_range(v, _below(v, span, slot), hosted)
         elif slot.kind is EntryKind.LEAF:
-            yield WriteEntry(slot.location, 0, slot.level, slot.address)
-            yield Flush(
+            yield from WriteEntry(slot.location, 0, slot.level, slot.address)
+            yield from Flush(
                 np.uint64(slot.address), np.uint64(slot.address + v.page_size)
             )  # one page's flush drops a whole leaf
             yield from _free_mapped(v, slot, hosted)
 
 
-def _free_empty_tables(v: Vmemmap, span: _Span) -> Steps:
+def _free_empty_tables(v: Vmemmap, span: _Span) -> Steps[None]:
     """Free the tables below `span` that have become empty, from the last level upward; the one of
     the span itself stays.
     """
     for index in _slots(v, span):
-        slot: _Slot = yield from _slot(v, span, index)
+        slot = yield from _slot(v, span, index)
         if slot.kind is not EntryKind.TABLE:
             continue
         below = _below(v, span, slot)
         yield from _free_empty_tables(v, below)
-        if (yield TableIsEmpty(below.table, below.level, v.format.table_entries(below.level))):
-            yield WriteEntry(slot.location, 0, slot.level, slot.address)
-            yield Flush(
+        if (yield from TableIsEmpty(below.table, below.level, v.format.table_entries(below.level))):
+            yield from WriteEntry(slot.location, 0, slot.level, slot.address)
+            yield from Flush(
                 np.uint64(slot.address), np.uint64(slot.address + v.page_size), tables=True
             )  # the walkers' copy of this entry
-            yield FreeFrame(below.table // v.page_size)
+            yield from FreeFrame(below.table // v.page_size)
 
 
 # -- x86: free, then clear, table after table; one flush at the end --
 
 
-def _remove_pagetable(v: Vmemmap, span: _Span, hosted: bool) -> Steps:
+def _remove_pagetable(v: Vmemmap, span: _Span, hosted: bool) -> Steps[None]:
     """Free what leaves map and clear them, and each table when it is empty after that.
 
     The tables that the topmost level points to stay; with four levels they are those of the PUD,
     with five those of the P4D (`remove_p4d_table`).
     """
     for index in _slots(v, span):
-        slot: _Slot = yield from _slot(v, span, index)
+        slot = yield from _slot(v, span, index)
         if slot.kind is EntryKind.LEAF:
             yield from _free_mapped(v, slot, hosted)
             yield from _clear(slot)
@@ -135,19 +135,21 @@ def _remove_pagetable(v: Vmemmap, span: _Span, hosted: bool) -> Steps:
             below = _below(v, span, slot)
             yield from _remove_pagetable(v, below, hosted)
             if span.level < v.format.top and (
-                yield TableIsEmpty(below.table, below.level, v.format.table_entries(below.level))
+                yield from TableIsEmpty(
+                    below.table, below.level, v.format.table_entries(below.level)
+                )
             ):
-                yield FreeFrame(below.table // v.page_size)
+                yield from FreeFrame(below.table // v.page_size)
                 yield from _clear(slot)
 
 
-def _clear(slot: _Slot) -> Steps:
-    yield Acquire(Lock.PAGE_TABLE)
-    yield WriteEntry(slot.location, 0, slot.level, slot.address)
-    yield Release(Lock.PAGE_TABLE)
+def _clear(slot: _Slot) -> Steps[None]:
+    yield from Acquire(Lock.PAGE_TABLE)
+    yield from WriteEntry(slot.location, 0, slot.level, slot.address)
+    yield from Release(Lock.PAGE_TABLE)
 
 
-def _free_mapped(v: Vmemmap, slot: _Slot, hosted: bool) -> Steps:
+def _free_mapped(v: Vmemmap, slot: _Slot, hosted: bool) -> Steps[None]:
     """Free the frames that the leaf `slot` maps; those of a block that hosts itself are not the
     page allocator's.
     """
@@ -155,6 +157,6 @@ def _free_mapped(v: Vmemmap, slot: _Slot, hosted: bool) -> Steps:
         return
     frame = int(v.pfn(slot.value, slot.level))
     if slot.level:
-        yield FreeBlock(frame, (v.format.span(slot.level) // v.page_size).bit_length() - 1)
+        yield from FreeBlock(frame, (v.format.span(slot.level) // v.page_size).bit_length() - 1)
     else:
-        yield FreeFrame(frame, memmap=True)
+        yield from FreeFrame(frame, memmap=True)

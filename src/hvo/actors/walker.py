@@ -9,9 +9,10 @@ page, whose struct page is read-only (hazard H03).
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hvo.kernel.vmcore import compound_head as linked_head
+from hvo.memory.interface import Pfns, Words
+from hvo.mmu.shape import Flags
 from hvo.steps.base import Steps, Value
 from hvo.steps.ordering import EnterReadSection, LeaveReadSection, ReadBarrier
 from hvo.steps.struct_pages import DropReference, IncrementUnlessZero, LoadPage, TestPage
@@ -42,33 +43,33 @@ reorders loads does the same as 6.10.
 """
 
 
-def page_ref_add_unless(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
+def page_ref_add_unless(v: Vmemmap, pfn: int, how: Speculation) -> Steps[bool]:
     """Take a reference on the page `pfn` itself unless it has none -> whether that worked."""
     if how.read_section:
-        yield EnterReadSection()
+        yield from EnterReadSection()
     got = False
     if (yield from page_count_writable(v, pfn, how)):
-        got = yield IncrementUnlessZero(pfn, "refcount")
+        got = yield from IncrementUnlessZero(pfn, "refcount")
     if how.read_section:
-        yield LeaveReadSection()
+        yield from LeaveReadSection()
     return got
 
 
-def page_count_writable(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
+def page_count_writable(v: Vmemmap, pfn: int, how: Speculation) -> Steps[bool]:
     """Whether the reference count of `pfn`, for all that was looked at, is not 0 and not in a frame
     that tails share -> bool.
     """
     for look in how.looks:
-        if look == "count" and not (yield TestPage(pfn, "refcount")):
+        if look == "count" and not (yield from TestPage(pfn, "refcount")):
             return False
         if look == "barrier":
-            yield ReadBarrier()
+            yield from ReadBarrier()
         if look == "fake-head" and int((yield from page_fixed_fake_head(v, pfn))) != pfn:
             return False
     return True
 
 
-def folio_try_get(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
+def folio_try_get(v: Vmemmap, pfn: int, how: Speculation) -> Steps[int | None]:
     """Take a reference on the head of `pfn` -> its pfn; None when it had none, or `pfn` belongs to
     another head by then.
     """
@@ -77,18 +78,18 @@ def folio_try_get(v: Vmemmap, pfn: int, how: Speculation) -> Steps:
         return None
     if int((yield from compound_head(v, pfn))) == head:
         return head
-    yield DropReference(head)
+    yield from DropReference(head)
     return None
 
 
-def compound_head(v: Vmemmap, pfn: Value) -> Steps:
+def compound_head(v: Vmemmap, pfn: Value) -> Steps[Pfns]:
     """The pfn of the head of `pfn`, `pfn` itself where it is no tail (for one, or one for each page
     of a run).
 
     The link is an address or, in 7.1, a mask. Where tails share the frame of the head, a struct
     page without a link may still be a tail.
     """
-    link = yield LoadPage(pfn, "link")
+    link = yield from LoadPage(pfn, "link")
     head = _linked(v, pfn, link)
     if v.era.layout.shares == "head":
         fixed = yield from page_fixed_fake_head(v, pfn)
@@ -96,36 +97,36 @@ def compound_head(v: Vmemmap, pfn: Value) -> Steps:
     return head
 
 
-def page_fixed_fake_head(v: Vmemmap, pfn: Value) -> Steps:
+def page_fixed_fake_head(v: Vmemmap, pfn: Value) -> Steps[Pfns]:
     """The pfn of the head when `pfn` shows the head's own struct page once more, else `pfn`.
 
     The kernel looks at the next struct page only where `pfn`'s lies at the start of a page, and at
     the static key before; the answer is the same without, since a page with the head flag has a
     next one.
     """
-    if not (yield TestPage(pfn, "head")):
+    if not (yield from TestPage(pfn, "head")):
         return np.asarray(pfn, np.int64)
     following = np.asarray(pfn, np.int64) + 1
-    link = yield LoadPage(following, "link")
+    link = yield from LoadPage(following, "link")
     starts_page = v.address(pfn) % np.uint64(v.page_size) == 0
     return _choose(starts_page & _is_tail(link), _linked(v, following, link), pfn)
 
 
-def page_huge(v: Vmemmap, pfn: Value) -> Steps:
+def page_huge(v: Vmemmap, pfn: Value) -> Steps[bool]:
     """Whether `pfn` belongs to a HugeTLB page (`PageHuge`) -> bool."""
     head = yield from compound_head(v, pfn)
     if not (
-        yield TestPage(head, "head")
+        yield from TestPage(head, "head")
     ):  # a page by itself: what would be the mark is another page's
         return False
-    return (yield TestPage(head, "hugetlb"))
+    return (yield from TestPage(head, "hugetlb"))
 
 
-def _is_tail(link: Value) -> Value:
+def _is_tail(link: Words) -> Flags:
     return link & np.uint64(1) != 0
 
 
-def _linked(v: Vmemmap, pfn: Value, link: Value) -> Value:
+def _linked(v: Vmemmap, pfn: Value, link: Words) -> Pfns:
     """Where the `link` of `pfn` leads; `pfn` itself when it is none."""
     own = np.atleast_1d(np.asarray(v.address(pfn), np.uint64))
     head = linked_head(own, np.atleast_1d(np.asarray(link, np.uint64)) | np.uint64(1))
@@ -133,6 +134,6 @@ def _linked(v: Vmemmap, pfn: Value, link: Value) -> Value:
     return _choose(_is_tail(link), number.reshape(np.shape(pfn)), pfn)
 
 
-def _choose(condition: Value, yes: Value, no: Value) -> NDArray[np.int64]:
+def _choose(condition: Flags, yes: Value, no: Value) -> Pfns:
     """`np.where` for pfns."""
     return np.where(condition, np.asarray(yes, np.int64), np.asarray(no, np.int64))

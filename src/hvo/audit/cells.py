@@ -28,17 +28,16 @@ def cells(vmemmap: VmemmapPages, found: Sequence[Classified], findings: Sequence
             pages.pages.index,
             np.where(pages.own, np.uint8(1), np.where(pages.shared, np.uint8(2), before)),
         )
-    if findings:
-        pfns = np.array([finding.pfn for finding in findings])
+    wrong = [finding.pfn for finding in findings if finding.severity != "info"]
+    if wrong:
+        pfns = np.array(wrong)
         kind[vmemmap.index_of(pfns[vmemmap.contain(pfns)])] = 3
     per = _per_part(vmemmap)
-    shares = np.stack(
-        [
-            (kind.reshape(-1, per) == number).mean(axis=1, dtype=np.float32)
-            for number in range(len(KINDS))
-        ],
-        axis=1,
-    )
+    counts = [
+        np.add.reduce((kind == number).view(np.uint8).reshape(-1, per), axis=1, dtype=np.uint32)
+        for number in range(len(KINDS))
+    ]
+    shares = (np.stack(counts, axis=1) / np.float32(per)).astype(np.float32)
     return Cells(per * vmemmap.structs, vmemmap.pfn(np.arange(0, len(kind), per)), shares)
 
 

@@ -2,13 +2,13 @@
 
 from hvo.audit.rules import RULES
 
-_HEAD = """# What `hvo audit` finds
+_HEAD = """# Findings of `hvo audit`
 
-Made by `python -m hvo.audit.findings_page` of the rules in `src/hvo/audit/rules.py`. Each finding has the `id` of its rule and names the
-frame (of a HugeTLB page: its head's), the virtual address, the entry found there and what was expected. An *error* means that the vmemmap
-is unsound or memory is lost, a *warning* that it is sound, but that somebody should know.
+Made by `python -m hvo.audit.findings_page` of `src/hvo/audit/rules.py`. A finding has the `id` of its rule. It names the frame (of a HugeTLB
+page: its head), the virtual address, the entry and the expected value. An *error* means that the vmemmap is inconsistent or memory is lost; a
+*warning* means neither.
 
-| id | severity | what must hold |
+| id | severity | rule |
 |---|---|---|
 """
 
@@ -20,7 +20,7 @@ def findings_page() -> str:
         for rule in RULES.values()
     )
     parts = (
-        f"\n## {rule.id}\n\n{rule.sentence}\n\n* bad: {rule.bad}\n* good: {rule.good}\n"
+        f"\n## {rule.id}\n\n{rule.sentence}\n\n* breaks it: {rule.bad}\n* does not: {rule.good}\n"
         for rule in RULES.values()
     )
     return _HEAD + table + "".join(parts)

@@ -18,8 +18,8 @@ from hvo.kernel.page_members import PageMembers
 from hvo.kernel.sections import Pfns
 
 OWNED, FREE, COMPOUND, TYPED, UNKNOWN = range(5)
-"""States: reserved or allocated, free, part of a compound page, of another use (a page table, user
-memory), not in the memory.
+"""States: reserved or allocated, in a free block of the buddy allocator, part of a compound page,
+of another use (a page table, user memory), not in the memory.
 """
 _AT_A_TIME = 1 << 14
 _NO_TYPE = 0xFFFF_FFFF
@@ -49,14 +49,39 @@ class Frames:
         of = self.members
         words, there = read_struct_pages(self.vmemmap, frames)
         flags, mapcount = value(words, of.flags), value(words, of.mapcount)
-        unused = (mapcount == np.uint64(_NO_TYPE)) | (mapcount == np.uint64(self._buddy))
-        state = np.where(value(words, of.refcount) == 0, np.uint8(FREE), np.uint8(OWNED))
-        state[~unused] = TYPED
+        state = np.full(len(frames), OWNED, np.uint8)
+        state[mapcount != np.uint64(_NO_TYPE)] = TYPED
         head = flags & np.uint64(of.image.info.number("PG_head_mask")) != 0
         state[head | (value(words, of.link) & np.uint64(1) != 0)] = COMPOUND
         state[flags & self._reserved != 0] = OWNED
+        state[mapcount == np.uint64(self._buddy)] = FREE
         state[~there] = UNKNOWN
+        unused = np.flatnonzero((state == OWNED) & (value(words, of.refcount) == 0))
+        unused = unused[flags[unused] & self._reserved == 0]
+        state[unused[self._in_free_block(frames[unused])]] = FREE
         return state
+
+    def _in_free_block(self, frames: Pfns) -> NDArray[np.bool_]:
+        """Which of `frames` lie in a block of the buddy allocator.
+
+        Only the first struct page of a block is PageBuddy, with the order in `private`. No
+        reference says nothing: all frames but the first of an allocation that is no compound page
+        have none, such as the vmemmap of hot-added memory.
+        """
+        found = np.zeros(len(frames), np.bool_)
+        for order in range(self._orders):
+            left = np.flatnonzero(~found)
+            if not len(left):
+                break
+            first = frames[left] >> order << order
+            words, there = read_struct_pages(self.vmemmap, first)
+            buddy = there & (value(words, self.members.mapcount) == np.uint64(self._buddy))
+            found[left] = buddy & (value(words, self.members.private) >= np.uint64(order))
+        return found
+
+    @cached_property
+    def _orders(self) -> int:
+        return self.members.image.info.length("zone.free_area", 11)
 
     @cached_property
     def _reserved(self) -> np.uint64:

@@ -68,7 +68,8 @@ def find_heads(vmemmap: VmemmapPages, members: PageMembers) -> Heads:
     large = min(size for size in sizes if size >= vmemmap.structs)
     if mark is None:
         return _joined([])
-    search = _Search(vmemmap, members, mark, max(sizes).bit_length() - 1)
+    broken = bool((vmemmap.bits & np.uint8(BROKEN) != 0).any())
+    search = _Search(vmemmap, members, mark, max(sizes).bit_length() - 1, broken)
     found = [search.among(pfns) for pfns in vmemmap.sections.frames(large, at_a_time=_AT_A_TIME)]
     if min(sizes) < large:
         inside = np.arange(0, large, min(sizes), dtype=np.int64)
@@ -97,9 +98,10 @@ def _beside(vmemmap: VmemmapPages, found: list[Heads], large: int, each: int) ->
 
 def _joined(found: list[Heads]) -> Heads:
     """All of `found` by frame number, what was found twice once."""
-    pfn, first = np.unique(
-        np.concatenate([np.zeros(0, np.int64), *(part.pfn for part in found)]), return_index=True
-    )
+    pfn = np.concatenate([np.zeros(0, np.int64), *(part.pfn for part in found)])
+    first: NDArray[np.intp] | slice = slice(None)
+    if not (pfn[1:] > pfn[:-1]).all():
+        pfn, first = np.unique(pfn, return_index=True)
     order = np.concatenate([np.zeros(0, np.int64), *(part.order for part in found)])[first]
     flags = np.concatenate([np.zeros(0, np.uint64), *(part.flags for part in found)])[first]
     private = np.concatenate([np.zeros(0, np.uint64), *(part.private for part in found)])[first]
@@ -120,11 +122,13 @@ class _Search:
     members: PageMembers
     mark: Mark
     largest: int
+    broken: bool
 
     def among(self, pfns: Pfns) -> Heads:
         """Those among `pfns`, whose struct pages have the next one in the same vmemmap page."""
         words, there = read_struct_pages(self.vmemmap, pfns, 2)
-        there &= ~self.vmemmap.has(self.vmemmap.index_of(pfns), BROKEN)
+        if self.broken:
+            there &= ~self.vmemmap.has(self.vmemmap.index_of(pfns), BROKEN)
         of = self.members
         flags, order = value(words, of.flags), value(words, self.mark.order).astype(np.int64)
         head = flags & np.uint64(of.image.info.number("PG_head_mask")) != 0
@@ -149,9 +153,10 @@ class _Search:
         own makes no fake head.
         """
         first = self.vmemmap.struct_address(pfns)
-        other = self.vmemmap.pfn_at(
-            compound_head(first + np.uint64(self.vmemmap.sections.struct_page_size), links)
-        )
+        head = compound_head(first + np.uint64(self.vmemmap.sections.struct_page_size), links)
+        if (head == first).all():
+            return np.zeros(len(pfns), np.bool_)
+        other = self.vmemmap.pfn_at(head)
         elsewhere = (links & np.uint64(1) != 0) & (other >= 0) & (other != pfns)
         other = np.where(elsewhere, other, pfns)
         same = (

@@ -1,5 +1,7 @@
-"""Which layout optimised pages have, read off the mapping: who shares which frame, and what is
-read-only.
+"""Which layout optimised pages have, read off the mapping: who shares which frame.
+
+Not off what is read-only: where an architecture defines no PAGE_KERNEL_RO, the kernel maps shared
+tails with PAGE_KERNEL (include/linux/pgtable.h), so they are writable.
 
 two-kept (5.14 to 5.17): vmemmap pages 0 and 1 have frames of their own, the others map that of page
 1. head-shared (5.18 to 7.0): all map the frame of page 0. tail-shared (since 7.1): page 0 has a
@@ -15,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.audit.pages import HugePages, row_any, row_count
-from hvo.audit.zones import ZoneBits
 from hvo.kernel.page_members import PageMembers
 from hvo.kernel.sections import Pfns
+from hvo.kernel.zone_bits import ZoneBits
 from hvo.memory.interface import Words
 
 Layout = Literal["none", "two-kept", "head-shared", "tail-shared"]
@@ -49,7 +51,7 @@ def _votes(pages: HugePages) -> tuple[int, int, int]:
         return len(with_head), 0, 0
     usual = usual_tail(pages)
     times = row_count(valid[:, 1:] & (frame[:, 1:] == usual[:, None]))
-    others = ~with_head & (times > 1) & row_any(~writable[:, 1:] & (frame[:, 1:] == usual[:, None]))
+    others = ~with_head & (times > 1)
     own = writable[:, 1] & (frame[:, 1] == usual) & ~_repeated(usual)
     return int(with_head.sum()), int((others & own).sum()), int((others & ~own).sum())
 
@@ -97,10 +99,7 @@ def _zone_tails(pages: HugePages, members: PageMembers, zones: ZoneBits) -> Expe
     zone is noted, and keeps it.
     """
     usual = usual_tail(pages)
-    shares = (
-        row_count((pages.frame[:, 1:] == usual[:, None]) & (pages.valid & ~pages.writable)[:, 1:])
-        > 1
-    )
+    shares = row_count((pages.frame[:, 1:] == usual[:, None]) & pages.valid[:, 1:]) > 1
     rows = np.flatnonzero(shares)
     frame, wrong = np.full(len(pages.pfn), -1), np.zeros(len(pages.pfn), np.bool_)
     if not len(rows):

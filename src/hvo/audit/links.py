@@ -4,7 +4,7 @@ head.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +36,22 @@ class WrongLinks(NamedTuple):
 
 
 @dataclass(frozen=True)
+class PendingLinks:
+    """Links that threads are looking at: reading them is waiting for memory, and there is other
+    work meanwhile.
+    """
+
+    out: WrongLinks
+    pieces: tuple[Future[None], ...]
+
+    def result(self) -> WrongLinks:
+        """What is wrong, when all are looked at."""
+        for piece in self.pieces:
+            piece.result()
+        return self.out
+
+
+@dataclass(frozen=True)
 class Links:
     """The links in struct pages of the kernel of `members`; `structs` of them fill a vmemmap
     page.
@@ -50,21 +66,29 @@ class Links:
 
         Where both addresses are equal the first struct page is the head itself, and is left out.
         """
+        return self.begin(frames, heads, pages).result()
+
+    def begin(self, frames: Pfns, heads: Words, pages: Words) -> PendingLinks:
+        """The same, while the caller goes on."""
         zeros = np.zeros(len(frames), np.int64)
         out = WrongLinks(
             zeros, zeros.copy(), np.zeros(len(frames), np.uint64), np.zeros(len(frames), np.uint64)
         )
+        if self.members.image.page_size % self.members.sections.struct_page_size:
+            return PendingLinks(
+                out, ()
+            )  # one straddles two frames: `hvo.audit.tail_links` reads them
         step = max(1, _WORDS_AT_A_TIME // self.structs)
         pieces = [
             np.arange(first, min(first + step, len(frames)))
             for first in range(0, len(frames), step)
         ]
-        with ThreadPoolExecutor(_THREADS) as threads:
-            for looked_at in [
-                threads.submit(self._look_at, rows, frames, heads, pages, out) for rows in pieces
-            ]:
-                looked_at.result()
-        return out
+        threads = ThreadPoolExecutor(_THREADS)
+        looked_at = [
+            threads.submit(self._look_at, rows, frames, heads, pages, out) for rows in pieces
+        ]
+        threads.shutdown(wait=False)
+        return PendingLinks(out, tuple(looked_at))
 
     def _look_at(
         self, rows: NDArray[np.intp], frames: Pfns, heads: Words, pages: Words, out: WrongLinks

@@ -219,13 +219,32 @@ def lost_spots(outside: Outside, lost: list[LostPage]) -> Iterator[Spot]:
         yield Spot("lost-page", page.pfn, index, what, "tails, or no compound page", page.frames)
 
 
+def shared_rows(outside: Outside) -> NDArray[np.bool_]:
+    """Which elements of `outside.index` share one frame with most of the place for the smallest
+    HugeTLB page that they are in: the vmemmap of an optimised page that is none any more.
+    """
+    vmemmap, index = outside.vmemmap, outside.index
+    paged = outside.has(VALID) & outside.has(PAGE) & outside.online
+    frame, block = vmemmap.frame[index], _block(outside, index)
+    same = paged[1:] & paged[:-1] & (frame[1:] == frame[:-1]) & (block[1:] == block[:-1])
+    out = np.zeros(len(index), np.bool_)
+    blocks, pairs = np.unique(block[1:][same], return_counts=True)
+    most = blocks[2 * (pairs + 1) > outside.smallest]
+    if len(most):
+        same &= np.isin(block[1:], most)
+        out[1:] |= same
+        out[:-1] |= same
+    return out
+
+
 def orphan_spots(outside: Outside, kept: Pfns) -> Iterator[Spot]:
-    """Read-only vmemmap of online memory where no HugeTLB page is; `kept` are the frames that
-    HugeTLB pages hold their struct pages in.
+    """Vmemmap of online memory that is read-only, or shares a frame, where no HugeTLB page is;
+    `kept` are the frames that HugeTLB pages hold their struct pages in.
     """
     vmemmap = outside.vmemmap
     of_others = outside.has(VALID) & outside.online & np.isin(vmemmap.frame[outside.index], kept)
     read_only = outside.has(VALID) & outside.has(PAGE) & ~outside.has(WRITABLE) & outside.online
+    read_only |= shared_rows(outside)
     taken = np.unique(_block(outside, outside.index[of_others & ~read_only]))
     for first, count in _stretches(outside.index[of_others & ~read_only]):
         what = (
@@ -238,8 +257,9 @@ def orphan_spots(outside: Outside, kept: Pfns) -> Iterator[Spot]:
     rest = outside.index[read_only]
     rest = rest[~np.isin(_block(outside, rest), taken)]
     for first, count in _stretches(rest):
+        how = "with others" if vmemmap.has(np.array([first]), WRITABLE)[0] else "read-only"
         what = (
-            f"the vmemmap page maps frame {int(vmemmap.frame[first]):#x} read-only, and no HugeTLB"
+            f"the vmemmap page maps frame {int(vmemmap.frame[first]):#x} {how}, and no HugeTLB"
             " page is there,"
         )
         yield Spot(
@@ -247,7 +267,7 @@ def orphan_spots(outside: Outside, kept: Pfns) -> Iterator[Spot]:
             _pfn(outside, int(_block(outside, np.array([first]))[0])),
             first,
             what,
-            "a writable entry",
+            "a writable entry, with a frame of its own",
             count,
         )
 

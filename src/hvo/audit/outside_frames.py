@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hvo.audit.findings import Spot
 from hvo.audit.frames import COMPOUND, FREE, TYPED, Frames
-from hvo.audit.outside import Outside
+from hvo.audit.outside import Outside, shared_rows
 from hvo.audit.vmemmap import PAGE, VALID, WRITABLE
 
 Indices = NDArray[np.intp]
@@ -22,9 +22,8 @@ def outside_frame_spots(outside: Outside, frames: Frames) -> Iterator[Spot]:
     page's as well.
     """
     vmemmap = outside.vmemmap
-    index = outside.index[
-        outside.has(VALID) & outside.has(PAGE) & outside.has(WRITABLE) & outside.online
-    ]
+    mapped = outside.has(VALID) & outside.has(PAGE) & outside.has(WRITABLE)
+    index = outside.index[mapped & outside.online & ~shared_rows(outside)]
     states = frames.states(vmemmap.frame[index])
     twice = np.isin(index, _used_twice(outside)) & (states != FREE)
     foreign = ((states == COMPOUND) | (states == TYPED)) & ~twice

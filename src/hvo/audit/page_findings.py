@@ -24,11 +24,12 @@ _HELD = (
 """Rules about a vmemmap page that is not on the shared frame, and what would have been right."""
 
 
-def entry_spots(found: Classified, frames: Frames) -> Iterator[Spot]:
+def entry_spots(found: Classified, frames: Frames, *, protects: bool) -> Iterator[Spot]:
     """What is wrong with entries of HugeTLB pages; one spot for each page and rule, the first entry
-    named.
+    named. `protects`: the kernel maps shared tails read-only.
     """
-    pages, writable = found.pages, found.pages.writable
+    pages = found.pages
+    writable = pages.writable & protects
     shared_at = found.expected.frame
     yield from _each(
         found,
@@ -79,7 +80,7 @@ def _each(
 
 def _held(found: Classified, frames: Frames, rule: str, wanted: str) -> Iterator[Spot]:
     held = found.held
-    here = np.flatnonzero(held.rule == rule)
+    here = held.breaking(rule)
     rows, first, counts = np.unique(held.row[here], return_index=True, return_counts=True)
     for row, at, count in zip(rows.tolist(), here[first].tolist(), counts.tolist(), strict=True):
         column, frame = int(held.column[at]), int(held.frame[at])
@@ -202,32 +203,32 @@ def _contents(
 def link_findings(found: Classified, vmemmap: VmemmapPages) -> Iterator[Finding]:
     """Tails that do not lead to their head: one finding a HugeTLB page, the first one named."""
     held = found.held
-    here = np.flatnonzero(held.rule == "tail-link")
+    here = held.breaking("tail-link")
     rows, first = np.unique(held.row[here], return_index=True)
     for row, at in zip(rows.tolist(), here[first].tolist(), strict=True):
         mine = here[held.row[here] == row]
         count, which = int(held.links.wrong[mine].sum()), int(held.links.which[at])
         index = np.array([found.pages.index[row] + held.column[at]], np.intp)
-        pfn, address = (
-            int(found.pages.pfn[row]),
-            int(vmemmap.address(index)[0]) + which * vmemmap.sections.struct_page_size,
+        yield tail_link_finding(
+            pfn=int(found.pages.pfn[row]),
+            tail=int(vmemmap.pfn(index)[0]) + which,
+            address=int(vmemmap.address(index)[0]) + which * vmemmap.sections.struct_page_size,
+            link=int(held.links.value[at]),
+            head=int(held.links.expected[at]),
+            count=count,
         )
-        tail, value, head = (
-            int(vmemmap.pfn(index)[0]) + which,
-            int(held.links.value[at]),
-            int(held.links.expected[at]),
-        )
-        more = f" ({count} tails, the first is named)" if count > 1 else ""
-        message = (
-            f"pfn {pfn:#x}: the struct page of tail {tail:#x} at {address:#x} has link"
-            f" {value:#x}{more}; expected one to {head:#x}"
-        )
-        yield Finding(
-            "tail-link",
-            pfn,
-            address,
-            value,
-            f"a link to the head's struct page at {head:#x}",
-            message,
-            count,
-        )
+
+
+def tail_link_finding(
+    *, pfn: int, tail: int, address: int, link: int, head: int, count: int
+) -> Finding:
+    """The HugeTLB page at `pfn` has `count` tails with wrong links, the first of which is that of
+    frame `tail`, whose struct page is at the virtual `address`.
+    """
+    more = f" ({count} tails, the first is named)" if count > 1 else ""
+    message = (
+        f"pfn {pfn:#x}: the struct page of tail {tail:#x} at {address:#x} has link"
+        f" {link:#x}{more}; expected one to {head:#x}"
+    )
+    expected = f"a link to the head's struct page at {head:#x}"
+    return Finding("tail-link", pfn, address, link, expected, message, count)

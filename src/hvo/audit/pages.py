@@ -30,6 +30,8 @@ def row_any(matrix: Matrix) -> NDArray[np.bool_]:
     """
     if matrix.shape[1] > _FEW:
         return np.asarray(matrix.any(axis=1))
+    if matrix.shape[1] == 8 and matrix.flags.c_contiguous:
+        return matrix.view(np.uint64)[:, 0] != 0
     out = np.zeros(len(matrix), np.bool_)
     for column in range(matrix.shape[1]):
         out |= matrix[:, column]
@@ -105,7 +107,7 @@ def huge_pages(vmemmap: VmemmapPages, heads: Heads) -> Iterator[HugePages]:
     sections and in sound tables.
     """
     image = vmemmap.image
-    for order in np.unique(heads.order).tolist():
+    for order in np.flatnonzero(np.bincount(heads.order)).tolist():
         mine = heads.order == order
         pfn = heads.pfn[mine]
         count = (vmemmap.sections.struct_page_size << order) // image.page_size
@@ -131,5 +133,7 @@ def within_memory(vmemmap: VmemmapPages, heads: Heads) -> NDArray[np.bool_]:
     inside = vmemmap.contain(last)
     last = np.where(inside, last, heads.pfn)
     numbers = np.stack((heads.pfn, last)) // vmemmap.sections.pages
-    first, behind = np.searchsorted(vmemmap.sections.numbers, numbers)
-    return inside & (behind - first == numbers[1] - numbers[0])
+    several = np.flatnonzero(numbers[0] != numbers[1])
+    first, behind = np.searchsorted(vmemmap.sections.numbers, numbers[:, several])
+    inside[several] &= behind - first == numbers[1, several] - numbers[0, several]
+    return inside

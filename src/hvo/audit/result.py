@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hvo.audit.dax import Dax
+from hvo.audit.defects import FoundDefect
 from hvo.audit.findings import Finding
 from hvo.audit.layout import Layout
 from hvo.audit.outside import LostPage
@@ -25,7 +27,9 @@ class Counts:
     `optimized`: all vmemmap pages behind the kept ones share a frame; `partial`: some do;
     `flagged`: the kernel believes so. `saved` is what vmemmap pages on shared frames would take on
     frames of their own; the few frames of tails that zones share (7.1) are not counted, as the
-    kernel does not. `possible` is what optimising the others would give back.
+    kernel does not. `self_hosted`: in memory blocks that host their own vmemmap
+    (`memmap_on_memory`), which no kernel optimises. `possible` is what optimising the others would
+    give back.
     """
 
     pages: int
@@ -33,6 +37,7 @@ class Counts:
     partial: int
     flagged: int
     free: int
+    self_hosted: int
     saved: int
     possible: int
 
@@ -97,8 +102,10 @@ class Cells:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in one kernel's memory; sizes in bytes. `missing`: in words, what the memory
-    lacks and was not looked at.
+    """What was found in one kernel's memory; sizes in bytes.
+
+    In words: `notes`, what cannot be optimised and why; `missing`, what the memory lacks and was
+    not looked at.
     """
 
     kernel: str
@@ -110,14 +117,17 @@ class Audit:
     table_cost: int
     pools: tuple[Pool, ...]
     lost: tuple[LostPage, ...]
+    defects: tuple[FoundDefect, ...]
+    dax: Dax
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
     missing: tuple[str, ...]
     cells: Cells
 
     @property
     def sound(self) -> bool:
         """Whether nothing was found to be wrong."""
-        return not self.findings
+        return all(finding.severity == "info" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `hvo audit --json` prints."""
@@ -138,7 +148,21 @@ class Audit:
             "possible": sum(pool.counts.possible for pool in self.pools),
             "pools": [pool.to_json() for pool in self.pools],
             "lost": lost,
+            "defects": [_defect_json(each) for each in self.defects],
+            "dax": self.dax._asdict(),
             "findings": [finding.to_json() for finding in self.findings],
+            "notes": list(self.notes),
             "missing": list(self.missing),
             "cells": self.cells.to_json(),
         }
+
+
+def _defect_json(found: FoundDefect) -> dict[str, Any]:
+    defect = found.defect
+    return {
+        "id": defect.id,
+        "summary": defect.summary,
+        "pages": found.pages,
+        "frames": found.frames,
+        "fixed": defect.fixed,
+    }

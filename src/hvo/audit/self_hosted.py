@@ -17,6 +17,7 @@ from hvo.audit.classify import PLAIN, Classified
 from hvo.audit.findings import Spot
 from hvo.audit.vmemmap import VALID, VmemmapPages
 from hvo.kernel.page_members import PageMembers
+from hvo.kernel.sections import Pfns
 
 _AT_MOST = 1 << 20  # frames that are looked at to find how large a block is
 
@@ -50,12 +51,19 @@ def _hosts(members: PageMembers, start: int) -> int:
     return len(marked) if marked.all() else int(np.argmin(marked))
 
 
+def in_blocks(pfns: Pfns, blocks: list[Block]) -> NDArray[np.bool_]:
+    """Which of `pfns` lie in `blocks`, which are ascending and disjoint."""
+    if not blocks:
+        return np.zeros(len(pfns), np.bool_)
+    starts, ends = np.array(blocks, np.int64).T
+    at = np.maximum(np.searchsorted(starts, pfns, side="right") - 1, 0)
+    return (pfns >= starts[at]) & (pfns < ends[at])
+
+
 def self_hosted_spots(found: Classified, blocks: list[Block]) -> Iterator[Spot]:
     """HugeTLB pages in `blocks` that are optimised, all or in part."""
     pages = found.pages
-    inside: NDArray[np.bool_] = np.zeros(len(pages.pfn), np.bool_)
-    for block in blocks:
-        inside |= (pages.pfn >= block.start) & (pages.pfn < block.end)
+    inside = in_blocks(pages.pfn, blocks)
     for row in np.flatnonzero(inside & (found.state != PLAIN)).tolist():
         index = int(pages.index[row]) + int(np.argmax(found.shared[row]))
         what = "the page is optimised in a memory block that hosts its own vmemmap"

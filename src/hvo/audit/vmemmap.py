@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hvo.audit.section_table import SectionTable
 from hvo.audit.tables import Tables
+from hvo.audit.whole_tables import last_level_tables, usual_entries
 from hvo.kernel.image import KernelImage
 from hvo.kernel.sections import Pfns, Sections
 from hvo.memory.interface import Words
@@ -50,9 +51,21 @@ class VmemmapPages:
         bits = np.empty(len(frame), np.uint8)
         offsets = np.arange(per, dtype=np.uint64) * np.uint64(image.page_size)
         step, table = max(1, _AT_A_TIME // per), SectionTable(sections)
+        entries = image.format.table_entries(0)
+        last_level = np.zeros(0, np.uint64)
+        if per % entries == 0 and not tables.faults:
+            starts = (sections.memmap[:, None] + offsets[::entries]).reshape(-1)
+            last_level = last_level_tables(image, starts)
         for first in range(0, len(sections.numbers), step):
-            virtual = (sections.memmap[first : first + step, None] + offsets).reshape(-1)
-            part = slice(first * per, first * per + len(virtual))
+            memmap = sections.memmap[first : first + step]
+            part = slice(first * per, (first + len(memmap)) * per)
+            mine = last_level[part.start // entries : part.stop // entries]
+            if len(mine) and mine.all():
+                found = usual_entries(image, table, mine)
+                if found is not None:
+                    frame[part], bits[part] = _usual(image, found.reshape(-1))
+                    continue
+            virtual = (memmap[:, None] + offsets).reshape(-1)
             frame[part], bits[part] = _judge(
                 image, table, walk(image.memory, image.format, image.root, virtual), tables
             )
@@ -102,6 +115,15 @@ class VmemmapPages:
             (pfns - self.sections.start_pfn[which]) * self.sections.struct_page_size
         ).view(np.uint64)
 
+    def struct_place(self, pfns: Pfns) -> tuple[Words, NDArray[np.bool_]]:
+        """Physical addresses of the struct pages of `pfns`, and which are mapped (bool)."""
+        which = self._table.of(pfns)
+        inside = (pfns - self.sections.start_pfn[which]) * self.sections.struct_page_size
+        shift = self.image.format.page_shift
+        frame = self.frame[which * self.per_section + (inside >> shift)]
+        place = (frame << shift) + (inside & (self.image.page_size - 1))
+        return place.view(np.uint64), (which >= 0) & (frame >= 0)
+
     def pfn_at(self, addresses: Words) -> Pfns:
         """The frames whose struct pages are at the virtual `addresses`, -1 where none is."""
         order = np.argsort(self.sections.memmap)
@@ -137,22 +159,40 @@ class StructPages(NamedTuple):
 
 def read_struct_pages(vmemmap: VmemmapPages, pfns: Pfns, count: int = 1) -> StructPages:
     """The struct page of each of `pfns`, and of the `count` - 1 frames behind it; they lie in one
-    vmemmap page.
-
-    Struct pages that straddle two vmemmap pages cannot be read so.
+    vmemmap page unless struct pages straddle two.
     """
     size = vmemmap.sections.struct_page_size
+    if vmemmap.image.page_size % size:
+        return _read_straddling(vmemmap, pfns, size * count // 8)
+    start, mapped = vmemmap.struct_place(pfns)
+    if mapped.all():
+        return StructPages(*read_what_is_there(vmemmap.image.memory, start, size * count // 8, 8))
     words = np.zeros((len(pfns), size * count // 8), np.uint64)
-    inside = np.flatnonzero(vmemmap.contain(pfns))
-    frame = vmemmap.frame[vmemmap.index_of(pfns[inside])]
-    offset = pfns[inside] * size & (vmemmap.image.page_size - 1)
-    start = ((frame << vmemmap.image.format.page_shift) + offset).view(np.uint64)
-    there = np.zeros(len(pfns), np.bool_)
-    there[inside[frame >= 0]] = True
-    found, readable = read_what_is_there(vmemmap.image.memory, start[frame >= 0], words.shape[1], 8)
+    there = mapped.copy()
+    found, readable = read_what_is_there(vmemmap.image.memory, start[mapped], words.shape[1], 8)
     words[there] = found
     there[there] = readable
     return StructPages(words, there)
+
+
+def _read_straddling(vmemmap: VmemmapPages, pfns: Pfns, count: int) -> StructPages:
+    """`count` words of each struct page, every one translated by itself."""
+    words = np.zeros((len(pfns), count), np.uint64)
+    there = vmemmap.contain(pfns)
+    inside = np.arange(count, dtype=np.uint64) * np.uint64(8)
+    found = vmemmap.image.translate(vmemmap.struct_address(pfns[there])[:, None] + inside)
+    readable = (found.valid & vmemmap.image.memory.readable(found.addresses)).all(axis=1)
+    there[there] = readable
+    words[there] = vmemmap.image.memory.read_words(found.addresses[readable])
+    return StructPages(words, there)
+
+
+def _usual(image: KernelImage, entries: Words) -> tuple[Pfns, Bits]:
+    """Last-level entries that lead to frames which exist."""
+    form = image.format
+    frame = (np.asarray(form.decode(entries)) >> np.uint64(form.page_shift)).view(np.int64)
+    writable = form.is_writable(entries).view(np.uint8)
+    return frame, writable * np.uint8(WRITABLE) | np.uint8(VALID | PAGE)
 
 
 def _judge(

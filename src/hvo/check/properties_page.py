@@ -4,12 +4,12 @@ docs/properties.md`.
 
 from hvo.check.model.properties import PROPERTIES
 
-_HEAD = """# What `hvo check` looks for
+_HEAD = """# Properties of `hvo check`
 
-Made by `python -m hvo.check.properties_page` of the properties in `src/hvo/check/model/properties.py`. When a run violates several, the first of
-this list is reported first.
+Made by `python -m hvo.check.properties_page` of `src/hvo/check/model/properties.py`. If a run violates several properties, the first in this
+list is reported first.
 
-| id | what must hold |
+| id | property |
 |---|---|
 """
 
@@ -18,7 +18,7 @@ def properties_page() -> str:
     """The page, in Markdown."""
     table = "".join(f"| [`{rule.id}`](#{rule.id}) | {rule.sentence} |\n" for rule in PROPERTIES)
     parts = (
-        f"\n## {rule.id}\n\n{rule.sentence}\n\n* bad: {rule.bad}\n* good: {rule.good}\n"
+        f"\n## {rule.id}\n\n{rule.sentence}\n\n* violates it: {rule.bad}\n* does not: {rule.good}\n"
         for rule in PROPERTIES
     )
     return _HEAD + table + "".join(parts)

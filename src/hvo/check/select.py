@@ -16,6 +16,7 @@ from hvo.check.scenarios.user_scenarios import own_cases
 from hvo.check.trace.token import Token
 from hvo.errors import HvoError
 from hvo.vmemmap.era import parse_variant
+from hvo.vmemmap.hazards.registry import hazards_named
 
 PROPOSED = tuple(f"proposal-{letter}" for letter in LETTERS)
 """The proposals for arm64, as protocols."""
@@ -93,12 +94,18 @@ def _of_the_benchmark(
     known = dict.fromkeys(case.hazard for case in CASES)
     for hazard in hazards:
         if not any(name.startswith(hazard) for name in known):
-            raise HvoError(f"unknown hazard {hazard!r}: there are {', '.join(known)}")
+            raise HvoError(_no_scenario(hazard, known))
     chosen = _asked_for(hazards)
     names = [name if name in PROPOSED else parse_variant(name).variant for name in protocols]
     if names:
         return list(_everywhere(names, chosen, arch))
     return [case for case in chosen if arch is None or case.hardware == arch]
+
+
+def _no_scenario(name: str, known: Iterable[str]) -> str:
+    if found := hazards_named(name):
+        return f"hazard {name} ({found[0].title}) has no scenario yet: hvo check --list has those"
+    return f"unknown hazard {name!r}: there are {', '.join(known)}"
 
 
 def _asked_for(hazards: tuple[str, ...]) -> list[Case]:

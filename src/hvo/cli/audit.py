@@ -13,16 +13,16 @@ from hvo.cli.output import print_json, write_results_page
 @click.option(
     "--html",
     type=TARGET,
-    help="Write a page for a browser: the map of the vmemmap, the table and the findings.",
+    help="Write the vmemmap map, the tables and the findings as an HTML page.",
 )
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def command(ctx: click.Context, target: tuple[str, ...], html: Path | None, json: bool) -> None:
-    """Audit the vmemmap of a kernel.
+    """Show which HugeTLB pages of a kernel are optimised, and verify its vmemmap.
 
     TARGET is a core (ELF or kdump-compressed, flattened or not, also packed as .xz, .gz or .zst),
     all parts of a split one, a machine that `hvo run --save` wrote, or `live` for the running
-    kernel. Nothing but VMCOREINFO is needed. Exits 1 when there are findings, 2 when the memory
+    kernel. Needs VMCOREINFO and no debug symbols. Exits 1 if there are findings, 2 if the memory
     cannot be audited.
     """
     from hvo.audit.audit import audit

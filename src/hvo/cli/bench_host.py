@@ -1,37 +1,36 @@
 """`hvo bench-host`: what optimising a HugeTLB page costs on this host."""
 
-import json as json_format
 from pathlib import Path
 
 import click
 
-from hvo.cli.host_options import changing_options
+from hvo.cli.host_options import changing_options, finish_with
 from hvo.cli.options import SIZE
 
 
 @click.command("bench-host")
-@click.option(
-    "--size", type=SIZE, help="Size of the pages.  [default: the kernel's default HugeTLB size]"
-)
+@click.option("--size", type=SIZE, help="HugeTLB page size.  [default: the kernel's default]")
 @click.option(
     "--node",
     type=click.IntRange(min=0),
-    help="The NUMA node.  [default: the one with most free memory]",
+    help="NUMA node to allocate from.  [default: the node with the most free memory]",
 )
 @click.option(
     "--pages",
     type=click.IntRange(min=1),
-    help="Pages a round.  [default: 512, at most half of the node's free memory]",
+    help="Pages per round.  [default: 512, at most half of the node's free memory]",
 )
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Rounds after the warm-up.",
+    help="Rounds after the warm-up round.",
 )
 @click.option(
-    "--force", is_flag=True, help="Although the kernel is known to lose pages that are given back."
+    "--force",
+    is_flag=True,
+    help="Run even if this kernel is known to lose optimised pages that are freed.",
 )
 @changing_options
 @click.pass_context
@@ -46,10 +45,10 @@ def command(
     root: Path,
     json: bool,
 ) -> None:
-    """Measure what optimising costs here: take free memory as HugeTLB pages and give it back, with
-    the switch on and off.
+    """Measure the time to allocate and free HugeTLB pages on this host, with the optimisation on
+    and off.
 
-    Pool and switch are as before afterwards; hvo convert --undo puts them back when it was killed.
+    Restores pool and switch afterwards. If it is killed, hvo convert --undo restores them.
     """
     from hvo.host.bench import bench_host
     from hvo.host.pools import default_size
@@ -69,7 +68,4 @@ def command(
             dry_run=dry_run,
             announce=announce,
         )
-    click.echo(json_format.dumps(found.to_json()) if json else "\n".join(bench_lines(found)))
-    if found.outcome.complaint:
-        click.echo(f"hvo bench-host: {found.outcome.complaint}", err=True)
-    ctx.exit(0 if found.outcome.ok else 1)
+    finish_with(ctx, found.outcome, found.to_json() if json else None, bench_lines(found))

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from hvo.cli.options import TARGET
-from hvo.cli.output import print_json, write_page
+from hvo.cli.output import complain, error_object, print_json, say, write_page
 from hvo.errors import HvoError
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @click.option(
     "--arch",
     help=(
-        "Machine: x86_64, riscv64, arm64[+bbm1|2|3][+noabort][+haf], +dead-flush-all.  [default:"
-        " the scenario's]"
+        "Architecture: x86_64, riscv64, arm64[+bbm1|2|3][+noabort][+haf], +dead-flush-all. "
+        " [default: the scenario's]"
     ),
 )
 @click.option(
@@ -33,60 +33,69 @@ if TYPE_CHECKING:
     "hazards",
     multiple=True,
     metavar="H01",
-    help="Only this hazard's scenarios; may be given several times.",
+    help="Only the scenarios of this hazard (see --list); may be given several times.",
 )
 @click.option(
     "--cpus",
     type=click.IntRange(min=1),
-    help="CPUs of the machine; those without work read.  [default: one an actor]",
+    help="CPUs of the machine; CPUs without an actor read.  [default: one per actor]",
 )
 @click.option(
     "--states",
     type=click.IntRange(min=1),
     default=2_000_000,
     show_default=True,
-    help="States to look at in each job, at most.",
+    help="Maximum number of states per search.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
     default=600.0,
     show_default=True,
-    help="Seconds for each job, at most.",
+    help="Maximum time per search in seconds.",
 )
-@click.option("--plain", is_flag=True, help="Search without reductions.")
+@click.option("--plain", is_flag=True, help="Search without partial-order and symmetry reduction.")
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Run the jobs on the Dask cluster with this scheduler.  [default: processes here]",
+    help="Search on the Dask cluster of this scheduler.  [default: local processes]",
 )
 @click.option(
     "--html",
     type=TARGET,
-    help="Write a page with the matrix, and every violation to step through, to this file.",
+    help="Write the results and a viewer of every violation as an HTML page.",
 )
 @click.option(
     "--replay",
     metavar="TOKEN",
-    help="Run one found run again, also on bytes, and show it step by step.",
+    help="Replay a violation on page-table bytes and show it step by step.",
 )
-@click.option("--mermaid", is_flag=True, help="With --replay: as a Mermaid sequence diagram.")
+@click.option("--mermaid", is_flag=True, help="With --replay: print a Mermaid sequence diagram.")
 @click.option(
     "--dump",
     is_flag=True,
-    help="With --replay: the page tables in the end, as the kernel dumps them and entry by entry.",
+    help=(
+        "With --replay: print the resulting page tables, as the kernel dumps them and entry by"
+        " entry."
+    ),
 )
 @click.option(
     "--litmus",
     metavar="FILE",
     multiple=True,
-    help="Read herd's AArch64 litmus tests (more may follow): flag and outcomes.",
+    help="Evaluate AArch64 litmus tests in herd's format; more files may follow.",
 )
 @click.option("--arm64-proposals", is_flag=True, help="Compare the proposals for arm64.")
 @click.option(
     "--mutants",
     is_flag=True,
-    help="Leave things out of the protocols, and show whether that is noticed.",
+    help="Mutate the protocols and show which mutants the search kills.",
+)
+@click.option(
+    "--list",
+    "list_",
+    is_flag=True,
+    help="List the known hazards with their kernels, fixes, properties and commands.",
 )
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
@@ -107,15 +116,15 @@ def command(
     litmus: tuple[str, ...],
     arm64_proposals: bool,
     mutants: bool,
+    list_: bool,
     json: bool,
 ) -> None:
-    """Search every interleaving of a protocol's steps with those of others, under the rules of the
-    architecture.
+    """Search all interleavings of a protocol with other CPUs, under the rules of the architecture.
 
-    PROTOCOL is a kernel era with fixes more (+NAME) or less (-NAME): 5.18, 7.1-publish-tail; or the
-    path of a file with a protocol of your own (docs/own-protocol.md). Without one, the benchmark of
-    hazards that really happened is checked, in the variants that have them and in those that do
-    not. Exits 1 when anything asked about is unsafe.
+    PROTOCOL is a kernel era with named fixes added (+NAME) or left out (-NAME), such as 5.18 or
+    7.1-publish-tail, or the path of a file with a protocol of your own (docs/own-protocol.md).
+    Without PROTOCOL, every known hazard is searched in protocols that have it and in protocols that
+    do not. Exits 1 if any result is unsafe.
     """
     from hvo.check.search.explore import Options
 
@@ -123,6 +132,8 @@ def command(
     if (mermaid or dump) and replay is None:
         raise click.UsageError("--mermaid and --dump show a run: give one with --replay TOKEN")
     _refuse_what_is_not_looked_at(ctx)
+    if list_:
+        ctx.exit(_list(json))
     if replay is not None:
         ctx.exit(_replay(replay, mermaid, dump, json))
     if litmus:
@@ -143,6 +154,7 @@ _BY_THEMSELVES = {
     "litmus": ("protocols",),
     "arm64_proposals": ("states", "seconds", "plain"),
     "mutants": ("protocols", "states", "seconds", "plain", "scheduler"),
+    "list_": (),
 }
 """Options that ask something else than whether protocols are safe, and what may be said beside
 them; --json always.
@@ -169,7 +181,9 @@ def _refuse_what_is_not_looked_at(ctx: click.Context) -> None:
 
 
 def _spelled(name: str) -> str:
-    return {"protocols": "PROTOCOL", "hazards": "--hazard"}.get(name, "--" + name.replace("_", "-"))
+    return {"protocols": "PROTOCOL", "hazards": "--hazard", "list_": "--list"}.get(
+        name, "--" + name.replace("_", "-")
+    )
 
 
 def _machine(text: str | None) -> "Hardware | None":
@@ -199,9 +213,8 @@ def _check(
 
         write_page(html, check_page(results))
     if interrupted:
-        click.echo(
-            f"interrupted: {len(cases) - len(results)} of {len(cases)} jobs were not looked at",
-            err=True,
+        complain(
+            f"interrupted: {len(cases) - len(results)} of {len(cases)} jobs were not looked at"
         )
         raise click.Abort
     return 1 if any(result.verdict == "unsafe" for result in results) else 0
@@ -223,13 +236,26 @@ def _results(cases: "list[Case]", options: "Options", scheduler: str | None) -> 
 
 def _show(results: "list[Result]", json: bool) -> None:
     from hvo.report.check import console, print_matrix, print_results, print_violations
+    from hvo.report.hazards import print_titles
 
     if json:
         print_json({"results": [result.to_json() for result in results]})
         return
+    print_titles((result.case.hazard for result in results), console())
     print_matrix(results, console())
     print_results(results, console())
     print_violations(results, console())
+
+
+def _list(json: bool) -> int:
+    from hvo.report.check import console
+    from hvo.report.hazards import hazards_json, print_hazards
+
+    if json:
+        print_json(hazards_json())
+    else:
+        print_hazards(console())
+    return 0
 
 
 def _replay(token: str, as_mermaid: bool, dump: bool, json: bool) -> int:
@@ -244,12 +270,12 @@ def _replay(token: str, as_mermaid: bool, dump: bool, json: bool) -> int:
     if json:
         print_json(run_json(run, replica, different))
     elif as_mermaid:
-        click.echo(mermaid(run), nl=False)
+        say(mermaid(run).removesuffix("\n").split("\n"))
     else:
         print_trace(run, console())
         print_replica(replica, different, console())
     if dump and not json:
-        click.echo(tables_text(replica), nl=False)
+        say(tables_text(replica).removesuffix("\n").split("\n"))
     return 1 if different or run.ending or any(step.violated for step in run.steps) else 0
 
 
@@ -278,10 +304,10 @@ def _mutants(
         progress() as announce,
         dask(scheduler) if scheduler is not None else processes() as executor,
     ):
-        announce("leaving out, and swapping")
+        announce("running the mutation suite")
         rows = compare_mutants(protocols, options, executor)
     if json:
-        print_json({"mutants": [row._asdict() for row in rows]})
+        print_json({"mutants": [row.to_json() for row in rows]})
     else:
         print_mutants(rows, console())
     return 0
@@ -293,11 +319,12 @@ def _litmus(files: tuple[str, ...], json: bool) -> int:
 
     results, unread = run_files(files)
     if results and json:
-        print_json({"litmus": [result.to_json() for result in results]})
+        unread_too = {"error": error_object(str(unread[-1]), "input")} if unread else {}
+        print_json({"litmus": [result.to_json() for result in results], **unread_too})
     elif results:
-        click.echo(litmus_text(results), nl=False)
+        say(litmus_text(results).removesuffix("\n").split("\n"))
     for error in unread[:-1]:
-        click.echo(f"hvo: {error}", err=True)
+        complain(f"hvo: {error}")
     if unread:
         raise unread[-1]
     return 1 if any(result.flags for result in results) else 0

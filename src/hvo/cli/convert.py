@@ -18,25 +18,38 @@ if TYPE_CHECKING:
 @click.option(
     "--size",
     type=SIZE,
-    help="Size of the pool's pages.  [default: the kernel's default HugeTLB size]",
+    help="HugeTLB page size of the pool.  [default: the kernel's default]",
 )
-@click.option("--node", type=click.IntRange(min=0), help="Only the pool of this NUMA node.")
+@click.option(
+    "--node", type=click.IntRange(min=0), help="NUMA node of the pool.  [default: all nodes]"
+)
 @click.option(
     "--batch",
     type=click.IntRange(min=1),
-    help="Pages out of the pool at a time.  [default: 1GiB of them]",
+    help="Pages out of the pool at a time.  [default: 1GiB of them, at most an eighth of the free"
+    " pages]",
 )
 @click.option(
-    "--gigantic", is_flag=True, help="Also sizes that may not come back: one page at a time."
+    "--keep-free",
+    type=click.IntRange(min=0),
+    metavar="PAGES",
+    help="Pages that are free for others at every moment; so many are left as they are."
+    "  [default: an eighth of the free pages, at least one batch]",
 )
-@click.option("--resume", is_flag=True, help="Finish a conversion that was killed.")
 @click.option(
-    "--undo", is_flag=True, help="Bring the pool of a conversion that was killed back to its size."
+    "--gigantic",
+    is_flag=True,
+    help="Convert gigantic pages too, one at a time; reallocation may fail.",
 )
+@click.option("--resume", is_flag=True, help="Finish an interrupted conversion.")
+@click.option("--undo", is_flag=True, help="Restore the pool size after an interrupted conversion.")
 @click.option(
     "--force",
     is_flag=True,
-    help="Although memory is short, or the kernel is known to lose pages that are given back.",
+    help=(
+        "Convert even if memory is short or this kernel is known to lose optimised pages that"
+        " are freed."
+    ),
 )
 @changing_options
 @click.pass_context
@@ -45,6 +58,7 @@ def command(
     size: int | None,
     node: int | None,
     batch: int | None,
+    keep_free: int | None,
     gigantic: bool,
     resume: bool,
     undo: bool,
@@ -53,14 +67,16 @@ def command(
     root: Path,
     json: bool,
 ) -> None:
-    """Give the free pages of a pool back and take them again, so that they become optimised.
+    """Free the unused pages of a pool and allocate them again, so that they become optimised.
 
-    A batch at a time, never touching pages in use or reserved. A conversion that is killed loses no
-    page: --resume or --undo.
+    A batch at a time, never touching pages in use or reserved, while --keep-free pages stay free
+    for others. A conversion that is interrupted goes on when it is started again; one that is
+    killed loses no page: --resume or --undo.
     """
     if resume and undo:
         raise click.UsageError("--resume and --undo: give one of them", ctx)
-    if (resume or undo) and (size or node is not None or batch or gigantic or force):
+    given = size or batch or gigantic or force
+    if (resume or undo) and (given or node is not None or keep_free is not None):
         raise click.UsageError(
             "--resume and --undo take up what was begun: leave its options out", ctx
         )
@@ -69,7 +85,17 @@ def command(
 
     with progress_bar() as announce:
         outcome = _convert(
-            Tree(root), size, node, batch, gigantic, resume, undo, force, dry_run, announce
+            Tree(root),
+            size,
+            node,
+            batch,
+            keep_free,
+            gigantic,
+            resume,
+            undo,
+            force,
+            dry_run,
+            announce,
         )
     finish(ctx, outcome, json)
 
@@ -79,6 +105,7 @@ def _convert(
     size: int | None,
     node: int | None,
     batch: int | None,
+    keep_free: int | None,
     gigantic: bool,
     resume: bool,
     undo: bool,
@@ -100,6 +127,7 @@ def _convert(
         gigantic=gigantic,
         force=force,
         batch=batch,
+        keep_free=keep_free,
         dry_run=dry_run,
         announce=announce,
     )

@@ -9,24 +9,22 @@ from hvo.cli.host_options import changing_options, finish
 
 @click.command("enable")
 @click.option(
-    "--persist", is_flag=True, help="Also at every boot: writes /etc/sysctl.d/00-hvo.conf."
+    "--persist", is_flag=True, help="Persist across reboots in /etc/sysctl.d/00-hvo.conf."
 )
 @click.option(
     "--boot",
     is_flag=True,
-    help=(
-        "Also for pages reserved at boot: adds hugetlb_free_vmemmap=on with the boot loader's tool."
-    ),
+    help="Add hugetlb_free_vmemmap=on to the boot command line, for pages reserved at boot.",
 )
 @changing_options
 @click.pass_context
 def command(
     ctx: click.Context, persist: bool, boot: bool, dry_run: bool, root: Path, json: bool
 ) -> None:
-    """Switch the optimisation on.
+    """Turn the optimisation on.
 
-    HugeTLB pages allocated from now on are optimised; those in a pool stay as they are until hvo
-    convert rebuilds them.
+    HugeTLB pages allocated from now on are optimised; pages already in a pool stay as they are
+    until hvo convert reallocates them.
     """
     from hvo.host.gate import switch
     from hvo.host.tree import Tree

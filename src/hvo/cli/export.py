@@ -7,7 +7,7 @@ import click
 
 from hvo.cli.extras import needs
 from hvo.cli.host_options import host_options
-from hvo.cli.output import print_json
+from hvo.cli.output import complain, delivered, note_made, print_json, say
 
 if TYPE_CHECKING:
     from hvo.host.metrics import Reader
@@ -45,7 +45,7 @@ class Listen(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - g
     "--textfile",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.prom",
-    help="Write a file for node_exporter.",
+    help="Write this file for node_exporter and exit.",
 )
 @host_options
 @click.pass_context
@@ -55,8 +55,8 @@ def command(
     """Export the state of this host as Prometheus metrics.
 
     Serves HTTP until SIGTERM or Ctrl-C, or writes one file for node_exporter's textfile collector.
-    What cannot be read becomes hvo_scrape_success 0. Needs no privilege. Every metric is described
-    in docs/metrics.md. With --json it says where the metrics are.
+    If something cannot be read, hvo_scrape_success is 0. Needs no privilege. docs/metrics.md
+    describes every metric. --json prints where the metrics are.
     """
     with needs("export", "prometheus_client"):
         from hvo.report.metrics_http import Address
@@ -81,8 +81,10 @@ def _serve(reader: "Reader", address: "Address", json: bool) -> None:
     from hvo.report.metrics_http import serve
 
     def ready(bound: "Address") -> None:
+        note_made(f"metrics at {bound.url}")
         found = {"listen": bound._asdict(), "url": bound.url}
-        print_json(found) if json else click.echo(f"metrics at {bound.url}")
+        print_json(found) if json else say([f"metrics at {bound.url}"])
+        delivered(0)
 
     serve(reader, address, ready=ready, complain=_complain)
 
@@ -95,6 +97,7 @@ def _write(reader: "Reader", path: Path, json: bool) -> int:
 
     reading = reader.read()
     write_textfile(path, reading)
+    note_made(f"{path} is written")
     if json:
         print_json(
             {"textfile": str(path), "success": reading.error is None, "error": reading.error}
@@ -105,4 +108,4 @@ def _write(reader: "Reader", path: Path, json: bool) -> int:
 
 
 def _complain(error: str) -> None:
-    click.echo(f"hvo export: {error}", err=True)
+    complain(f"hvo export: {error}")

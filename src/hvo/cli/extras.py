@@ -6,6 +6,8 @@ from typing import NoReturn
 
 import click
 
+from hvo.cli.output import print_error
+
 
 @contextmanager
 def needs(command: str, library: str, extra: str | None = None) -> Generator[None]:
@@ -23,7 +25,6 @@ def needs(command: str, library: str, extra: str | None = None) -> Generator[Non
 
 
 def _leave(command: str, library: str, extra: str) -> NoReturn:
-    click.echo(
-        f"hvo {command} needs {library.replace('_', '-')}: pip install 'hvo[{extra}]'", err=True
-    )
+    library = library.replace("_", "-")
+    print_error(f"hvo {command} needs {library}: pip install 'hvo[{extra}]'", "library")
     click.get_current_context().exit(2)

@@ -9,10 +9,12 @@ import click
 
 from hvo.cli.extras import needs
 from hvo.cli.options import TARGET
-from hvo.cli.output import print_json
+from hvo.cli.output import complain, error_object, note_made, print_json, say
+from hvo.safe_text import mask_address
 
 if TYPE_CHECKING:
     from hvo.fleet.answer import Answer
+    from hvo.fleet.collect import Refused
 
 _DEFAULT = "answer"
 
@@ -36,8 +38,8 @@ class Fleet(click.Group):
 
 @click.group("fleet", cls=Fleet)
 def command() -> None:
-    """Say what struct pages cost a fleet of hosts, what is saved, what still could be, and which
-    one action gains most.
+    """Report what struct pages cost a fleet of hosts, what is saved, what could be saved, and which
+    action gains most.
 
     INVENTORY is Parquet (a file, a directory or a pattern), CSV, JSON lines, DuckDB, or the URL of
     a database, with one row for each host or each of its pools; docs/inventory.md has the columns.
@@ -51,21 +53,21 @@ def command() -> None:
     "--engine",
     default="duckdb",
     show_default=True,
-    help="duckdb, spark (on this machine), or a master: spark://host:7077.",
+    help="duckdb, spark (local), or a Spark master such as spark://host:7077.",
 )
-@click.option("--table", help="Table of a database that has several.")
+@click.option("--table", help="Table to read, if a database has several.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Rows of each list; others are summed up.",
+    help="Rows per list; the rest is summed up.",
 )
 @click.option(
     "--rejects",
     type=TARGET,
     metavar="FILE",
-    help="Write rejected rows, with reason and line, to this .csv or .parquet file.",
+    help="Write rejected rows with line and reason to this .csv or .parquet file.",
 )
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
@@ -78,14 +80,14 @@ def answer(
     rejects: Path | None,
     json: bool,
 ) -> None:
-    """Answer about the fleet in INVENTORY: paid, saved, still possible, impossible and why, and
-    which one action gains most.
+    """Report cost, savings, possible and impossible savings of the fleet in INVENTORY, and which
+    action gains most.
 
-    Rows that cannot be right are counted and left out, and make it exit 1.
+    Invalid rows are counted and left out; the exit status is then 1.
     """
     begun = time.perf_counter()
     found = _answer(inventory, engine, table, top, rejects)
-    about = {"inventory": inventory, "engine": engine}
+    about = {"inventory": mask_address(inventory), "engine": mask_address(engine)}
     if json:
         print_json(about | found.to_json() | {"seconds": time.perf_counter() - begun})
     else:
@@ -94,7 +96,7 @@ def answer(
         print_fleet(found.to_json())
     if found.rejected:
         where = f"see {rejects}" if rejects else "--rejects FILE writes them down"
-        click.echo(f"hvo fleet: {found.rejected} of {found.rows} rows rejected: {where}", err=True)
+        complain(f"hvo fleet: {found.rejected} of {found.rows} rows rejected: {where}")
     ctx.exit(1 if found.rejected else 0)
 
 
@@ -115,12 +117,13 @@ def _answer(
             found, tally = answer(
                 opened,
                 open_inventory(inventory, table, opened, Path(scratch)),
-                inventory,
+                mask_address(inventory),
                 most,
                 phase,
             )
             if rejected is not None:
                 write_rejects(opened, tally, rejected)
+                note_made(f"{rejected} is written")
             return found
 
 
@@ -134,49 +137,63 @@ def _answer(
     metavar="FILE",
     help="Inventory to write: .csv or .parquet.",
 )
-@click.option("--group", help="Group of the hosts that do not say one.")
+@click.option("--group", help="Group of hosts that name none.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def collect(
     ctx: click.Context, files: tuple[Path, ...], output: Path, group: str | None, json: bool
 ) -> None:
-    """Make an inventory of FILES.
+    """Make an inventory of the output of hosts.
 
-    They are what `hvo status --json` printed (.json), and what `hvo export` offered (.prom, .txt;
-    the host is the label `instance`, or the name of the file); a directory stands for all such
-    files in it. One that cannot be used is told, and makes it exit 1; the others are collected.
+    FILES are output of `hvo status --json` (.json) and metrics of `hvo export` (.prom, .txt; the
+    host is the label `instance` or the file name), or directories of such files. Unusable files are
+    reported, and the exit status is then 1; it is 2, and OUTPUT is not touched, if no host is left.
     """
     with needs("fleet", "ibis"), needs("fleet", "prometheus_client"):
         from hvo.fleet.collect import collect_files, inventory, write_inventory
 
     rows, refused = collect_files(files)
+    found: dict[str, object] = {
+        "output": str(output),
+        "files": len(files),
+        "rows": len(rows),
+        "refused": [
+            {"file": mask_address(each.file), "reason": mask_address(each.reason)}
+            for each in refused
+        ],
+    }
+    if not rows:
+        ctx.exit(_nothing_collected(found, refused, json))
     write_inventory(inventory(rows, group), output)
+    note_made(f"{output} is written")
     if json:
-        print_json(
-            {
-                "output": str(output),
-                "files": len(files),
-                "rows": len(rows),
-                "refused": [each._asdict() for each in refused],
-            }
-        )
+        print_json(found)
     else:
-        click.echo(f"{len(rows)} rows of {len(files) - len(refused)} files written to {output}")
+        say([f"{len(rows)} rows of {len(files) - len(refused)} files written to {output}"])
     for each in refused:
-        click.echo(f"hvo fleet collect: {each.file}: {each.reason}", err=True)
+        complain(f"hvo fleet collect: {each.file}: {each.reason}")
     ctx.exit(1 if refused else 0)
 
 
+def _nothing_collected(found: dict[str, object], refused: "list[Refused]", json: bool) -> int:
+    """An inventory is never replaced by an empty one: say why there is none, and exit 2."""
+    more = f" (and {len(refused) - 1} more, --json names them)" if len(refused) > 1 else ""
+    why = f"{refused[0].file}: {refused[0].reason}{more}" if refused else "no file to read"
+    message = f"hvo fleet collect: no host, so {found['output']} is left as it is: {why}"
+    if json:
+        print_json({**found, "error": error_object(message, "input")})
+    complain(message)
+    return 2
+
+
 @command.command("generate")
-@click.option(
-    "--hosts", type=click.IntRange(1, 99_999_999), required=True, help="Hosts of the fleet."
-)
+@click.option("--hosts", type=click.IntRange(1, 99_999_999), required=True, help="Number of hosts.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="The same seed gives the same fleet.",
+    help="Seed of the random generator.",
 )
 @click.option(
     "-o", "--output", type=TARGET, required=True, metavar="FILE", help="Parquet file to write."
@@ -191,5 +208,6 @@ def generate(hosts: int, seed: int, output: Path, json: bool) -> None:
     with progress() as phase:
         phase("writing")
         rows = write_fleet(hosts, seed, output)
+    note_made(f"{output} is written")
     found = {"output": str(output), "hosts": hosts, "seed": seed, "rows": rows}
-    print_json(found) if json else click.echo(f"{rows} rows of {hosts} hosts written to {output}")
+    print_json(found) if json else say([f"{rows} rows of {hosts} hosts written to {output}"])

@@ -2,12 +2,13 @@
 status.
 """
 
-import json as json_format
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+from hvo.cli.output import complain, note_made, print_object, say
 
 if TYPE_CHECKING:
     from hvo.host.outcome import Outcome
@@ -26,7 +27,7 @@ def host_options(command: _Command) -> _Command:
         type=_ROOT,
         default="/",
         show_default=True,
-        help="Directory with the host's /proc and /sys.",
+        help="Directory that contains the host's /proc and /sys.",
     )(command)
 
 
@@ -35,7 +36,7 @@ def changing_options(command: _Command) -> _Command:
     dry_run = click.option(
         "--dry-run",
         is_flag=True,
-        help="Print what would be written and how each counter would change.",
+        help="Print what would be written and how counters would change, and write nothing.",
     )
     return dry_run(host_options(command))
 
@@ -44,12 +45,21 @@ def finish(ctx: click.Context, outcome: "Outcome", json: bool) -> NoReturn:
     """Print the outcome and exit: 0 when all came out as predicted, else 1 with one line on
     standard error.
     """
-    if json:
-        click.echo(json_format.dumps(outcome.to_json()))
-    else:
-        from hvo.report.host import outcome_lines
+    from hvo.report.host import outcome_lines
 
-        click.echo("\n".join(outcome_lines(outcome)))
+    finish_with(ctx, outcome, outcome.to_json() if json else None, outcome_lines(outcome))
+
+
+def finish_with(
+    ctx: click.Context, outcome: "Outcome", found: dict[str, Any] | None, lines: Iterable[str]
+) -> NoReturn:
+    """The same with the JSON object, None for text, and the lines of a command of its own."""
+    from hvo.report.host import made_line
+
+    made = made_line(outcome)
+    if made:
+        note_made(made)
+    say(lines) if found is None else print_object(found)
     if outcome.complaint:
-        click.echo(f"hvo {outcome.command}: {outcome.complaint}", err=True)
+        complain(f"hvo {outcome.command}: {outcome.complaint}")
     ctx.exit(0 if outcome.ok else 1)

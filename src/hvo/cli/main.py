@@ -4,43 +4,47 @@
 command needs is imported, so that `hvo --version` and `hvo --help` answer at once.
 """
 
+import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import click
 
 from hvo import __version__
-from hvo.cli.output import ARGUMENTS
+from hvo.cli.output import ARGUMENTS, begin, complain, delivered, print_error
 from hvo.errors import HvoError
 
 COMMANDS = {
     "audit": (
-        "Which huge pages are optimised in a core or the running kernel, and is the vmemmap sound."
+        "Show which huge pages are optimised in a core or the running kernel, and verify the"
+        " vmemmap."
     ),
-    "check": (
-        "Find the interleaving that breaks a protocol, or the bounds within which there is none."
-    ),
+    "check": "Search for an interleaving that breaks a protocol.",
     "plan": (
-        "Plan pools on a machine that need not exist: what struct pages cost, what is saved, what"
-        " undoing takes."
+        "Predict for a machine what struct pages cost, what is saved, and what restore needs."
     ),
-    "ptdump": "Print the kernel's own page-table dump of a core or the running kernel.",
-    "report": "Make one page for a browser of what other commands found.",
-    "run": "Build a machine, optimise a HugeTLB pool on it, and measure every promise.",
-    "status": "Show what struct pages cost on this host, what is saved, and what to do.",
-    "enable": "Switch the optimisation on, now and on request at every boot.",
-    "disable": "Switch the optimisation off, now and on request at every boot.",
-    "resize": "Set the size of a HugeTLB pool, predicted before and verified after.",
-    "convert": "Rebuild the free pages of a HugeTLB pool, so that they become optimised.",
-    "watch": "Watch pools, counters and the saving of this host live on a terminal.",
+    "ptdump": "Print the page tables of a core or the running kernel in the kernel's own format.",
+    "report": "Make one HTML page of the JSON output of other commands.",
+    "run": "Optimise a HugeTLB pool on a simulated machine and measure every guarantee.",
+    "status": "Show what struct pages cost on this host, what is saved, and what to do next.",
+    "enable": "Turn the optimisation on, for now or persistently.",
+    "disable": "Turn the optimisation off, for now or persistently.",
+    "resize": "Resize a HugeTLB pool and verify the kernel's counters.",
+    "convert": "Reallocate the unused pages of a HugeTLB pool, so that they become optimised.",
+    "watch": "Watch pools, counters and savings of this host on a terminal.",
     "export": "Export the state of this host as Prometheus metrics.",
-    "fleet": "Say what struct pages cost a fleet of hosts, and which one action gains most.",
-    "bench-host": "Measure what optimising a HugeTLB page costs on this host.",
+    "fleet": "Report what struct pages cost a fleet of hosts, and which action gains most.",
+    "bench-host": "Measure the time to optimise and restore a HugeTLB page on this host.",
 }
 """Every subcommand, which is `command` in the module of its name, and what it does in a line."""
 _INTERRUPTED = 130  # what shells report for SIGINT
+_CANNOT = 2
+_CHOICES = re.compile(r",?\n\t")
+"""How click parts the values that an option takes."""
 
 
 class Hvo(click.Group):
@@ -88,35 +92,45 @@ class Hvo(click.Group):
         **extra: Any,
     ) -> NoReturn:
         """Run the command line and exit with its status, whatever `standalone_mode` says."""
+        begin(sys.argv[1:] if args is None else args)
         run = cast("Callable[..., object]", super().main)  # its overloads know no pass-through
         try:
             status = run(
                 args, prog_name or "hvo", complete_var, False, windows_expand_args, **extra
             )
-        except click.ClickException as error:
-            where = (
-                error.ctx.command_path
-                if isinstance(error, click.UsageError) and error.ctx
-                else "hvo"
-            )
-            _leave(f"{where}: {error.format_message()}", 2)
-        except (HvoError, MemoryError) as error:
-            _leave(
-                f"hvo: {error or 'the machine asked for does not fit in the memory of this host'}",
-                2,
-            )
         except (click.Abort, KeyboardInterrupt):
-            _leave("hvo: interrupted", _INTERRUPTED)
-        except BrokenPipeError:
-            sys.stdout = None  # the reader is gone: nothing more can be said
+            complain("hvo: interrupted")
+            status = _INTERRUPTED
+        except BrokenPipeError:  # only where a library that calls this has streams of its own
+            sys.stdout = None
             sys.exit(0)
-        sys.exit(status if isinstance(status, int) else 0)
+        except Exception as error:
+            print_error(*_explained(error))
+            status = _CANNOT
+        sys.exit(delivered(status if isinstance(status, int) else 0))
 
 
-def _leave(message: str, status: int) -> NoReturn:
-    """Exit with one line on standard error."""
-    click.echo(" ".join(message.split()), err=True)
-    sys.exit(status)
+def _explained(error: Exception) -> tuple[str, str]:
+    """The line that says why a command could not do its work, and whose fault that is."""
+    if isinstance(error, click.ClickException):
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        where = context.command_path if context else "hvo"
+        return f"{where}: {_CHOICES.sub(' ', error.format_message())}", "usage"
+    if isinstance(error, HvoError):
+        return f"hvo: {error}", "input"
+    if isinstance(error, MemoryError):
+        return (
+            f"hvo: {error or 'the machine asked for does not fit in the memory of this host'}",
+            "memory",
+        )
+    if sys.flags.dev_mode:
+        traceback.print_exception(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    at = f"{type(error).__name__}: {error}, {Path(place.filename).name} line {place.lineno}"
+    return (
+        f"hvo: this is a defect of hvo, please report it: {at}; PYTHONDEVMODE=1 shows more",
+        "defect",
+    )
 
 
 @click.group(

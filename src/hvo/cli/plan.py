@@ -41,9 +41,9 @@ class _Pool(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - ge
     show_default=True,
     help="Architecture: x86_64, arm64, riscv64 or loongarch64.",
 )
-@click.option("--page-size", type=SIZE, default="4KiB", show_default=True, help="Base page.")
+@click.option("--page-size", type=SIZE, default="4KiB", show_default=True, help="Base page size.")
 @click.option(
-    "--memory", type=SIZE, required=True, help="Memory of the machine, all nodes together."
+    "--memory", type=SIZE, required=True, help="Memory of the machine, summed over all nodes."
 )
 @click.option(
     "--nodes",
@@ -60,21 +60,21 @@ class _Pool(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - ge
     multiple=True,
     required=True,
     help=(
-        "Pages (2MiB=1000), bytes (1GiB=600GiB), what is left (2MiB=all), or node by node"
-        " (1GiB=0:4,1:2); may be given several times."
+        "A pool, in pages (2MiB=1000), in bytes (1GiB=600GiB), of all remaining memory"
+        " (2MiB=all) or per node (1GiB=0:4,1:2); may be given several times."
     ),
 )
 @click.option(
     "--era",
     type=click.Choice(list(ERA_LAYOUTS)),
-    help="Kernels of this era only.  [default: all, side by side]",
+    help="Kernel era.  [default: all, side by side]",
 )
 @click.option(
     "--struct-page-size",
     type=SIZE,
     default="64",
     show_default=True,
-    help="Bytes of a struct page, which build options change.",
+    help="sizeof(struct page) of the kernel.",
 )
 @click.option(
     "--compare",
@@ -93,11 +93,10 @@ def command(
     compare: str | None,
     json: bool,
 ) -> None:
-    """Plan a machine: what struct pages cost, what each pool gives back, and what must be free to
-    undo it.
+    """Predict what struct pages of a machine cost, what each pool saves, and how much memory
+    restore needs.
 
-    Nothing of it need exist. Figures are those that hvo run measures on a simulated machine of the
-    same shape.
+    The machine need not exist. hvo run measures the same figures on a simulated machine.
     """
     from dataclasses import replace
 

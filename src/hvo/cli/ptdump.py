@@ -13,12 +13,12 @@ from hvo.cli.output import print_json
     type=click.Choice(["vmemmap"]),
     default="vmemmap",
     show_default=True,
-    help="Part of the kernel's address space.",
+    help="Region of the kernel's address space.",
 )
 @click.option(
     "--json",
     is_flag=True,
-    help="Print one JSON object: the region, and the dump as a list of lines.",
+    help="Print one JSON object with the region and the lines of the dump.",
 )
 def command(target: tuple[str, ...], region: str, json: bool) -> None:
     """Print the page tables as /sys/kernel/debug/kernel_page_tables does, byte for byte (arm64,

@@ -19,20 +19,18 @@ _STDIN = "-"
 
 @click.command("report")
 @click.argument("results", metavar="RESULT.json...", nargs=-1, required=True)
-@click.option("-o", "--output", type=TARGET, help="The page to write.")
+@click.option("-o", "--output", type=TARGET, help="HTML file to write.")
 @click.option(
     "--json",
     is_flag=True,
-    help="Print one JSON object with the results themselves, also those that a page holds.",
+    help="Print one JSON object with the results, including those that a page holds.",
 )
 @click.pass_context
 def command(ctx: click.Context, results: tuple[str, ...], output: Path | None, json: bool) -> None:
-    """Make one self-contained HTML page of what hvo run, audit, check, plan or fleet printed with
-    --json.
+    """Make one self-contained HTML page of the JSON output of hvo run, audit, check, plan or fleet.
 
-    RESULT is a file, a page that hvo report made, or - for standard input; several make several
-    sections. Exits 0 when the page is written, whatever the results say, and 2 when one cannot be
-    read.
+    RESULT is a file, a page that hvo report made, or - for standard input; each becomes a section.
+    Exits 0 if the page was written, whatever the results say, and 2 if a result cannot be read.
     """
     if output is None and not json:
         raise click.UsageError("give the page to write with -o FILE, or --json", ctx)

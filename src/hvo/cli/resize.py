@@ -30,18 +30,23 @@ class PoolSize(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] -
 
 @click.command("resize")
 @click.argument("pool", type=PoolSize(), metavar="SIZE=PAGES")
-@click.option("--node", type=click.IntRange(min=0), help="Only the pool of this NUMA node.")
+@click.option(
+    "--node", type=click.IntRange(min=0), help="NUMA node of the pool.  [default: all nodes]"
+)
 @click.option(
     "--retries",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Further attempts, each after compacting memory.",
+    help="Retries, each after compacting memory.",
 )
 @click.option(
     "--force",
     is_flag=True,
-    help="Although memory is short, or the kernel is known to lose pages that are given back.",
+    help=(
+        "Resize even if memory is short or this kernel is known to lose optimised pages that"
+        " are freed."
+    ),
 )
 @changing_options
 @click.pass_context
@@ -55,9 +60,9 @@ def command(
     root: Path,
     json: bool,
 ) -> None:
-    """Set a HugeTLB pool to so many pages, such as 2MiB=512, and verify it.
+    """Resize a HugeTLB pool, such as 2MiB=512, and verify the result.
 
-    Never goes below what is in use or reserved. Exits 1 when pages are missing or a counter did not
+    Never goes below the pages in use or reserved. Exits 1 if pages are missing or a counter did not
     change as predicted.
     """
     from hvo.host.resize import resize

@@ -1,4 +1,4 @@
-"""`hvo run`: the mechanism on a simulated machine, from the pool to the promises."""
+"""`hvo run`: the mechanism on a simulated machine, from the pool to the guarantees."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +24,14 @@ _SHAPE = ("arch", "page_size", "memory", "nodes")
     type=SIZE,
     default="4KiB",
     show_default=True,
-    help="Base page: 4KiB; on arm64 also 16KiB and 64KiB.",
+    help="Base page size: 4KiB; on arm64 also 16KiB and 64KiB.",
 )
 @click.option(
     "--memory",
     type=SIZE,
     default="16GiB",
     show_default=True,
-    help="Memory that may become HugeTLB pages, whole sections of it.",
+    help="Memory for HugeTLB pages, in whole memory sections.",
 )
 @click.option(
     "--nodes",
@@ -40,19 +40,15 @@ _SHAPE = ("arch", "page_size", "memory", "nodes")
     show_default=True,
     help="NUMA nodes to spread the memory over.",
 )
-@click.option(
-    "--hugepage-size", type=SIZE, help="Size of the pool's pages.  [default: what a PMD maps]"
-)
+@click.option("--hugepage-size", type=SIZE, help="HugeTLB page size.  [default: the PMD size]")
 @click.option("--pages", type=click.IntRange(min=0), help="Pages in the pool.")
-@click.option(
-    "--fill", is_flag=True, help="As many pages as memory holds, which is also the default."
-)
+@click.option("--fill", is_flag=True, help="Fill memory with HugeTLB pages (the default).")
 @click.option(
     "--era",
     type=ERA,
     help=(
-        "Kernels to do as: 5.14, 5.18, 6.2 or 7.1, with fixes more (+NAME) or less (-NAME). "
-        " [default: 7.1]"
+        "Kernel era: 5.14, 5.18, 6.2 or 7.1, with named fixes added (+NAME) or left out"
+        " (-NAME).  [default: 7.1]"
     ),
 )
 @click.option(
@@ -60,16 +56,14 @@ _SHAPE = ("arch", "page_size", "memory", "nodes")
     metavar="CORE",
     multiple=True,
     help=(
-        "Start from the memory of this kernel (all that hvo audit takes; of a split dump each"
-        " part); with --scenario, as it was at its boot."
+        "Start from the memory of this core, or of all parts of a split one; with --scenario, from"
+        " its state after boot."
     ),
 )
 @click.option(
     "--scenario",
     type=EXISTING,
-    help=(
-        "Shell file that works the pools: hvo, pool, pool_of, snap, $bb mount|fallocate|umount|rm."
-    ),
+    help="Shell script to run on the pools, with the words hvo, pool, pool_of, snap and $bb.",
 )
 @click.option(
     "--cmdline",
@@ -81,7 +75,7 @@ _SHAPE = ("arch", "page_size", "memory", "nodes")
     type=TARGET,
     help="Save the machine as an ELF core while its pages are optimised.",
 )
-@click.option("--html", type=TARGET, help="Write what is shown as a page for a browser.")
+@click.option("--html", type=TARGET, help="Write the results as an HTML page.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def command(
@@ -101,10 +95,10 @@ def command(
     html: Path | None,
     json: bool,
 ) -> None:
-    """Build a machine, optimise a HugeTLB pool on it, and measure every promise.
+    """Build a machine, optimise a HugeTLB pool on it, and measure every guarantee of the mechanism.
 
-    The pool is filled with the gate off, optimised, counted, restored and counted again. Exits 1
-    when a promise does not hold, 2 when the machine cannot be built.
+    The pool is filled with the optimisation off, optimised, measured, restored and measured again.
+    Exits 1 if a guarantee does not hold, 2 if the machine cannot be built.
     """
     _check_together(ctx, pages, fill, like, scenario)
     from hvo.machine.run.cmdline import parse_cmdline

@@ -5,22 +5,22 @@ from pathlib import Path
 import click
 
 from hvo.cli.host_options import host_options
-from hvo.cli.output import print_json
+from hvo.cli.output import print_json, say
 
 
 @click.command("status")
 @click.option(
     "--audit",
     metavar="TARGET",
-    help="Where counters leave bounds, read page tables: `live` (as root) or a core of this host.",
+    help="Read page tables if counters leave bounds: `live` (as root) or a core of this host.",
 )
 @host_options
 def command(audit: str | None, root: Path, json: bool) -> None:
-    """Show what struct pages cost on this host, what the optimisation saves and still could, and
-    what to do.
+    """Show what struct pages cost on this host, what is saved, what could be saved, and what to do
+    next.
 
-    Reads only, and needs no privilege. Where the kernel does not tell how many pages are optimised,
-    bounds are shown with the reason.
+    Reads only, and needs no privilege. If the kernel's counters do not determine how many pages are
+    optimised, it shows bounds and the reason.
     """
     from hvo.host.status import read_status
     from hvo.host.tree import Tree
@@ -31,4 +31,4 @@ def command(audit: str | None, root: Path, json: bool) -> None:
         return
     from hvo.report.status import status_lines
 
-    click.echo("\n".join(status_lines(status)))
+    say(status_lines(status))

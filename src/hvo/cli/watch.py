@@ -10,7 +10,7 @@ from hvo.cli.host_options import host_options
 from hvo.cli.output import print_json
 from hvo.errors import HvoError
 
-_HOST = Path("/")
+_LIVE = "live"
 
 
 @click.command("watch")
@@ -20,26 +20,29 @@ _HOST = Path("/")
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time between looks.",
+    help="Seconds between updates.",
 )
 @click.option(
     "--audit",
     metavar="TARGET",
-    help="Memory whose vmemmap is shown: `live` (the default on this host) or a core.",
+    help="Memory to read the vmemmap map from: `live` (the default on this host) or a core.",
 )
 @host_options
 def command(interval: float, audit: str | None, root: Path, json: bool) -> None:
-    """Watch the HugeTLB pools of this host, the kernel's counters, what is saved over time, and the
+    """Watch the HugeTLB pools of this host, the kernel's counters, the savings over time, and the
     map of the vmemmap.
 
-    Reads only; the map takes root and /proc/kcore. q or Ctrl-C ends it, r looks at once. NO_COLOR
-    leaves colours out. With --json it prints what it would show now, and ends.
+    Reads only; the map needs root and /proc/kcore. q or Ctrl-C quits, r refreshes. NO_COLOR turns
+    colours off. --json prints the current values and exits.
     """
     from hvo.host.tree import Tree
     from hvo.host.watching import Watcher, read_map
 
-    watcher = Watcher(Tree(root))
-    target = audit or ("live" if root == _HOST else None)
+    tree = Tree(root)
+    if audit == _LIVE:
+        tree.require_running("--audit live reads the memory of the running kernel")
+    watcher = Watcher(tree)
+    target = audit or (_LIVE if tree.running else None)
     if json:
         print_json({"status": watcher.look().to_json(), "vmemmap": read_map(target).to_json()})
         return

@@ -50,24 +50,38 @@ def with_amounts(rows: ibis.Table) -> ibis.Table:
         has=ibis.coalesce(_.has, _.offered)
     )
     rows = rows.mutate(can=_.has & (_.freed > 0))
+    rows = rows.mutate(hosted=ibis.least(_.self_hosted, _.pages - _.optimized_high))
     rows = rows.mutate(
-        because=ibis.ifelse(_.can | (_.pages == 0), "", _.because.nullif("").fill_null("kernel")),
-        why=ibis.ifelse(
-            _.can | (_.pages == 0),
-            "",
-            _.why.nullif("").fill_null("the host says that its kernel cannot"),
+        because=_reason("memory", _.because, "kernel"),
+        why=_reason(
+            "it lies in memory that hosts its own vmemmap",
+            _.why,
+            "the host says that its kernel cannot",
         ),
         memory_kib=_.base_pages * (_.page_size // 1024),
         pool_kib=_.pages * (_.hugepage_size // 1024),
         memmap=_.described * _.struct_page_size,
         cost=_.pages * _.cost,
         saved=given(_.can, _.optimized_low * _.freed),
-        possible=given(_.can, (_.pages - _.optimized_high) * _.freed),
+        possible=given(_.can, (_.pages - _.optimized_high - _.hosted) * _.freed),
         unknown=given(_.can, (_.optimized_high - _.optimized_low) * _.freed),
-        impossible=given(~_.can, _.pages * ibis.ifelse(_.newest > 0, _.newest, _.cost)),
+        impossible=ibis.ifelse(
+            _.can,
+            _.hosted * _.freed,
+            _.pages * ibis.ifelse(_.newest > 0, _.newest, _.cost),
+        ),
         table_cost=given(_.can, _.tables * _.page_size),
     )
     return rows.mutate(**_gains())
+
+
+def _reason(of_memory: str, known: Any, otherwise: str) -> Any:
+    """Why some of a pool is impossible, "" for none: what is `known` of its kind, or its memory."""
+    return ibis.cases(
+        (_.can & (_.hosted > 0), of_memory),
+        (_.can | (_.pages == 0), ""),
+        else_=known.nullif("").fill_null(otherwise),
+    )
 
 
 def _gains() -> dict[str, Any]:

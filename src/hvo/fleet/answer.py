@@ -12,11 +12,11 @@ from ibis import _
 from hvo.fleet.amounts import ACTIONS
 from hvo.fleet.breakdown import Sum, by_host, by_pool, largest, whole
 from hvo.fleet.columns import require_columns
+from hvo.fleet.defects import DefectHosts, defects
 from hvo.fleet.engine import Engine
 from hvo.fleet.rejects import Reject, rejected_rows, rejects
 from hvo.fleet.tally import Tally, tally
 from hvo.fleet.top import top_hosts
-from hvo.layout.releases import defect_ranges
 from hvo.layout.units import format_size
 
 _POOL = ("pool_bytes", "cost", "saved", "possible", "unknown", "impossible")
@@ -59,18 +59,6 @@ class Action:
     command: str | None
     hosts: int
     gain: int
-
-
-@dataclass(frozen=True)
-class DefectHosts:
-    """Hosts whose kernel has a known defect, and what their optimised pools save, all of which is
-    at risk when pages are given back.
-    """
-
-    id: str
-    summary: str
-    hosts: int
-    saved: int
 
 
 @dataclass(frozen=True)
@@ -181,7 +169,7 @@ def answer(
             by,
             impossible,
             _actions(total),
-            _defects(engine, hosts),
+            defects(engine, hosts, found),
             tuple(map(_top, top_hosts(engine, found, most))),
             first,
         ),
@@ -212,12 +200,3 @@ def _top(row: dict[str, Any]) -> dict[str, Any]:
         **amounts,
         "action": action,
     }
-
-
-def _defects(engine: Engine, hosts: ibis.Table) -> tuple[DefectHosts, ...]:
-    summaries = {each.defect.id: each.defect.summary for each in defect_ranges()}
-    found = largest(engine, hosts.filter(_.defect != ""), "defect", len(summaries))
-    return tuple(
-        DefectHosts(each.name, summaries[each.name], each["hosts"], each["saved"] + each["unknown"])
-        for each in found
-    )

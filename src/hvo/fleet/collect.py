@@ -92,6 +92,7 @@ def _of_status(text: str, name: str) -> Iterator[Row]:
         }
         found = [
             _pool(pool["size"], pool["pages"], pool["optimized_low"], pool["optimized_high"])
+            | _hosted(pool)
             for pool in pools
         ]
     except (ValueError, KeyError, TypeError) as error:
@@ -107,6 +108,14 @@ def _pool(size: int, pages: int, low: int, high: int) -> Row:
     """
     known = {"optimized": low} if low == high else {"optimized_min": low, "optimized_max": high}
     return {"hugepage_size": size, "pages": pages, **known}
+
+
+def _hosted(pool: dict[str, Any]) -> Row:
+    """Pages that cannot be gained of, where `hvo status` knows any; a pool whose optimised pages
+    are known within bounds only may have fewer.
+    """
+    pages = min(pool.get("self_hosted_high", 0), pool["pages"] - pool["optimized_low"])
+    return {"self_hosted": pages} if pages else {}
 
 
 def _with_pages(host: Row, pools: list[Row]) -> list[Row]:

@@ -80,6 +80,14 @@ COLUMNS = (
         "Pages that are optimised, at most.",
         "all pages of the pool",
     ),
+    Column(
+        "self_hosted",
+        "count",
+        False,
+        "Pages of the pool in memory blocks that host their own vmemmap (`memmap_on_memory`), which"
+        " no kernel optimises.",
+        "0",
+    ),
 )
 """Every column, in the order in which inventories are written."""
 NAMES = tuple(column.name for column in COLUMNS)

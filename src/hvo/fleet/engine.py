@@ -15,6 +15,7 @@ import ibis
 import pyarrow as pa
 
 from hvo.errors import HvoError
+from hvo.safe_text import mask_secrets
 
 
 class Engine:
@@ -61,7 +62,7 @@ class Engine:
         try:
             yield
         except self._failures as error:
-            said = str(error).partition("\n")[0][:300]
+            said = mask_secrets(str(error)).partition("\n")[0][:300]
             raise HvoError(f"{self.name} cannot read or work out the inventory: {said}") from error
 
     def close(self) -> None:

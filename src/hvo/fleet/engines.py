@@ -14,6 +14,7 @@ from ibis import _
 from hvo.errors import HvoError
 from hvo.fleet.columns import FILE, LINE
 from hvo.fleet.engine import Engine
+from hvo.safe_text import mask_address
 
 _MEMORY = "3GiB"
 """What DuckDB may take before it goes to disk: with what Python and readers need, a fleet of any
@@ -96,7 +97,7 @@ def engine(name: str) -> Generator[Engine]:
         found = Spark(LOCAL if name == Spark.name else name)
     else:
         raise HvoError(
-            f"engine {name}: expected duckdb, spark, or a Spark master such as spark://host:7077"
+            f"engine {mask_address(name)}: expected duckdb, spark, or a Spark master such as spark://host:7077"
         )
     try:
         yield found

@@ -30,6 +30,7 @@ def numbered(raw: ibis.Table) -> ibis.Table:
         "pages": _.pages,
         "optimized_low": first_known(_.optimized, _.optimized_min),
         "optimized_high": first_known(_.optimized, _.optimized_max, _.pages),
+        "self_hosted": _.self_hosted,
     }
     absent = {
         name: first_known(_[name], value)

@@ -46,6 +46,10 @@ _BROKEN: tuple[tuple[str, Any], ...] = (
         | (_.optimized < _.optimized_min)
         | (_.optimized > _.optimized_max),
     ),
+    (
+        "self_hosted: expected 0 to pages",
+        (_.self_hosted < 0) | (_.self_hosted > _.pages.fill_null(0)),
+    ),
 )
 (
     NO_ARCH,

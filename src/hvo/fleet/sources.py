@@ -17,6 +17,7 @@ from hvo.errors import HvoError
 from hvo.fleet.columns import FILE, LINE, NAMES, require_columns
 from hvo.fleet.engine import Engine
 from hvo.fleet.text_files import read_csv, read_json_lines
+from hvo.safe_text import mask_address, mask_secrets
 
 _PARQUET = (".parquet", ".pq")
 _TEXTS = {".csv": read_csv, ".tsv": read_csv, ".jsonl": read_json_lines, ".ndjson": read_json_lines}
@@ -61,7 +62,7 @@ def _files(name: str) -> list[Path]:
     pattern = "*.parquet" if path.is_dir() else None
     found = sorted(path.glob(pattern)) if pattern else [path] if path.exists() else _matching(path)
     if not found:
-        raise HvoError(f"{name}: no such file: expected {ACCEPTED}")
+        raise HvoError(f"{mask_address(name)}: no such file: expected {ACCEPTED}")
     if len({file.suffix.lower() for file in found}) > 1:
         raise HvoError(
             f"{name}: files of several kinds: collect them into one inventory first (hvo fleet"
@@ -77,7 +78,7 @@ def _matching(path: Path) -> list[Path]:
 
 def _database(url: str, table: str | None) -> Iterator[pa.RecordBatch]:
     """The rows of a table of a database."""
-    where = url.partition("?")[0]
+    where = mask_address(url).partition("?")[0]
     try:
         backend = ibis.connect(url)
         names = backend.list_tables()
@@ -105,7 +106,7 @@ def _database(url: str, table: str | None) -> Iterator[pa.RecordBatch]:
     except (
         Exception
     ) as error:  # every database has errors of its own, and Ibis does not bring them together
-        said = str(error).partition("\n")[0][:200]
+        said = mask_secrets(str(error), [url]).partition("\n")[0][:200]
         raise HvoError(
             f"{where}: it cannot be read ({said}): expected a database that Ibis knows"
         ) from error
@@ -132,10 +133,14 @@ def _written(
             writer.write_batch(batch)
             rows += batch.num_rows
     except OSError as error:
-        raise HvoError(f"{name}: it cannot be copied to {scratch}: {error.strerror}") from error
+        raise HvoError(
+            f"{mask_address(name)}: it cannot be copied to {scratch}: {error.strerror}"
+        ) from error
     finally:
         if writer is not None:
             writer.close()
     if not rows:
-        raise HvoError(f"{name}: no rows: expected an inventory with at least one host")
+        raise HvoError(
+            f"{mask_address(name)}: no rows: expected an inventory with at least one host"
+        )
     return engine.parquet([path])

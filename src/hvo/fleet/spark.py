@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from hvo.errors import HvoError
 from hvo.fleet.columns import FILE, LINE
 from hvo.fleet.engine import Engine
+from hvo.safe_text import mask_address, mask_secrets
 
 LOCAL = "local[*]"
 _SETTINGS = {
@@ -46,7 +47,8 @@ def _started(builder: SparkSession.Builder, master: str) -> SparkSession:
             return builder.getOrCreate()
     except (PySparkException, Py4JError) as error:
         raise HvoError(
-            f"Spark at {master} does not answer: {str(error).partition(chr(10))[0][:200]}"
+            f"Spark at {mask_address(master)} does not answer:"
+            f" {mask_secrets(str(error), [master]).partition(chr(10))[0][:200]}"
         ) from error
 
 

@@ -220,6 +220,7 @@ def _of_pools(
         "optimized": pa.array(optimized, mask=none | ~known),
         "optimized_min": pa.array(lower, mask=none | ~bounded),
         "optimized_max": pa.array(upper, mask=none | ~bounded),
+        "self_hosted": pa.nulls(size.size, pa.int64()),
     }
 
 

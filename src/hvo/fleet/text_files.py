@@ -17,6 +17,7 @@ from pyarrow import csv
 
 from hvo.errors import HvoError
 from hvo.fleet.columns import FILE, LINE, MALFORMED, NAMES, require_columns
+from hvo.safe_text import mask_secrets
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in NAMES]
@@ -45,15 +46,20 @@ def read_csv(path: Path) -> Iterator[pa.RecordBatch]:
             found = _batch({name: batch.column(name) for name in batch.schema.names}, lines, path)
             yield found.filter(_any(found))
     except (pa.ArrowInvalid, OSError) as error:
+        said = mask_secrets(str(error))[:120]
         raise HvoError(
-            f"{path}: no CSV file in UTF-8 ({str(error)[:120]}): expected a header and one line a"
-            " host or pool"
+            f"{path}: no CSV file in UTF-8 ({said}): expected a header and one line a host or pool"
         ) from error
-    said = [
-        f"expected {row.expected_columns} fields, found {row.actual_columns}: {row.text[:_SHOWN]}"
+    malformed = [
+        f"expected {row.expected_columns} fields, found {row.actual_columns}: {_shown(row.text)}"
         for row in odd
     ]
-    yield _batch({MALFORMED: pa.array(said, pa.string())}, [row.number for row in odd], path)
+    yield _batch({MALFORMED: pa.array(malformed, pa.string())}, [row.number for row in odd], path)
+
+
+def _shown(line: str) -> str:
+    """The beginning of a line that is no row."""
+    return mask_secrets(line)[:_SHOWN]
 
 
 def _any(batch: pa.RecordBatch) -> pa.Array:

@@ -37,11 +37,14 @@ class Row(NamedTuple):
     """Surplus pages that nobody uses."""
     converted: Converted | None
     """What the last conversion noted."""
+    hosted: int = 0
+    """Pages that may lie in memory that hosts its own vmemmap: none is to be gained of them."""
 
     @property
     def missing(self) -> tuple[int, int]:
-        """Pages that are not optimised, at least and at most."""
-        return self.pool.pages - self.known.high, self.pool.pages - self.known.low
+        """Pages that are not optimised and could be, at least and at most."""
+        rest = self.pool.pages - self.hosted
+        return max(0, rest - self.known.high), max(0, rest - self.known.low)
 
     @property
     def rebuildable(self) -> tuple[int, int]:
@@ -114,21 +117,17 @@ def _pool(kernel: Kernel, row: Row) -> Iterator[Advice]:
         return
     size, (_, available) = format_size(row.pool.size), row.rebuildable
     if row.converted and row.converted.still_says(row.pool, row.known):
-        pages = f"{_number((row.missing[0], missing))} pages of {size} are not optimised"
-        since = "in use or reserved when hvo convert rebuilt the others, and no fewer are now"
-        yield Advice(
-            f"{pages}: {since}; convert again once their users have ended",
-            None,
-            missing * row.saved,
-        )
+        yield _later(kernel, row, row.converted)
         return
     if available and kernel.switchable and not row.pool.surplus:
-        gigantic = is_gigantic(kernel, row.pool.size)
-        risk = "; they may not come back if memory is fragmented" if gigantic else ""
-        command = f"hvo convert --size {size}{' --gigantic' if gigantic else ''}"
+        risk = (
+            "; they may not come back if memory is fragmented"
+            if is_gigantic(kernel, row.pool.size)
+            else ""
+        )
         yield Advice(
             f"rebuild {_number(row.rebuildable)} free pages of {size}{risk}",
-            command,
+            _convert(kernel, row),
             available * row.saved,
         )
     busy = missing - available
@@ -140,6 +139,30 @@ def _pool(kernel: Kernel, row: Row) -> Iterator[Advice]:
             None,
             busy * row.saved,
         )
+
+
+def _later(kernel: Kernel, row: Row, converted: Converted) -> Advice:
+    """What is left after a conversion that rebuilt all it might."""
+    missing = row.missing[1]
+    pages = f"{_number((row.missing[0], missing))} pages of {format_size(row.pool.size)}"
+    if converted.kept:
+        return Advice(
+            f"{pages} are not optimised: {converted.kept} stayed free when hvo convert rebuilt the"
+            " others, the rest was in use or reserved",
+            f"{_convert(kernel, row)} --keep-free 0",
+            missing * row.saved,
+        )
+    since = "in use or reserved when hvo convert rebuilt the others, and no fewer are now"
+    return Advice(
+        f"{pages} are not optimised: {since}; convert again once their users have ended",
+        None,
+        missing * row.saved,
+    )
+
+
+def _convert(kernel: Kernel, row: Row) -> str:
+    gigantic = " --gigantic" if is_gigantic(kernel, row.pool.size) else ""
+    return f"hvo convert --size {format_size(row.pool.size)}{gigantic}"
 
 
 def _number(bounds: tuple[int, int]) -> str:

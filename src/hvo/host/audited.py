@@ -26,6 +26,10 @@ def audited(target: str, pools: list[Pool]) -> dict[Place, Estimate]:
         if count is not None and count.pages == pool.pages:
             partly = f", {count.partial} more partly" if count.partial else ""
             known[pool.size, pool.node] = Estimate(
-                count.optimized, count.optimized, "audit", f"page tables of {target}{partly}"
+                count.optimized,
+                count.optimized,
+                "audit",
+                f"page tables of {target}{partly}",
+                count.self_hosted,
             )
     return known

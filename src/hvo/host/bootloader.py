@@ -28,10 +28,15 @@ class BootLoader:
         run = Write(self.path, " ".join(self._arguments(on)))
         return [run] if self.name == "grubby" else [Write(_SNIPPET, _line(on)), run]
 
+    def require_running(self, tree: Tree) -> None:
+        """Raise `HvoError` where the tool must not be executed."""
+        tree.require_running(f"--boot needs to execute {self.path}")
+
     def set_parameter(self, tree: Tree, on: bool) -> None:
         """Set the parameter for the next boots; raises `HvoError`, and takes its file back, when
         the tool fails.
         """
+        self.require_running(tree)
         old = tree.read_or(_SNIPPET, "") if tree.exists(_SNIPPET) else None
         if self.name != "grubby":
             tree.replace(_SNIPPET, f"{_line(on)}\n")

@@ -1,58 +1,40 @@
 """Making an existing pool optimised: its free pages are given back and taken again while the switch
 is on, a batch at a time.
 
-No page in use or reserved is touched, and at no moment more than one batch is out of the pool. What
-was promised stands in the journal (`hvo.host.journal`) before the first page leaves, so that a
-conversion that is killed can be finished or taken back.
+No page in use or reserved is touched, at no moment more than one batch is out of the pool, and at
+every moment `keep_free` pages are free for others. The free list is a stack, so its pages at the
+bottom are those that are always free: they are left, and counted. What was promised stands in the
+journal (`hvo.host.journal`) before the first page leaves, so that a conversion that is killed can
+be finished or taken back.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from hvo.errors import HvoError
 from hvo.host import journal as journals
-from hvo.host.advice import is_gigantic
 from hvo.host.announce import Announce, silent
+from hvo.host.conversion import Conversion, Part, known_optimised, plan_convert
+from hvo.host.conversion_report import figures, notes
 from hvo.host.converted import forget, note
-from hvo.host.headroom import restore_headroom
-from hvo.host.hold import Hold, MappedPages
+from hvo.host.free_list import FreeList
+from hvo.host.hold import Hold, mapped_pages
 from hvo.host.interrupts import INTERRUPTED, Interrupts
 from hvo.host.journal import JOURNAL, LOCK, Journal, Promise
-from hvo.host.kernel import GATE, Kernel, defect_notes, read_kernel, refuse_defect, require_gate
-from hvo.host.optimized import Estimate, estimate
+from hvo.host.kernel import GATE
 from hvo.host.outcome import Outcome, memmap_change, read_counters
-from hvo.host.pools import Pool, read_pool, settable, sizes
+from hvo.host.pools import read_pool
 from hvo.host.procfs import Counters
-from hvo.host.refill import Stopped, rebuild, restore
+from hvo.host.progress import Found, found_in, keep, kept
+from hvo.host.rebuilding import Others, Rebuilding
+from hvo.host.refill import Stopped, restore
 from hvo.host.tree import Tree, Write
 from hvo.layout.units import format_size
 
-_BATCH_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What a conversion starts from: the pools it works on, and how many of each one's pages it may
-    rebuild.
-    """
-
-    kernel: Kernel
-    total: Pool
-    known: Estimate
-    parts: tuple[tuple[Pool, int], ...]
-    batch: int
-
-    @property
-    def pages(self) -> int:
-        """Pages that are given back and taken again, at most."""
-        return sum(pages for _, pages in self.parts)
-
-    def optimised_by(self, rebuilt: int) -> tuple[int, int]:
-        """How many pages become optimised when `rebuilt` free pages are rebuilt, at least and at
-        most.
-        """
-        rest = self.total.pages - self.known.high, self.total.pages - self.known.low
-        return max(0, rest[0] - (self.total.pages - rebuilt)), min(rest[1], rebuilt)
+_ROUNDS, _MANY = 3, 8
+"""How often the lists are gone through at most, while the counters say that others hid more than
+one in so many pages.
+"""
 
 
 def convert(
@@ -63,40 +45,39 @@ def convert(
     gigantic: bool = False,
     force: bool = False,
     batch: int | None = None,
+    keep_free: int | None = None,
     dry_run: bool = False,
     hold: Hold | None = None,
     announce: Announce = silent,
+    found: Mapping[int | None, Found] | None = None,
 ) -> Outcome:
     """Rebuild the free pages of the pool of `size` bytes, on one node or on all, so that they
     become optimised.
 
-    `batch` pages at a time (1 GiB of them by default, one when gigantic). `hold` keeps converted
-    pages out of the way, by default by mapping them. Raises `HvoError`, leaving the pool as it was,
-    when it must not begin or a write is refused.
+    `batch` pages at a time (by default 1 GiB of them, at most an eighth of the free pages; one when
+    gigantic), while `keep_free` stay free (by default an eighth of the free pages, at least a
+    batch). `hold` keeps pages off the free list, by default by mapping them; `found` is what is
+    known of the free lists from before. Raises `HvoError`, leaving the pool as it was, when it must
+    not begin or a write is refused.
     """
     journals.refuse_interrupted(tree)
-    plan = plan_convert(tree, size, node, gigantic=gigantic, force=force, batch=batch)
-    before = read_counters(tree, plan.kernel)
+    if found is None:
+        found = kept(tree, size)
+    plan = plan_convert(
+        tree,
+        size,
+        node,
+        gigantic=gigantic,
+        force=force,
+        batch=batch,
+        keep_free=keep_free,
+        found=found,
+    )
     if dry_run or not plan.pages:
-        change = memmap_change(
-            plan.kernel, before, size, plan.optimised_by(plan.pages), None if dry_run else before
-        )
-        return Outcome(
-            "convert",
-            dry_run,
-            _dry_writes(plan),
-            (change,),
-            notes=_notes(plan),
-            details=_figures(plan, 0, None),
-        )
+        return _planned(tree, plan, dry_run)
+    hold = hold or mapped_pages(tree)
     with tree.lock(LOCK):
-        return _run(
-            tree,
-            plan,
-            Journal(size, _promises(plan), gigantic, force, plan.batch),
-            hold or MappedPages(),
-            announce,
-        )
+        return _Work(tree, plan, _journal(plan, gigantic, force), hold, announce).run()
 
 
 def undo(tree: Tree, *, dry_run: bool = False) -> Outcome:
@@ -123,6 +104,8 @@ def resume(
     is only taken back.
     """
     journal = journals.load(tree)
+    if journal and journal.command == "convert" and not dry_run:
+        hold = hold or mapped_pages(tree)
     outcome = undo(tree, dry_run=dry_run)
     if journal is None or journal.command != "convert" or not outcome.ok or dry_run:
         return outcome
@@ -134,164 +117,196 @@ def resume(
         gigantic=journal.gigantic,
         force=journal.force,
         batch=journal.batch,
+        keep_free=journal.keep_free,
         hold=hold,
         announce=announce,
+        found=found_in(journal),
     )
 
 
-def plan_convert(
-    tree: Tree,
-    size: int,
-    node: int | None = None,
-    *,
-    gigantic: bool = False,
-    force: bool = False,
-    batch: int | None = None,
-) -> Conversion:
-    """What a conversion would work on; raises `HvoError` when it must not be done."""
-    kernel, total = read_kernel(tree), read_pool(tree, size)
-    require_gate(kernel)
-    _refuse(kernel, total, gigantic, force)
-    known = _known(tree, kernel, size)
-    left = 0 if known.exact == total.pages else max(0, total.free - (total.reserved or 0))
-    parts: list[tuple[Pool, int]] = []
-    for pool in settable(tree, size, node):
-        pages = min(pool.free, left)
-        left -= pages
-        parts.append((pool, pages))
-    batch = 1 if is_gigantic(kernel, size) else batch or max(1, _BATCH_BYTES // size)
-    plan = Conversion(kernel, total, known, tuple(parts), batch)
-    if known.high and not force:
-        _refuse_short(tree, plan)
-    return plan
-
-
-def _refuse(kernel: Kernel, total: Pool, gigantic: bool, force: bool) -> None:
-    what = f"convert {format_size(total.size)}"
-    if not kernel.enabled:
-        raise HvoError(
-            f"{what}: the optimisation is off, pages would come back as they are; hvo enable first"
-        )
-    if not kernel.freed_pages(total.size):
-        raise HvoError(f"{what}: pages of this size cannot be optimised")
-    refuse_defect(kernel, what, force)
-    if is_gigantic(kernel, total.size) and not gigantic:
-        raise HvoError(
-            f"{what}: a gigantic page may not come back once it is given back (fragmentation);"
-            " --gigantic does it one at a time"
-        )
-    if total.surplus:
-        raise HvoError(
-            f"{what}: {total.surplus} pages are surplus and would become part of the pool; wait"
-            " until they are given back"
-        )
-
-
-def _refuse_short(tree: Tree, plan: Conversion) -> None:
-    """Pages of a batch that are optimised already need frames to be given back."""
-    for pool, pages in plan.parts:
-        for need in restore_headroom(
-            tree,
-            plan.kernel,
-            plan.total,
-            plan.known,
-            {pool.node or 0: pool},
-            min(plan.batch, pages),
-        ):
-            if not need.enough:
-                raise HvoError(
-                    f"convert {format_size(pool.size)}: {need.sentence}; free memory, use a smaller"
-                    " --batch, or --force"
-                )
-
-
-def _run(tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: Announce) -> Outcome:
-    """Convert every part; whatever happens, the pools have their sizes afterwards or the journal
-    says what they lack.
-    """
-    before, done, rebuilt = read_counters(tree, plan.kernel), len(tree.written), 0
-    problem: str | None = None
-    unfinished: str | None = None
-    failed: HvoError | None = None
-    with Interrupts() as interrupts:
-        try:
-            journal.save(tree)
-            forget(tree, journal.size)
-            for fresh in _rebuild(tree, plan, journal, hold, announce):
-                rebuilt += fresh
-                if interrupts.pending or _nothing_left(tree, plan, before):
-                    break
-        except Stopped as stop:
-            problem = str(stop)
-        except HvoError as error:
-            failed = error
-        finally:
-            hold.release()
-            unfinished = restore(tree, journals.load(tree) or journal)
-        if unfinished and interrupts.pending:
-            problem = interrupts.taken()
-    if (
-        not problem or problem == INTERRUPTED or tree.exists(JOURNAL)
-    ):  # else it says what `unfinished` does
-        problem = "; ".join(filter(None, (problem, unfinished))) or None
-    if failed:
-        raise HvoError("; ".join(filter(None, (str(failed), problem)))) from failed
-    if not problem and rebuilt == plan.pages:
-        _note(tree, plan)
-    return _outcome(tree, plan, before, done, rebuilt, problem)
-
-
-def _rebuild(
-    tree: Tree, plan: Conversion, journal: Journal, hold: Hold, announce: Announce
-) -> Iterator[int]:
-    """Rebuild batch after batch -> the pages of each; who goes on has the last ones out of the
-    way.
-    """
-    rebuilt, what = 0, f"converting {format_size(plan.total.size)}"
-    for pool, count in _steps(plan):
-        announce(what, rebuilt, plan.pages)
-        fresh = rebuild(tree, journal, pool, count)
-        rebuilt += fresh
-        yield fresh
-        if fresh and rebuilt < plan.pages:
-            hold.take(pool.size, fresh, pool.node)
-
-
-def _note(tree: Tree, plan: Conversion) -> None:
-    """Note for `hvo status` that only busy pages are left, unless some of them have become free
-    meanwhile, or nodes were left out.
-    """
-    total = read_pool(tree, plan.total.size)
-    if (total.busy, total.pages) == (plan.total.busy, sum(pool.pages for pool, _ in plan.parts)):
-        note(tree, total, _known(tree, plan.kernel, total.size))
-
-
-def _known(tree: Tree, kernel: Kernel, size: int) -> Estimate:
-    return estimate(tree, kernel, [read_pool(tree, each) for each in sizes(tree)])[size]
-
-
-def _steps(plan: Conversion) -> list[tuple[Pool, int]]:
-    """Every batch, with the pool it is taken from."""
-    return [(pool, count) for pool, pages in plan.parts for count in _batches(pages, plan.batch)]
-
-
-def _batches(pages: int, batch: int) -> list[int]:
-    whole, rest = divmod(pages, batch)
-    return [batch] * whole + [rest] * bool(rest)
-
-
-def _nothing_left(tree: Tree, plan: Conversion, before: Counters) -> bool:
-    """Whether the counters say for certain that every page is optimised by now."""
-    newly = _newly(plan, before, read_counters(tree, plan.kernel))
-    return (
-        newly is not None
-        and plan.known.exact is not None
-        and plan.known.exact + newly >= plan.total.pages
+def _planned(tree: Tree, plan: Conversion, dry_run: bool) -> Outcome:
+    """What would be done, or that there is nothing to do."""
+    before = read_counters(tree, plan.kernel)
+    change = memmap_change(
+        plan.kernel,
+        before,
+        plan.total.size,
+        plan.optimised_by(plan.pages),
+        None if dry_run else before,
+    )
+    writes = tuple(
+        Write(pool.path, str(value))
+        for pool, count in plan.steps()
+        for value in (pool.persistent - count, pool.persistent)
+    )
+    return Outcome(
+        "convert",
+        dry_run,
+        writes,
+        (change,),
+        notes=notes(plan, plan.left_free),
+        details=figures(plan, left_free=plan.left_free),
     )
 
 
-def _newly(plan: Conversion, before: Counters, after: Counters) -> int | None:
-    """How many pages became optimised, by the kernel's counters."""
+@dataclass
+class _Work:
+    """A conversion that is going on."""
+
+    tree: Tree
+    plan: Conversion
+    journal: Journal
+    hold: Hold
+    announce: Announce
+    nodes: list[Rebuilding] = field(default_factory=list[Rebuilding])
+    """The work on each node, that of the last round."""
+    every: list[Rebuilding] = field(default_factory=list[Rebuilding])
+    """That of every round."""
+    others: dict[int | None, Others] = field(default_factory=dict[int | None, Others])
+    rebuilt: int = 0
+    complete: bool = False
+    """Whether the counters say that every page is optimised."""
+
+    def run(self) -> Outcome:
+        """Convert every part; whatever happens, the pools have their sizes afterwards or the
+        journal says what they lack.
+        """
+        before, done = read_counters(self.tree, self.plan.kernel), len(self.tree.written)
+        problem: str | None = None
+        unfinished: str | None = None
+        failed: HvoError | None = None
+        with Interrupts() as interrupts:
+            try:
+                self.journal.save(self.tree)
+                forget(self.tree, self.plan.total.size)
+                self._rebuild(before, interrupts)
+            except Stopped as stop:
+                problem = str(stop)
+            except HvoError as error:
+                failed = error
+            finally:
+                self.hold.release()
+                unfinished = restore(self.tree, journals.load(self.tree) or self.journal)
+            if interrupts.pending and not unfinished:
+                self._keep_progress()
+            if unfinished and interrupts.pending:
+                problem = interrupts.taken()
+        if (
+            not problem or problem == INTERRUPTED or self.tree.exists(JOURNAL)
+        ):  # else it says what `unfinished` does
+            problem = "; ".join(filter(None, (problem, unfinished))) or None
+        if failed:
+            raise HvoError("; ".join(filter(None, (str(failed), problem)))) from failed
+        return self._outcome(before, done, problem)
+
+    def _rebuild(self, before: Counters, interrupts: Interrupts) -> None:
+        """Go through the free lists, again while the counters say that pages were missed."""
+        what = f"converting {format_size(self.plan.total.size)}"
+
+        def go_on() -> bool:
+            return not self.complete and not interrupts.pending
+
+        def advanced(pages: int) -> None:
+            self.rebuilt += pages
+            self.complete = self._missing(before) == 0
+            if go_on() and self.rebuilt < self.plan.pages:
+                self.announce(what, self.rebuilt, self.plan.pages)
+
+        self.announce(what, 0, self.plan.pages)
+        for attempt in range(_ROUNDS):
+            self.nodes = [
+                self._node(part, FreeList(() if attempt else part.runs), go_on, advanced)
+                for part in self.plan.parts
+            ]
+            self.every += self.nodes
+            for node in self.nodes:
+                node.journal = self.journal
+                node.run()
+                self.journal = node.journal
+            if not go_on() or not self._missed(before):
+                return
+
+    def _node(
+        self,
+        part: Part,
+        known: FreeList,
+        go_on: Callable[[], bool],
+        advanced: Callable[[int], None],
+    ) -> Rebuilding:
+        others = self.others.setdefault(part.pool.node, Others.of(part.pool))
+        return Rebuilding(
+            self.tree, self.plan, part, self.journal, self.hold, go_on, advanced, others, known
+        )
+
+    def _missing(self, before: Counters) -> int | None:
+        """How many pages are not optimised by now; `None` if the counters do not tell."""
+        newly = newly_optimised(self.plan, before, read_counters(self.tree, self.plan.kernel))
+        if newly is None or self.plan.known.exact is None:
+            return None
+        return max(0, self.plan.total.pages - self.plan.known.exact - newly)
+
+    def _missed(self, before: Counters) -> bool:
+        """Whether some pages that are not optimised are certainly free and might be rebuilt: others
+        hid them, or what was known from before was wrong.
+        """
+        surprising = any(part.runs for part in self.plan.parts) or any(
+            others.active for others in self.others.values()
+        )
+        missing, total = self._missing(before), read_pool(self.tree, self.plan.total.size)
+        missed = (missing or 0) - total.busy - self.plan.left_free
+        return surprising and missed * _MANY > self.plan.pages
+
+    def _left_free(self, before: Counters) -> int:
+        """Free pages that were not rebuilt, at most."""
+        total = read_pool(self.tree, self.plan.total.size)
+        left = sum(max(0, node.look_at().free - node.known.rebuilt) for node in self.nodes)
+        left = max(0, left - (total.reserved or 0))
+        missing = self._missing(before)
+        return left if missing is None else min(max(left, missing - total.busy), missing)
+
+    def _keep_progress(self) -> None:
+        """Note how far it came for the next conversion."""
+        for node in self.nodes:
+            self.journal = self.journal.with_list(
+                node.part.pool.node, 0, node.others.now, node.known
+            )
+        keep(self.tree, self.journal, read_counters(self.tree, self.plan.kernel).memmap)
+
+    def _outcome(self, before: Counters, done: int, problem: str | None) -> Outcome:
+        plan, after = self.plan, read_counters(self.tree, self.plan.kernel)
+        newly, left_free = newly_optimised(plan, before, after), self._left_free(before)
+        if not problem:
+            _note(self.tree, plan, left_free, self._missing(before))
+        low, high = self._expected(newly)
+        change = memmap_change(
+            plan.kernel, before, plan.total.size, (0 if problem else low, high), after
+        )
+        return Outcome(
+            "convert",
+            False,
+            journals.writes_since(self.tree, done),
+            (change,),
+            problem,
+            notes(plan, left_free, self.others.values()),
+            figures(plan, max(self.rebuilt, newly or 0), newly, left_free, self.others.values()),
+        )
+
+    def _expected(self, newly: int | None) -> tuple[int, int]:
+        """How many pages must have become optimised, at least and at most.
+
+        While others move pages about, some are rebuilt twice and others not at all, seen or not; it
+        is enough then that every page that came back was optimised.
+        """
+        low = self.plan.optimised_by(self.plan.pages if self.complete else self.rebuilt)[0]
+        given_back = sum(node.given_back for node in self.every)
+        high = self.plan.optimised_by(max(given_back, self.plan.pages))[1]
+        if all(node.all_optimised for node in self.every):
+            low = max(0, min(low, low if newly is None else newly))
+        return low, high
+
+
+def newly_optimised(plan: Conversion, before: Counters, after: Counters) -> int | None:
+    """How many pages became optimised, by the kernel's counters; `None` if it has none."""
     if before.memmap is None or after.memmap is None:
         return None
     return (
@@ -301,63 +316,20 @@ def _newly(plan: Conversion, before: Counters, after: Counters) -> int | None:
     )
 
 
-def _outcome(
-    tree: Tree, plan: Conversion, before: Counters, done: int, rebuilt: int, problem: str | None
-) -> Outcome:
-    after = read_counters(tree, plan.kernel)
-    low, high = plan.optimised_by(plan.pages)
-    change = memmap_change(
-        plan.kernel, before, plan.total.size, (0 if problem else low, high), after
+def _journal(plan: Conversion, gigantic: bool, force: bool) -> Journal:
+    promises = tuple(
+        Promise(part.pool.node, part.pool.persistent, 0, 0, part.pool.in_use, part.runs)
+        for part in plan.parts
     )
-    writes = journals.writes_since(tree, done)
-    return Outcome(
-        "convert",
-        False,
-        writes,
-        (change,),
-        problem,
-        _notes(plan),
-        _figures(plan, rebuilt, _newly(plan, before, after)),
-    )
+    return Journal(plan.total.size, promises, gigantic, force, plan.batch, keep_free=plan.keep_free)
 
 
-def _promises(plan: Conversion) -> tuple[Promise, ...]:
-    return tuple(Promise(pool.node, pool.persistent, 0) for pool, _ in plan.parts)
-
-
-def _dry_writes(plan: Conversion) -> tuple[Write, ...]:
-    """What would be written: for every batch the smaller size, then the old one."""
-    return tuple(
-        Write(pool.path, str(value))
-        for pool, count in _steps(plan)
-        for value in (pool.persistent - count, pool.persistent)
-    )
-
-
-def _notes(plan: Conversion) -> tuple[str, ...]:
-    notes = list(defect_notes(plan.kernel, plan.total.size, min(plan.pages, plan.known.high)))
-    busy = plan.total.busy
-    if plan.known.exact == plan.total.pages:
-        notes.append(
-            "every page of this size is optimised already"
-            if plan.total.pages
-            else "the pool is empty"
-        )
-    elif busy:
-        notes.append(
-            f"{busy} pages are in use or reserved and are left as they are: convert them once their"
-            " users have ended"
-        )
-    return tuple(notes)
-
-
-def _figures(plan: Conversion, rebuilt: int, newly: int | None) -> dict[str, int | None]:
-    return {
-        "size": plan.total.size,
-        "pages": plan.total.pages,
-        "convertible": plan.pages,
-        "rebuilt": rebuilt,
-        "optimized": newly,
-        "left": plan.total.busy,
-        "batch": plan.batch,
-    }
+def _note(tree: Tree, plan: Conversion, left_free: int, missing: int | None) -> None:
+    """Note for `hvo status` that only busy pages and those at the bottom are left, unless some have
+    become free meanwhile, nodes were left out, or more are `missing`.
+    """
+    total = read_pool(tree, plan.total.size)
+    pages = sum(part.pool.pages for part in plan.parts)
+    same = (total.busy, total.pages) == (plan.total.busy, pages)
+    if same and (missing or 0) <= total.busy + left_free:
+        note(tree, total, known_optimised(tree, plan.kernel, total.size), left_free)

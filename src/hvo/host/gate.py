@@ -32,6 +32,8 @@ def switch(
     before = read_counters(tree, kernel)
     done = len(tree.written)
     if not dry_run:
+        if loader:
+            loader.require_running(tree)
         _act(tree, planned, loader, on)
     after = None if dry_run else read_counters(tree, kernel)
     change = memmap_change(kernel, before, 0, (0, 0), after)
@@ -71,12 +73,25 @@ def _act(tree: Tree, planned: list[Write], loader: BootLoader | None, on: bool) 
             )
         if loader:
             loader.set_parameter(tree, on)
-    except HvoError:
-        if any(write.path == PERSISTENT for write in planned):
+    except HvoError as error:
+        left = _undo(tree, any(write.path == PERSISTENT for write in planned), old, was)
+        raise HvoError("; ".join([str(error), *left])) from error
+
+
+def _undo(tree: Tree, persisted: bool, old: str | None, was: int) -> list[str]:
+    """Put file and switch back -> what could not be."""
+    left: list[str] = []
+    try:
+        if persisted:
             tree.remove(PERSISTENT) if old is None else tree.replace(PERSISTENT, old)
+    except HvoError as error:
+        left.append(f"{PERSISTENT} was written and stays: {error}")
+    try:
         if tree.number(GATE) != was:
             tree.write(GATE, str(was))
-        raise
+    except HvoError as error:
+        left.append(f"the switch was set and stays: {error}")
+    return left
 
 
 def _notes(tree: Tree, kernel: Kernel, on: bool, boot: bool) -> list[str]:

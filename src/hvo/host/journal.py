@@ -7,10 +7,12 @@ pools with it.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from hvo.errors import HvoError
+from hvo.host.free_list import FreeList
 from hvo.host.pools import directory
 from hvo.host.tree import Tree, Write
 
@@ -33,6 +35,12 @@ class Promise:
     """How many of them may be out of it now."""
     extra: int = 0
     """How many more than them may be in it now."""
+    in_use: int | None = None
+    """Pages that others used when this was written; `None` if nothing is known of the free list."""
+    runs: tuple[tuple[bool, int], ...] = ()
+    """What is known of the free list when the command holds nothing any more and no page is out:
+    whether pages were rebuilt and how many, from the bottom to the top.
+    """
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Journal:
     batch: int
     command: str = "convert"
     gate: int | None = None
+    keep_free: int | None = None
+    """Pages that a conversion keeps free; `None` leaves that to it."""
 
     def path(self, promise: Promise) -> str:
         """The file that sets the pool of `promise`."""
@@ -55,10 +65,20 @@ class Journal:
 
     def with_out(self, node: int | None, out: int) -> "Journal":
         """The same with `out` pages out of the pool of `node`."""
-        return replace(
-            self,
-            promises=tuple(replace(p, out=out) if p.node == node else p for p in self.promises),
+        return self._with(node, lambda promise: replace(promise, out=out))
+
+    def with_list(self, node: int | None, out: int, in_use: int, free_list: FreeList) -> "Journal":
+        """The same with `out` pages out of the pool of `node`, and with what is known of its free
+        list.
+        """
+        return self._with(
+            node,
+            lambda promise: replace(promise, out=out, in_use=in_use, runs=free_list.runs),
         )
+
+    def _with(self, node: int | None, change: Callable[[Promise], Promise]) -> "Journal":
+        promises = tuple(change(each) if each.node == node else each for each in self.promises)
+        return replace(self, promises=promises)
 
     def save(self, tree: Tree) -> None:
         """Write it, whole; raises `HvoError` when that is refused."""
@@ -76,9 +96,18 @@ def load(tree: Tree) -> Journal | None:
     try:
         data = cast("dict[str, Any]", json.loads(text))
         boot = data.pop("boot_id")
-        promises = tuple(Promise(**promise) for promise in data.pop("promises"))
+        promises = tuple(_promise(**promise) for promise in data.pop("promises"))
         journal = Journal(promises=promises, **data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not _is_sound(journal):
+            raise ValueError("a value is not of its kind")
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise HvoError(
             f"{tree.path(JOURNAL)}: expected the journal of hvo convert ({error}); look at the"
             " pools, then remove it"
@@ -86,7 +115,31 @@ def load(tree: Tree) -> Journal | None:
     return journal if boot == boot_id(tree) else None
 
 
+def _promise(*, runs: list[list[int]] | None = None, **rest: int | None) -> Promise:
+    """One pool, as `Journal.save` wrote it."""
+    known = tuple((bool(rebuilt), int(pages)) for rebuilt, pages in runs or [])
+    return Promise(runs=known, **cast("dict[str, Any]", rest))
+
+
+def _is_sound(journal: Journal) -> bool:
+    """Whether every value is of its kind: the file may be from somebody else."""
+    optional = (journal.gate, journal.keep_free)
+    numbers: list[object] = [journal.size, journal.batch, *(each or 0 for each in optional)]
+    for each in journal.promises:
+        numbers += [each.pages, each.out, each.extra, each.node or 0, each.in_use or 0]
+    words: list[object] = [journal.command]
+    return all(isinstance(each, int) and abs(each) < 1 << 60 for each in numbers) and all(
+        isinstance(each, str) for each in words
+    )
+
+
 def _text(tree: Tree) -> str | None:
+    stranger = tree.owner(JOURNAL) if tree.running else None
+    if stranger:
+        raise HvoError(
+            f"{tree.path(JOURNAL)}: it belongs to {stranger}, not to root: look at the pools, then"
+            " remove it"
+        )
     try:
         return tree.read(JOURNAL)
     except HvoError:

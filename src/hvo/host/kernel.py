@@ -11,7 +11,15 @@ from hvo.errors import HvoError
 from hvo.host import procfs
 from hvo.host.tree import Tree
 from hvo.layout.geometry import GEOMETRIES
-from hvo.layout.releases import Defect, Version, known_defects, lacking_reason, upstream_version
+from hvo.layout.releases import (
+    Defect,
+    SuspectedDefect,
+    Version,
+    known_defects,
+    lacking_reason,
+    suspected_defects,
+    upstream_version,
+)
 from hvo.layout.units import format_size
 
 GATE = "/proc/sys/vm/hugetlb_optimize_vmemmap"
@@ -64,11 +72,17 @@ class Kernel:
     """Whether the switch can be changed at run time."""
     kept_pages: int
     defects: tuple[Defect, ...]
+    suspected: tuple[SuspectedDefect, ...]
+    """Defects that lose no memory, which this kernel has or may have."""
     options: dict[str, str] | None
 
     def vmemmap_pages(self, size: int) -> int:
         """Whole vmemmap pages of a HugeTLB page of `size` bytes."""
         return size // self.page_size * _STRUCT_PAGE // self.page_size
+
+    def described(self, struct_pages: int) -> int:
+        """Bytes of memory that `struct_pages` bytes of struct pages describe."""
+        return struct_pages // _STRUCT_PAGE * self.page_size
 
     def freed_pages(self, size: int) -> int:
         """Vmemmap pages that optimising one page of `size` gives back: 0 where that cannot be."""
@@ -120,6 +134,7 @@ def read_kernel(tree: Tree) -> Kernel:
         switchable,
         kept,
         known_defects(version),
+        suspected_defects(arch, version) if supports else (),
         options,
     )
 

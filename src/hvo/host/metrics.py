@@ -89,6 +89,8 @@ def _host_samples(tree: Tree) -> tuple[tuple[Sample, ...], str | None]:
         return (), str(error)
     except OSError as error:  # a file that went away or was forbidden between two looks at it
         return (), f"cannot read {error.filename}: {error.strerror}"
+    except Exception as error:  # a scrape is answered whatever happens
+        return (), f"this is a defect of hvo, please report it: {type(error).__name__}: {error}"
 
 
 def samples(status: Status, only_node: int = 0) -> Iterator[Sample]:

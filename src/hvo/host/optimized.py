@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hvo.host import procfs
 from hvo.host.kernel import Kernel
+from hvo.host.memmap_on_memory import uncounted_blocks
 from hvo.host.pools import Pool
 from hvo.host.tree import Tree
 
@@ -35,6 +36,8 @@ class Estimate:
     source: str
     """`kernel`, `counters`, or `none` where nothing tells."""
     reason: str
+    self_hosted: int | None = None
+    """Pages in memory blocks that host their own vmemmap, None if nothing tells."""
 
     @property
     def exact(self) -> int | None:
@@ -51,13 +54,15 @@ def estimate(tree: Tree, kernel: Kernel, totals: list[Pool]) -> dict[int, Estima
     }
     obstacle, missing = _missing_pages(tree, kernel)
     if missing is not None:
-        solved = _solve(missing, [(weights[pool.size], pool.pages) for pool in asked])
+        unknown = [(weights[pool.size], pool.pages) for pool in asked]
+        blocks = uncounted_blocks(tree, kernel)
+        solved, why = _solve(missing, unknown), _ambiguous(missing, len(asked))
+        if solved is None and blocks:
+            solved = (_solve(missing, [*unknown, blocks]) or [])[:-1] or None
+            why = "memory blocks that host their own vmemmap are not counted (memmap_on_memory)"
         if solved is not None:
-            why = (
-                "memory map counters"
-                if all(low == high for low, high in solved)
-                else _ambiguous(missing, len(asked))
-            )
+            if all(low == high for low, high in solved):
+                why = "memory map counters"
             return found | {
                 pool.size: Estimate(*bounds, "counters", why)
                 for pool, bounds in zip(asked, solved, strict=True)

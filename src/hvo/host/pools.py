@@ -13,8 +13,9 @@ from hvo.host.tree import Tree
 from hvo.layout.units import format_size
 
 _SIZES = "/sys/kernel/mm/hugepages"
+_MM = "/sys/kernel/mm"
 _NODES = "/sys/devices/system/node"
-_NAME = re.compile(r"hugepages-(\d+)kB")
+_NAME = re.compile(r"hugepages-([1-9][0-9]{0,11})kB")
 
 Place = tuple[int, int | None]
 """A HugeTLB size in bytes, and a node or `None` for all."""
@@ -66,14 +67,36 @@ def directory(size: int, node: int | None) -> str:
 
 
 def sizes(tree: Tree) -> list[int]:
-    """Bytes of every HugeTLB size that the kernel offers, smallest first."""
+    """Bytes of every HugeTLB size that the kernel offers, smallest first; raises `HvoError` where
+    that cannot be seen.
+    """
     names = (_NAME.fullmatch(name) for name in tree.names(_SIZES))
-    return sorted(int(match.group(1)) << 10 for match in names if match)
+    found = sorted(int(match.group(1)) << 10 for match in names if match)
+    if not found:
+        _require_visible(tree)
+    return found
+
+
+def _require_visible(tree: Tree) -> None:
+    """Raise `HvoError` unless there really are no pools: containers hide sysfs, or parts of it.
+
+    `/sys/kernel/mm` is there in every kernel that has sysfs; `/proc/meminfo` says `Hugepagesize`
+    where there are HugeTLB pages.
+    """
+    why = tree.hidden(_MM)
+    if why is None and "Hugepagesize" not in table(tree.read_or("/proc/meminfo", "")):
+        return
+    why = why or tree.hidden(_SIZES) or "no size in it, and /proc/meminfo has Hugepagesize"
+    raise HvoError(
+        f"{tree.path(_SIZES)}: HugeTLB pools cannot be seen ({why}): mount sysfs, or run outside"
+        " the container that hides it"
+    )
 
 
 def nodes(tree: Tree, size: int) -> list[int]:
     """The nodes that have pools of `size`; none where the kernel is not built for NUMA."""
-    numbers = (int(name[4:]) for name in tree.names(_NODES) if re.fullmatch(r"node\d+", name))
+    names = (re.fullmatch(r"node([0-9]{1,6})", name) for name in tree.names(_NODES))
+    numbers = {int(match.group(1)) for match in names if match}
     return sorted(node for node in numbers if tree.exists(directory(size, node)))
 
 
@@ -117,7 +140,7 @@ def settable(tree: Tree, size: int, node: int | None) -> list[Pool]:
     """The pools that a change of `size` is done on: the node asked for, else every node, else the
     one of all where there are no nodes.
     """
-    if node is not None:
+    if not sizes(tree) or node is not None:
         return [read_pool(tree, size, node)]
     return [read_pool(tree, size, number) for number in nodes(tree, size)] or [
         read_pool(tree, size)

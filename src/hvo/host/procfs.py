@@ -8,6 +8,7 @@ mm/vmstat.c.
 import gzip
 import re
 import zlib
+from io import BytesIO
 from typing import NamedTuple
 
 from hvo.errors import HvoError
@@ -23,7 +24,10 @@ _CPUINFO = (
     ("isa\t", "riscv64"),
     ("Loongson", "loongarch64"),
 )
-_ZONE = re.compile(r"Node (\d+), zone\s+(\w+)")
+_NUMBER = re.compile(r"[0-9]{1,20}")
+_OPTIONS = 16 << 20
+"""Bytes of build options that are read; kernels have some 300 thousand."""
+_ZONE = re.compile(r"Node ([0-9]{1,6}), zone\s+(\w+)")
 
 
 class Counters(NamedTuple):
@@ -88,9 +92,9 @@ def table(text: str) -> dict[str, int]:
     """The numbers of `/proc/meminfo` (in bytes) or `/proc/vmstat` (as they are) by their names."""
     values: dict[str, int] = {}
     for line in text.splitlines():
-        name, *rest = line.split()
-        if rest and rest[0].isdigit():
-            values[name.rstrip(":")] = int(rest[0]) * (_KB if rest[1:] == ["kB"] else 1)
+        words = line.split()
+        if len(words) > 1 and _NUMBER.fullmatch(words[1]):
+            values[words[0].rstrip(":")] = int(words[1]) * (_KB if words[2:] == ["kB"] else 1)
     return values
 
 
@@ -114,7 +118,9 @@ def counters(tree: Tree, base_page: int) -> Counters:
     """The counters as they are now."""
     vmstat = table(tree.read("/proc/vmstat"))
     boot, runtime = (vmstat.get(name) for name in ("nr_memmap_boot_pages", "nr_memmap_pages"))
-    total = table(tree.read("/proc/meminfo"))["MemTotal"]
+    total = table(tree.read("/proc/meminfo")).get("MemTotal")
+    if total is None:
+        raise HvoError(f"{tree.path('/proc/meminfo')}: expected MemTotal")
     return Counters(
         total,
         None if boot is None else boot * base_page,
@@ -146,7 +152,7 @@ def present_memory(tree: Tree, base_page: int) -> int | None:
 
 
 def _amount(body: str, word: str) -> int:
-    match = re.search(rf"^\s+{word}\s+(\d+)$", body, re.MULTILINE)
+    match = re.search(rf"^\s+{word}\s+([0-9]{{1,20}})$", body, re.MULTILINE)
     return int(match.group(1)) if match else 0
 
 
@@ -168,7 +174,8 @@ def build_options(tree: Tree, release: str) -> dict[str, str] | None:
     """
     if tree.exists("/proc/config.gz"):
         try:
-            text = gzip.decompress(tree.data("/proc/config.gz")).decode()
+            with gzip.open(BytesIO(tree.data("/proc/config.gz"))) as file:
+                text = file.read(_OPTIONS).decode()
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise HvoError(
                 f"{tree.path('/proc/config.gz')}: expected a gzip file with build options ({error})"
@@ -197,10 +204,7 @@ def memory_map_pages(
         if re.fullmatch(r"memory\d+", name)
     ]
     if blocks:
-        per_block = (
-            int(tree.read("/sys/devices/system/memory/block_size_bytes").strip(), 16)
-            // section_size
-        )
+        per_block = _block_size(tree) // section_size
         if per_block == 1:
             return len(blocks) * each, len(blocks) * each
         most = len(blocks) * per_block
@@ -211,15 +215,27 @@ def memory_map_pages(
     return least * each, most * each
 
 
+def _block_size(tree: Tree) -> int:
+    """Bytes of a memory block."""
+    name = "/sys/devices/system/memory/block_size_bytes"
+    text = tree.read(name).strip()
+    if not re.fullmatch(r"[0-9a-f]{1,16}", text):
+        raise HvoError(f"{tree.path(name)}: expected a hexadecimal number, found {text[:40]!r}")
+    return int(text, 16)
+
+
 def _sections_of_iomem(tree: Tree, section_size: int) -> int:
     """Sections that `/proc/iomem` has memory in; 0 when it hides the addresses, as it does from all
     but root.
     """
-    found: set[int] = set()
+    found, behind = 0, 0  # they are in the order of their addresses
     for match in re.finditer(
-        r"^([0-9a-f]+)-([0-9a-f]+) : System RAM", tree.read_or("/proc/iomem", ""), re.MULTILINE
+        r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM",
+        tree.read_or("/proc/iomem", ""),
+        re.MULTILINE,
     ):
         first, last = (int(address, 16) // section_size for address in match.groups())
         if int(match.group(2), 16):
-            found.update(range(first, last + 1))
-    return len(found)
+            found += max(0, last + 1 - max(first, behind))
+            behind = max(behind, last + 1)
+    return found

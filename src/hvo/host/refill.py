@@ -1,4 +1,4 @@
-"""One batch out of a pool and back, and bringing a pool back to what was promised.
+"""Filling a pool, and bringing pools back to what was promised.
 
 The kernel hides no failure here: a page that cannot be given back is surplus afterwards, one that
 cannot be allocated is missing.
@@ -16,36 +16,6 @@ _ATTEMPTS = 3
 
 class Stopped(Exception):
     """A conversion cannot go on; the message is one line that says why."""
-
-
-def rebuild(tree: Tree, journal: Journal, pool: Pool, count: int) -> int:
-    """Give `count` free pages of `pool` back and take as many again; fewer when fewer are free by
-    now. How many it were.
-
-    Raises `Stopped` when somebody else has set the pool, or when it cannot be filled again;
-    `HvoError` when a write is refused.
-    """
-    path, pages = pool.path, pool.persistent
-    now, total = read_pool(tree, pool.size, pool.node), read_pool(tree, pool.size)
-    _expect(tree, now, pages)
-    count = min(count, now.free, total.free - (total.reserved or 0))
-    if count <= 0:
-        return 0
-    journal.with_out(pool.node, count).save(tree)
-    tree.write(path, str(pages - count))
-    smaller = read_pool(tree, pool.size, pool.node)
-    _expect(tree, smaller, pages - count)
-    filled = fill(tree, pool.size, pool.node, pages)
-    if smaller.surplus:
-        raise Stopped(
-            f"{smaller.surplus} pages of {format_size(pool.size)} could not be given back: in use"
-            " by now, or memory is short"
-        )
-    if filled.persistent < pages:
-        missing = f"{pages - filled.persistent} of {pages} pages of {format_size(pool.size)}"
-        raise Stopped(f"the pool could not be filled again: {missing} are missing")
-    journal.save(tree)
-    return count
 
 
 def fill(tree: Tree, size: int, node: int | None, pages: int) -> Pool:
@@ -99,11 +69,3 @@ def _fill_up(tree: Tree, size: int, promise: Promise) -> list[str]:
         if missing > 0
         else []
     )
-
-
-def _expect(tree: Tree, now: Pool, pages: int) -> None:
-    if now.persistent != pages:
-        raise Stopped(
-            f"{tree.path(now.path)}: somebody else set it from {pages} to {now.persistent} pages;"
-            " the conversion has stopped"
-        )

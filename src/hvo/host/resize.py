@@ -103,13 +103,13 @@ def resize(
         _unchanged(tree, plan.pool)
         done = len(tree.written)
         converted = _forgotten(tree, plan)
-        pool = _set(tree, plan, retries, interrupts)
+        pool, refused = _set(tree, plan, retries, interrupts)
         if converted:
             carry_over(tree, size, converted, read_pool(tree, size).pages)
         after = read_counters(tree, plan.kernel)
         stopped = interrupts.taken() if interrupts.pending else None
     change = _change(plan, before, pool.pages, after)
-    problem = _shortfall(pool, plan, stopped)
+    problem = refused or _shortfall(pool, plan, stopped)
     return Outcome(
         "resize",
         False,
@@ -207,21 +207,27 @@ def _values(pool: Pool, stuck_pages: int, count: int) -> tuple[int, ...]:
     return (count,) if count != pool.persistent else ()
 
 
-def _set(tree: Tree, plan: Resize, retries: int, interrupts: Interrupts) -> Pool:
+def _set(tree: Tree, plan: Resize, retries: int, interrupts: Interrupts) -> tuple[Pool, str | None]:
     """Set the pool, again while it falls short and nobody interrupts it: the kernel itself stops at
-    a signal, with what it has.
+    a signal, with what it has. -> the pool, and why it was not gone on after it had changed.
     """
     pool = plan.pool
-    for attempt in range(1 + retries):
-        values = _values(pool, _stuck(tree, pool), plan.count)
-        if not values or interrupts.pending:
-            break
-        if attempt:
-            tree.write(_COMPACT, "1")
-        for value in values:
-            tree.write(pool.path, str(value))
-        pool = read_pool(tree, pool.size, pool.node)
-    return pool
+    try:
+        for attempt in range(1 + retries):
+            values = _values(pool, _stuck(tree, pool), plan.count)
+            if not values or interrupts.pending:
+                break
+            if attempt and tree.exists(_COMPACT):
+                tree.write(_COMPACT, "1")
+            for value in values:
+                tree.write(pool.path, str(value))
+            pool = read_pool(tree, pool.size, pool.node)
+    except HvoError as error:
+        now = read_pool(tree, pool.size, pool.node)
+        if (now.persistent, now.surplus) == (plan.pool.persistent, plan.pool.surplus):
+            raise
+        return now, str(error)
+    return pool, None
 
 
 def _change(plan: Resize, before: Counters, pages: int, after: Counters | None = None) -> Change:

@@ -8,14 +8,21 @@ from typing import Any
 
 from hvo.errors import HvoError
 from hvo.host import procfs
-from hvo.host.advice import Advice, Row, advise
+from hvo.host.advice import Advice, Row, advise, is_gigantic
 from hvo.host.converted import noted
-from hvo.host.journal import LOCK, load
+from hvo.host.journal import LOCK, OWN, load
 from hvo.host.kernel import Kernel, read_kernel
+from hvo.host.memmap_on_memory import is_on
 from hvo.host.optimized import Estimate, estimate, of_node
 from hvo.host.pools import Place, Pool, read_pools, stuck
 from hvo.host.procfs import Counters
+from hvo.host.self_hosted import WHY, Hosted, hosted
 from hvo.host.tree import Tree
+from hvo.layout.releases import Defect
+from hvo.layout.units import format_size
+
+_LIVE = "live"
+"""As `hvo.memory.target` has it, which takes as long to import as all else takes to run."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class PoolStatus:
     """Struct pages of one page that is not optimised."""
     saved_per_page: int
     """What optimising one page gives back; 0 where it cannot be."""
+    hosted: Hosted
+    """Pages in memory that hosts its own vmemmap."""
 
     @property
     def cost(self) -> int:
@@ -47,8 +56,9 @@ class PoolStatus:
     @property
     def possible(self) -> tuple[int, int]:
         """Bytes that optimising the rest would give back, at least and at most."""
-        rest = self.pool.pages - self.optimized.high, self.pool.pages - self.optimized.low
-        return rest[0] * self.saved_per_page, rest[1] * self.saved_per_page
+        least = max(0, self.pool.pages - self.optimized.high - self.hosted.high)
+        most = max(0, self.pool.pages - self.optimized.low - self.hosted.presumed)
+        return least * self.saved_per_page, most * self.saved_per_page
 
     def to_json(self) -> dict[str, Any]:
         """Counts of pages and bytes; `optimized`, `paid`, `saved` and `possible` are `null` when
@@ -69,6 +79,7 @@ class PoolStatus:
             )
         }
         row["cost"] = self.cost
+        row["self_hosted_low"], row["self_hosted_high"] = self.hosted.low, self.hosted.high
         optimized = self.optimized.low, self.optimized.high
         for name, bounds in (
             ("optimized", optimized),
@@ -106,7 +117,10 @@ class Status:
             name: getattr(self.kernel, name)
             for name in ("release", "arch", "page_size", "supports", "enabled", "reason")
         }
-        kernel["defects"] = [asdict(defect) for defect in self.kernel.defects]
+        kernel["defects"] = [
+            *(_defect(defect, certain=True) for defect in self.kernel.defects),
+            *(_defect(each.defect, certain=each.certain) for each in self.kernel.suspected),
+        ]
         return {
             "host": self.host,
             "memory": self.memory,
@@ -128,16 +142,21 @@ def read_status(tree: Tree, memory: str | None = None) -> Status:
     With `memory` (`live`, or a core of the host) page tables are looked at where the counters leave
     bounds; raises `HvoError` when they cannot be read.
     """
+    if memory == _LIVE:
+        tree.require_running("--audit live reads the memory of the running kernel")
     kernel, pools = read_kernel(tree), read_pools(tree)
     estimates = _estimates(tree, kernel, pools, memory)
     rows: list[PoolStatus] = []
     for pool in pools:
         known = estimates[pool.size, pool.node]
         cost = pool.size // kernel.page_size * 64
-        rows.append(PoolStatus(pool, known, cost, kernel.freed_pages(pool.size) * kernel.page_size))
+        saved = kernel.freed_pages(pool.size) * kernel.page_size
+        rows.append(PoolStatus(pool, known, cost, saved, hosted(tree, kernel, pool, known)))
     advice = (
         *_interrupted(tree),
         *advise(kernel, list(_totals(tree, rows))),
+        *_suspected(kernel, rows),
+        *(advice for row in rows for advice in _in_hosted_memory(row)),
         *_unsure(tree, rows, memory),
     )
     name, memory_present = procfs.hostname(tree), procfs.present_memory(tree, kernel.page_size)
@@ -162,13 +181,40 @@ def _totals(tree: Tree, rows: list[PoolStatus]) -> Iterator[Row]:
                 row.saved_per_page,
                 stuck(nodes, row.pool),
                 noted(tree, size),
+                row.hosted.presumed,
             )
+
+
+def _defect(defect: Defect, *, certain: bool) -> dict[str, Any]:
+    return asdict(defect) | {"certain": certain}
+
+
+def _suspected(kernel: Kernel, rows: list[PoolStatus]) -> Iterator[Advice]:
+    """Defects that only concern gigantic pages which the kernel optimised while it booted."""
+    gigantic = any(is_gigantic(kernel, row.pool.size) and row.pool.pages for row in rows)
+    if gigantic and kernel.reserves_at_boot and kernel.on_at_boot:
+        for each in kernel.suspected:
+            text = f"defect {each.defect.id} of this kernel: {each.said}"
+            yield Advice(text, "hvo audit live", 0)
+
+
+def _in_hosted_memory(row: PoolStatus) -> Iterator[Advice]:
+    """Why nothing is advised for pages that are not optimised."""
+    least, most = row.hosted.low, row.hosted.high
+    if row.pool.node is None and most:
+        pages = str(most) if least == most else f"up to {most}"
+        size = format_size(row.pool.size)
+        yield Advice(f"{pages} pages of {size} lie in {WHY}: nothing to convert there", None, 0)
 
 
 def _interrupted(tree: Tree) -> Iterator[Advice]:
     """What to do about a journal, which must not keep anybody from seeing the pools: it may be
     damaged.
     """
+    if tree.running and tree.exists(OWN) and tree.hidden(OWN):
+        text = "what earlier commands have left, and whether one is running, is shown to root only"
+        yield Advice(text, None, 0)
+        return
     try:
         journal = load(tree)
     except HvoError as error:
@@ -187,6 +233,7 @@ def _unsure(tree: Tree, rows: list[PoolStatus], memory: str | None) -> Iterator[
     """How to find out what the counters leave open, for one who may."""
     if (
         memory is None
+        and tree.running
         and tree.readable("/proc/kcore")
         and any(row.pool.node is None and row.optimized.exact is None for row in rows)
     ):
@@ -211,7 +258,8 @@ def _estimates(
         for pool in pools
         if pool.node is not None
     }
-    unsure = [pool for pool in pools if found[pool.size, pool.node].exact is None]
+    blind = is_on(tree)  # which blocks host their own vmemmap only page tables say
+    unsure = [pool for pool in pools if blind or found[pool.size, pool.node].exact is None]
     if memory and unsure:
         from hvo.host.audited import (
             audited,

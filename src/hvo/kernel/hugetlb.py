@@ -6,32 +6,39 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-Heads = NDArray[np.int64]
+from hvo.layout.geometry import Geometry
+from hvo.memory.interface import Pfns
 
 
-def _none() -> Heads:
+def _none() -> Pfns:
     return np.zeros(0, np.int64)
 
 
 @dataclass
 class Stack:
-    """A free list: pages are put on top and taken from the top."""
+    """A list of pages, by their pfns: put on top and taken from the top. It is kept as arrays,
+    since it may hold millions.
+    """
 
-    _parts: list[Heads] = field(default_factory=list[Heads])
+    _parts: list[Pfns] = field(default_factory=list[Pfns])
 
     def __len__(self) -> int:
         return sum(part.size for part in self._parts)
 
-    def push(self, heads: Heads) -> None:
+    def push(self, heads: Pfns) -> None:
         """Put `heads` on top, one after the other."""
         if heads.size:
             self._parts.append(np.asarray(heads, np.int64))
 
-    def take(self, count: int) -> Heads:
-        """Take up to `count` pages, the top first."""
-        taken: list[Heads] = []
+    def take_part(self) -> Pfns:
+        """Take some pages, the top first: as many as need no copying."""
+        return self._parts.pop()[::-1]
+
+    def take(self, count: int | None = None) -> Pfns:
+        """Take up to `count` pages (all: None), the top first."""
+        count = len(self) if count is None else count
+        taken: list[Pfns] = []
         while count > 0 and self._parts:
             top = self._parts.pop()
             keep = max(top.size - count, 0)
@@ -41,13 +48,13 @@ class Stack:
             count -= taken[-1].size
         return np.concatenate([*taken, _none()])
 
-    def remove(self, heads: Heads) -> None:
+    def remove(self, heads: Pfns) -> None:
         """Take out `heads` wherever they are."""
         self._parts = [
             part for part in (part[~np.isin(part, heads)] for part in self._parts) if part.size
         ]
 
-    def pages(self) -> Heads:
+    def pages(self) -> Pfns:
         """All pages, the top last."""
         return np.concatenate([*self._parts, _none()])
 
@@ -93,7 +100,7 @@ class HugetlbPool:
         """Pages that are not surplus: what writing `nr_hugepages` sets."""
         return self.nr(node) - self.nr_surplus(node)
 
-    def heads(self) -> Heads:
+    def heads(self) -> Pfns:
         """First pfns of all pages, ascending."""
         return np.sort(
             np.concatenate(
@@ -104,6 +111,16 @@ class HugetlbPool:
 
     def _some(self, node: int | None) -> Iterable[int]:
         return self.nodes if node is None else (node,)
+
+
+def hugetlb_pools(shape: Geometry, nodes: int) -> dict[int, HugetlbPool]:
+    """An empty pool for each HugeTLB size of a machine of `shape` with `nodes` nodes, by size."""
+    shift = shape.page_size.bit_length() - 1
+    sizes = [huge.size for huge in shape.hugepages]
+    return {
+        size: HugetlbPool(size, size.bit_length() - 1 - shift, tuple(range(nodes)))
+        for size in sizes
+    }
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,20 @@ from numpy.typing import NDArray
 
 from hvo.errors import HvoError
 from hvo.memory.interface import Memory, Words
+from hvo.memory.strided import read_strided
 from hvo.memory.vmcoreinfo import VmcoreInfo
 from hvo.mmu.formats import Format, format_for
 from hvo.mmu.walk import walk
 
 _WORD = 1 << 64
 _X86_START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+_LOONG_WINDOW, _LOONG_WINDOW_MASK = np.uint64(0x9000 << 48), np.uint64(0xFFFF << 48)
+_LOONG_PHYSICAL = np.uint64((1 << 48) - 1)
+"""The cached direct mapping window (CSR_DMW1): no table translates it, and the kernel's image and
+linear mapping lie in it (`arch/loongarch/include/asm/addrspace.h`).
+"""
+_LOONG_VA_BITS = {16384: 47}
+"""Not exported: 16K pages and three levels are what kernels are built with (`16KB_3LEVEL`)."""
 
 
 class KernelMemory(Memory, Protocol):
@@ -27,7 +35,7 @@ class KernelMemory(Memory, Protocol):
 
     @property
     def arch(self) -> str:
-        """Architecture: "x86_64", "arm64" or "riscv64"."""
+        """Architecture: "x86_64", "arm64", "riscv64" or "loongarch64"."""
         ...
 
     @property
@@ -70,7 +78,7 @@ class KernelImage:
 
     @property
     def arch(self) -> str:
-        """Architecture: "x86_64", "arm64" or "riscv64"."""
+        """Architecture: "x86_64", "arm64", "riscv64" or "loongarch64"."""
         return self.memory.arch
 
     @property
@@ -93,13 +101,21 @@ class KernelImage:
         first = np.flatnonzero(
             np.concatenate((np.ones(min(1, len(pages)), np.bool_), pages[1:] != pages[:-1]))
         )
-        found = walk(self.memory, self.format, self.root, pages[first])
+        found = self._walked(pages[first])
         times = np.diff(first, append=len(pages))
-        physical = np.repeat(found.address, times) + (flat & inside)
+        physical = np.repeat(found.addresses, times) + (flat & inside)
         return Translated(
             physical.reshape(addresses.shape),
             np.repeat(found.valid, times).reshape(addresses.shape),
         )
+
+    def _walked(self, pages: Words) -> Translated:
+        found = walk(self.memory, self.format, self.root, pages)
+        if self.arch != "loongarch64":
+            return Translated(found.address, found.valid)
+        direct = pages & _LOONG_WINDOW_MASK == _LOONG_WINDOW
+        physical = np.where(direct, pages & _LOONG_PHYSICAL, found.address)
+        return Translated(physical, found.valid | direct)
 
     def physical(self, addresses: Words) -> Words:
         """Physical addresses of the virtual `addresses` (any shape); raises `HvoError` for one that
@@ -121,6 +137,16 @@ class KernelImage:
         """
         return self.memory.read_words(self.physical(addresses))
 
+    def array(self, address: int, count: int) -> Words:
+        """The `count` words from the virtual `address` (a multiple of 8) on, a page at a time;
+        raises as `words` does.
+        """
+        size = self.page_size
+        first = address // size * size
+        pages = np.arange(first, address + 8 * count, size, dtype=np.uint64)
+        rows = read_strided(self.memory, self.physical(pages), size // 8, 8).reshape(-1)
+        return rows[(address - first) // 8 :][:count]
+
     def readable(self, addresses: Words) -> NDArray[np.bool_]:
         """Which of the virtual `addresses` (any shape) are mapped to frames that are there."""
         found = self.translate(addresses)
@@ -130,6 +156,8 @@ class KernelImage:
 def _va_bits(arch: str, info: VmcoreInfo) -> int:
     if arch == "x86_64":
         return 57 if info.number("pgtable_l5_enabled", 0) else 48
+    if arch == "loongarch64":
+        return info.number("VA_BITS", _LOONG_VA_BITS.get(info.page_size, 48))
     # arm64: a kernel built for 52 bits runs with fewer where the CPU has no more; the register
     # tells (5.9).
     t1sz = info.number("TCR_EL1_T1SZ", None) if arch == "arm64" else None
@@ -142,6 +170,8 @@ def _root(memory: KernelMemory, va_bits: int) -> int:
     virtual = info.symbol("swapper_pg_dir")
     if memory.arch == "x86_64":
         return (virtual - _X86_START_KERNEL_MAP + info.number("phys_base")) % _WORD
+    if memory.arch == "loongarch64":
+        return virtual & int(_LOONG_PHYSICAL)
     if memory.arch == "riscv64":
         return (virtual - info.number("va_kernel_pa_offset")) % _WORD
     return (virtual - info.number("kimage_voffset")) % _WORD + _arm64_offset(memory, va_bits)

@@ -117,7 +117,7 @@ def _mem_sections(image: KernelImage) -> tuple[Pfns, Words]:
         return _read_entries(
             image, np.array([address], np.uint64), np.zeros(1, np.int64), length, size, member
         )
-    roots = image.words(np.uint64(address) + np.arange(length, dtype=np.uint64) * np.uint64(8))
+    roots = image.array(address, length)
     used = np.flatnonzero(roots)
     return _read_entries(image, roots[used], used, image.page_size // size, size, member)
 

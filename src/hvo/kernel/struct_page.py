@@ -66,7 +66,8 @@ class StructPageLayout:
     """Where a kernel keeps what this project reads and writes in a struct page.
 
     `link` is "pointer" (word 1 of a tail: address of the head, plus 1) or "mask" (a mask from a
-    tail's own address to its head's, plus 1).
+    tail's own address to its head's, plus 1); `stride` is how many bytes a word begins behind the
+    one before it, 8 in every kernel.
     """
 
     name: str
@@ -81,6 +82,7 @@ class StructPageLayout:
     node_shift: int = 54
     zone_shift: int = 51
     self_hosted_bit: int = 10
+    stride: int = 8
     fields: dict[str, Field] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -117,7 +119,7 @@ class StructPageLayout:
         """
         if self.link == "pointer":
             return head_addresses + np.uint64(1)
-        size = STRUCT_PAGE_SIZE << order
+        size = WORDS * self.stride << order
         return np.full(head_addresses.shape, (-size & 0xFFFF_FFFF_FFFF_FFFF) + 1, np.uint64)
 
 

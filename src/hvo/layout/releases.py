@@ -29,12 +29,16 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class Defect:
-    """A known defect of the mechanism in released kernels."""
+    """A known defect of the mechanism in released kernels; `fixed` is the release that mended it,
+    None if none is known, and `look` how memory shows it.
+    """
 
     id: str
     summary: str
     source: str
     measured: str
+    look: str
+    fixed: str | None
 
 
 def upstream_version(release: str, banner: str) -> Version | None:
@@ -59,6 +63,36 @@ class DefectRange(NamedTuple):
     first: int
     last: int | None
     defect: Defect
+
+
+class SuspectRange(NamedTuple):
+    """The kernels that may have a defect: those of `arch` from (major, minor) `first` to `last`,
+    both included, whose stable releases may have been mended. `measured`: those that have it for
+    certain.
+    """
+
+    arch: str
+    first: tuple[int, int]
+    last: tuple[int, int]
+    measured: frozenset[Version]
+    defect: Defect
+
+
+class SuspectedDefect(NamedTuple):
+    """A `defect` that a kernel has (`certain`: that release was measured) or may have since
+    `since`.
+    """
+
+    defect: Defect
+    certain: bool
+    since: str
+
+    @property
+    def said(self) -> str:
+        """In words, with where to look and which release mended it."""
+        known = "" if self.certain else f"possible since {self.since}, look in memory: "
+        fixed = f"mended in {self.defect.fixed}" if self.defect.fixed else "no release is mended"
+        return f"{known}{self.defect.summary} ({self.defect.look}; {fixed})"
 
 
 class Gap(NamedTuple):
@@ -92,18 +126,48 @@ NEWEST = (9999, 0)
 
 @cache
 def defect_ranges() -> tuple[DefectRange, ...]:
-    """Every known defect, with the kernels that have it."""
-    rows = (
-        (row, Defect(row["id"], row["summary"], row["source"], row["measured"]))
-        for row in _data("defects")
-    )
+    """Every known defect that loses memory, with the kernels that have it."""
     return tuple(
-        DefectRange(_pair(row["series"]), row["first"], row["last"], defect) for row, defect in rows
+        DefectRange(_pair(row["series"]), row["first"], row["last"], _defect(row))
+        for row in _data("defects")
+        if "series" in row
+    )
+
+
+@cache
+def suspect_ranges() -> tuple[SuspectRange, ...]:
+    """Every known defect that memory must be asked about, with the kernels that may have it."""
+    return tuple(
+        SuspectRange(
+            row["arch"],
+            _pair(row["since"]),
+            _pair(row["until"]),
+            frozenset(Version(*map(int, text.split("."))) for text in row["measured_releases"]),
+            _defect(row),
+        )
+        for row in _data("defects")
+        if "since" in row
+    )
+
+
+def defect_named(id: str) -> Defect:
+    """The known defect with an id such as H15."""
+    return next(_defect(row) for row in _data("defects") if row["id"] == id)
+
+
+def suspected_defects(arch: str, version: Version | None) -> tuple[SuspectedDefect, ...]:
+    """The defects that kernels of this architecture and version have, or may have."""
+    if version is None:
+        return ()
+    return tuple(
+        SuspectedDefect(row.defect, version in row.measured, ".".join(map(str, row.first)))
+        for row in suspect_ranges()
+        if row.arch == arch and row.first <= version[:2] <= row.last
     )
 
 
 def known_defects(version: Version | None) -> tuple[Defect, ...]:
-    """The defects that kernels of this version have."""
+    """The defects that kernels of this version have and that lose memory."""
     if version is None:
         return ()
     rows = (
@@ -145,6 +209,10 @@ def lacking_reason(arch: str, version: Version | None) -> str | None:
         if gap.arch in (arch, "*") and gap.first <= version[:2] <= gap.last
     )
     return next(found, None)
+
+
+def _defect(row: dict[str, Any]) -> Defect:
+    return Defect(*(row[name] for name in Defect.__dataclass_fields__))
 
 
 def _pair(text: str) -> tuple[int, int]:

@@ -13,12 +13,10 @@ from hvo.errors import HvoError
 from hvo.kernel.hugetlb import Gate, HugetlbPool
 from hvo.kernel.image import KernelMemory
 from hvo.layout.units import format_size, parse_size
-from hvo.machine.batch.executor import ArrayExecutor, PlainExecutor
+from hvo.machine.batch.executor import ArrayExecutor
 from hvo.machine.boot.build import Plan, boot, plan
-from hvo.machine.raw_errors import teach_raw_errors
-from hvo.machine.references import teach_references
-from hvo.machine.shared_tails import are_optimized
-from hvo.machine.tables import teach_tables
+from hvo.machine.cores.load import load_core
+from hvo.memory.interface import Pfns
 from hvo.mmu.walk import walk
 from hvo.steps.base import Steps, strided
 from hvo.steps.frames import Counter
@@ -27,11 +25,9 @@ from hvo.vmemmap.era import Era
 from hvo.vmemmap.era import era as era_of
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
 from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
-from hvo.world.hotplug import Hotplug
-from hvo.world.pools import Pools
+from hvo.world.plain import PlainExecutor
+from hvo.world.pools import optimized
 from hvo.world.state import World
-
-Heads = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -56,17 +52,7 @@ class Machine:
 
     def __init__(self, world: World, what: Plan, gate: Gate) -> None:
         self.world, self.plan, self.gate = world, what, gate
-        nodes = tuple(range(len(what.nodes)))
-        shift = what.geometry.page_size.bit_length() - 1
-        sizes = [huge.size for huge in what.geometry.hugepages]
-        self.pools = {
-            size: HugetlbPool(size, size.bit_length() - 1 - shift, nodes) for size in sizes
-        }
-        self._pools = Pools(world, self.pools)
-        Hotplug(world)
-        teach_tables(world)
-        teach_references(world)
-        teach_raw_errors(world)
+        self.pools = world.pools
         self.executor: ArrayExecutor | PlainExecutor = ArrayExecutor(world)
         self.default_size = next(
             huge.size for huge in what.geometry.hugepages if huge.kind == "pmd"
@@ -105,15 +91,12 @@ class Machine:
         `era` is the protocol to run, None for that kernel's own. Raises HvoError for what is no
         core of a kernel with HugeTLB pages.
         """
-        from hvo.machine.cores.load import (
-            machine_like,  # it makes machines, so it imports this module
-        )
-
-        return machine_like(source, era=era_of(era) if isinstance(era, str) else era, boot=boot)
+        protocol = era_of(era) if isinstance(era, str) else era
+        return cls(*load_core(source, era=protocol, boot=boot), Gate())
 
     # -- driving --
 
-    def run(self, actor: Steps) -> Any:
+    def run(self, actor: Steps[object]) -> Any:
         """Run a protocol or another actor to its end -> what it returns."""
         return self.executor.run(actor)
 
@@ -168,7 +151,7 @@ class Machine:
         """Take up to `pages` pages out of use, the last used first."""
         self.run(hugetlb.free_huge_folios(self.world.vmemmap, self.hstate(size), pages))
 
-    def release_heads(self, size: int | str, heads: Heads) -> None:
+    def release_heads(self, size: int | str, heads: Pfns) -> None:
         """Take the pages `heads` of the pool of `size`, all in use, out of use in that order."""
         used, nodes = self.pool(size).used, self.world.vmemmap.node_of(heads)
         for node in np.unique(nodes).tolist():
@@ -206,7 +189,7 @@ class Machine:
             == 0
         )
 
-    def optimize(self, size: int | str, heads: Heads | None = None) -> NDArray[np.int64]:
+    def optimize(self, size: int | str, heads: Pfns | None = None) -> NDArray[np.int64]:
         """Optimise pages of the pool of `size` (all: None) whatever the gate says -> 0 or an error
         number for each.
         """
@@ -215,7 +198,7 @@ class Machine:
             hugetlb_vmemmap_optimize_folios(self.world.vmemmap, self.hstate(size).order, heads)
         )
 
-    def restore(self, size: int | str, heads: Heads | None = None) -> NDArray[np.int64]:
+    def restore(self, size: int | str, heads: Pfns | None = None) -> NDArray[np.int64]:
         """Restore pages of the pool of `size` (all: None), which stay in it -> 0 or an error number
         for each, up to the first error.
         """
@@ -258,16 +241,11 @@ class Machine:
             )
         ]
 
-    def optimized(self, size: int | str) -> Heads:
-        """First pfns of the pages of the pool of `size` whose last vmemmap page has no frame of its
-        own: what the tables say.
+    def optimized(self, size: int | str) -> Pfns:
+        """First pfns of the pages of the pool of `size` whose last vmemmap page has no frame
+        of its own: what the tables say.
         """
-        v, heads = self.world.vmemmap, self.pool(size).heads()
-        pages = v.vmemmap_pages(self.hstate(size).order)
-        if not pages:
-            return heads[:0]
-        last = v.address(heads) + np.uint64((pages - 1) * v.page_size)
-        return heads[are_optimized(self.world.memory, v.format, self.world.root, last)]
+        return optimized(self.world, self.pool(size))
 
     def counters(self) -> dict[str, int]:
         """What the kernel would show: /proc/meminfo in kB, the memmap counters of /proc/vmstat

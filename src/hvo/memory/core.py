@@ -28,6 +28,7 @@ _DRGN_ARCH = {
     "x86_64": drgn.Architecture.X86_64,
     "arm64": drgn.Architecture.AARCH64,
     "riscv64": drgn.Architecture.RISCV64,
+    "loongarch64": drgn.Architecture.LOONGARCH64,
 }
 _CHUNK = 1 << 18
 """Addresses gathered at a time: the temporaries stay in cache and bounded."""
@@ -41,7 +42,7 @@ Read = Callable[[int, int], bytes]
 
 class CoreMemory:
     """A core file as a `Memory`; `segments` are the physical ranges it has, `arch` "x86_64",
-    "arm64" or "riscv64".
+    "arm64", "riscv64" or "loongarch64".
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from hvo.errors import HvoError
 from hvo.memory.segments import Segments
 from hvo.memory.whole_file import whole_file
 
-MACHINES = {"x86_64": 62, "arm64": 183, "riscv64": 243}
+MACHINES = {"x86_64": 62, "arm64": 183, "riscv64": 243, "loongarch64": 258}
 """`e_machine` of each architecture."""
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")

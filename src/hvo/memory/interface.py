@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from hvo.errors import HvoError
 
 Words = NDArray[np.uint64]
+Pfns = NDArray[np.int64]
+"""Page frame numbers."""
 
 
 class MemoryFault(HvoError):

@@ -27,7 +27,12 @@ _HEADER = struct.Struct("<272x65s87xIiiI")
 """Of struct disk_dump_header: utsname.machine, status, block_size, sub_hdr_size and bitmap_blocks
 (both in blocks).
 """
-_ARCHITECTURES = {b"x86_64": "x86_64", b"aarch64": "arm64", b"riscv64": "riscv64"}
+_ARCHITECTURES = {
+    b"x86_64": "x86_64",
+    b"aarch64": "arm64",
+    b"riscv64": "riscv64",
+    b"loongarch64": "loongarch64",
+}
 _SUB_HEADER = struct.Struct("<8xii64xQQQ")
 """Of struct kdump_sub_header: dump_level, split, start_pfn_64, end_pfn_64 and max_mapnr_64."""
 _INCOMPLETE = 1 << 3

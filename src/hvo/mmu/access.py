@@ -7,10 +7,15 @@ import numpy as np
 from hvo.memory.interface import Memory
 from hvo.mmu.fault import FaultCode
 from hvo.mmu.format import Format
-from hvo.mmu.shape import Flags, Words
+from hvo.mmu.shape import Words
 from hvo.mmu.walk import Walk, walk
 
 FaultKind = Literal["not-present", "read-only", "access-flag"]
+_WHY = {
+    "not-present": "access to an address that is not mapped",
+    "read-only": "write to a read-only page",
+    "access-flag": "access by an entry whose access flag is clear",
+}
 
 
 class PageFault(Exception):
@@ -21,11 +26,16 @@ class PageFault(Exception):
     """
 
     def __init__(self, kind: FaultKind, address: int, entry: int, level: int) -> None:
-        super().__init__(f"{kind} fault at {address:#x}: entry {entry:#x} of level {level}")
+        super().__init__(f"{_WHY[kind]} at {address:#x} (entry {entry:#x} of level {level})")
         self.kind: FaultKind = kind
         self.address = address
         self.entry = entry
         self.level = level
+
+    @property
+    def why(self) -> str:
+        """The kind in words."""
+        return _WHY[self.kind]
 
 
 def translate(
@@ -39,20 +49,19 @@ def translate(
     priority of faults).
     """
     found = walk(memory, format, root, addresses)
-    old = found.valid & ~format.is_accessed(found.entry) & format.access_flag_faults
-    denied = found.valid & ~found.writable & write
-    faulting = np.flatnonzero(~found.valid | old | denied)
-    if faulting.size:
-        raise _page_fault(found, int(faulting[0]), old)
-    return found.address
+    good = found.valid & found.writable if write else found.valid
+    if format.access_flag_faults:
+        good = good & format.is_accessed(found.entry)
+    if not good.all():
+        raise _page_fault(found, int(np.flatnonzero(~good)[0]))
+    return found.address.reshape(np.shape(addresses))
 
 
-def _page_fault(found: Walk, i: int, old: Flags) -> PageFault:
+def _page_fault(found: Walk, i: int) -> PageFault:
+    entry = int(found.entry.flat[i])
     kind: FaultKind = "read-only"
     if found.fault.flat[i] != FaultCode.NONE:
         kind = "not-present"
-    elif old.flat[i]:
+    elif found.format.access_flag_faults and not found.format.is_accessed(entry):
         kind = "access-flag"
-    return PageFault(
-        kind, int(found.virtual.flat[i]), int(found.entry.flat[i]), int(found.level.flat[i])
-    )
+    return PageFault(kind, int(found.virtual.flat[i]), entry, int(found.level.flat[i]))

@@ -1,9 +1,10 @@
-"""The page-table formats of arm64, x86-64 and riscv64, one row of data each.
+"""The page-table formats of arm64, x86-64, riscv64 and loongarch64, one row of data each.
 
 Sources: Arm ARM D8.3 (VMSAv8-64 descriptors, 52-bit output addresses with 64K pages and with LPA2);
 Intel SDM vol. 3 4.5 (4- and 5-level paging); RISC-V privileged specification, Sv39/Sv48/Sv57 and
-Svnapot. The attributes are what kernels write for their own data: compared with the memory of arm64
-6.1 and 7.3, and x86-64 6.1, 6.12 and 7.3.
+Svnapot; LoongArch reference manual vol. 1 5.4 and `arch/loongarch/include/asm/pgtable-bits.h`. The
+attributes are what kernels write for their own data: compared with the memory of arm64 6.1, 6.12
+and 7.3, x86-64 6.1, 6.12 and 7.3, riscv64 6.12 and 7.2, and loongarch64 7.2.
 """
 
 from dataclasses import dataclass
@@ -190,6 +191,54 @@ def _riscv64(va_bits: int) -> Format:
     )
 
 
+_LOONG_V, _LOONG_D, _LOONG_HUGE, _LOONG_P, _LOONG_W = (_bit(n) for n in (0, 1, 6, 7, 8))
+_LOONG_GLOBAL, _LOONG_HGLOBAL = _bit(6), _bit(12)
+_LOONG_CACHED = _bit(4)
+"""Coherent cached memory (MAT 1)."""
+_LOONG_WINDOW = _bit(63, 60)
+"""0x9000...: the cached direct mapping window, in which the kernel has its tables."""
+
+
+def _loongarch64(page_shift: int, va_bits: int) -> Format:
+    """Table entries are virtual addresses in the direct mapping window (`set_pmd()`), and an empty
+    one leads to a table of empty entries (`invalid_pte_table`).
+    """
+    index_bits = _index_bits(page_shift, va_bits)
+    return Format(
+        name=f"loongarch64-{1 << page_shift - 10}k-{va_bits}",
+        arch="loongarch64",
+        page_shift=page_shift,
+        va_bits=va_bits,
+        index_bits=index_bits,
+        sign_extended=False,
+        address_fields=(AddressField(_bits(47, page_shift), 0),),
+        # Bit 60 is no leaf's, but an address in the window has it.
+        valid=_LOONG_P | _bit(60),
+        page_bits=_LOONG_P,
+        block_bits=_LOONG_HUGE,
+        block_when_clear=False,
+        max_leaf_level=1,
+        write_bit=_LOONG_W,
+        read_only_when_set=False,
+        table_write_bit=0,
+        # The kernel uses V, which the hardware asks for, as the access flag.
+        accessed=_LOONG_V,
+        access_flag_faults=True,
+        dirty=_LOONG_D,
+        dirty_modifier=0,
+        contiguous=0,
+        contiguous_entries=(1,) * len(index_bits),
+        page_attributes=_LOONG_P | _LOONG_W | _LOONG_D | _LOONG_V | _LOONG_GLOBAL | _LOONG_CACHED,
+        block_toggle=_LOONG_HGLOBAL,
+        table_attributes=_LOONG_WINDOW,
+        # As on riscv: there is no PAGE_KERNEL_RO.
+        read_only_set=0,
+        read_only_clear=0,
+        writable_set=_LOONG_W | _LOONG_D,
+        writable_clear=0,
+    )
+
+
 FORMATS: dict[tuple[str, int, int], Format] = {
     (made.arch, made.page_size, made.va_bits): made
     for made in (
@@ -200,6 +249,7 @@ FORMATS: dict[tuple[str, int, int], Format] = {
         ),
         *(_x86_64(bits) for bits in (48, 57)),
         *(_riscv64(bits) for bits in (39, 48, 57)),
+        _loongarch64(14, 47),
     )
 }
 """Every format by architecture, base page size in bytes and bits of a virtual address."""

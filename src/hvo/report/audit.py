@@ -1,34 +1,33 @@
 """What `hvo audit` shows on a terminal."""
 
-import sys
-
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from hvo.audit.result import Audit
 from hvo.layout.units import format_size
 from hvo.report.audit_table import POOL_COLUMNS, pool_rows, summary, verdict
+from hvo.report.terminal import console
 from hvo.report.vmemmap_map import MARKS, legend, rows
 
-_PIPED_WIDTH = 160  # nothing is cut where there is no terminal to fit
 _MAP_ROWS = 24
+_STYLES = {"error": "red", "warning": "yellow", "info": "cyan"}
 _SHOWN = 40
 """Findings that are printed; there may be hundreds of thousands, and `--json` has all."""
 
 
 def print_audit(audit: Audit) -> None:
     """Print the result on standard output: summary, map, pools and findings."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-    console.print(
+    out = console()
+    out.print(
         Group(_summary(audit), Text(), vmemmap_map(audit, _MAP_ROWS), Text(), _pools(audit), Text())
     )
-    console.print(Text(verdict(audit), style="bold green" if audit.sound else "bold red"))
+    out.print(Text(verdict(audit), style="bold green" if audit.sound else "bold red"))
     for finding in audit.findings[:_SHOWN]:
-        style = "red" if finding.severity == "error" else "yellow"
-        console.print(Text.assemble((finding.id, style), " ", finding.message), soft_wrap=True)
+        style = _STYLES[finding.severity]
+        out.print(Text.assemble((finding.id, style), " ", finding.message), soft_wrap=True)
     if len(audit.findings) > _SHOWN:
-        console.print(f"... and {len(audit.findings) - _SHOWN} more: --json has them all")
+        out.print(f"... and {len(audit.findings) - _SHOWN} more: --json has them all")
 
 
 def _summary(audit: Audit) -> Table:

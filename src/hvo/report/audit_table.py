@@ -81,20 +81,36 @@ def summary(audit: Audit) -> Iterator[tuple[str, str]]:
                 " vmemmap"
             ),
         )
+    if audit.dax.saved:
+        yield (
+            "device DAX",
+            (
+                f"saves {format_size(audit.dax.saved)} by itself: {audit.dax.vmemmap_pages} vmemmap"
+                f" pages on {audit.dax.frames} frames"
+            ),
+        )
+    for found in audit.defects:
+        fixed = f"mended in {found.defect.fixed}" if found.defect.fixed else "no release mends it"
+        yield (
+            "defect",
+            f"{found.defect.id} in {found.pages} pages: {found.defect.summary} ({fixed})",
+        )
+    for text in audit.notes:
+        yield "note", text
     for text in audit.missing:
         yield "missing", text
 
 
 def verdict(audit: Audit) -> str:
     """How many findings there are, in a line."""
-    if audit.sound:
-        return "no findings"
     counts = {
         severity: sum(finding.severity == severity for finding in audit.findings)
-        for severity in ("error", "warning")
+        for severity in ("error", "warning", "info")
     }
+    if not audit.findings:
+        return "no findings"
     return ", ".join(
-        f"{count} {severity}{'s' if count > 1 else ''}"
+        f"{count} {severity}{'s' if count > 1 and severity != 'info' else ''}"
         for severity, count in counts.items()
         if count
     )

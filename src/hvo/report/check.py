@@ -1,6 +1,5 @@
 """What `hvo check` shows on a terminal."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -8,21 +7,28 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hvo.check.check import Result
+from hvo.check.check import Finding, Result
 from hvo.check.matrix import Matrix, matrix_of
 from hvo.check.mutants.run import MutantRow
+from hvo.report import terminal
+from hvo.vmemmap.hazards.registry import hazard_title
 
 _PIPED_WIDTH = 180
 _STYLE = {"safe": "green", "unsafe": "bold red", "unfinished": "yellow"}
-_MUTANT_STYLE = {"noticed": "green", "redundant": "", "hole": "yellow", "unexplained": "bold red"}
+_MUTANT_STYLE = {
+    "killed": "green",
+    "equivalent": "",
+    "model gap": "yellow",
+    "unexplained": "bold red",
+}
 
 
 def console() -> Console:
     """Where to print: as wide as the terminal, and wide enough where there is none."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    return terminal.console(piped_width=_PIPED_WIDTH)
 
 
-_MARKS = {
+_GLYPHS = {
     "safe": ("✓", "green"),
     "unsafe": ("✗", "bold red"),
     "unfinished": ("?", "yellow"),
@@ -53,7 +59,7 @@ def _part(matrix: Matrix, columns: Sequence[str]) -> Table:
     for row in matrix.rows:
         verdicts = [matrix.verdict(row, column) for column in columns]
         if any(verdicts):
-            table.add_row(*row, *(Text(*_MARKS[verdict]) for verdict in verdicts))
+            table.add_row(*row, *(Text(*_GLYPHS[verdict]) for verdict in verdicts))
     return table
 
 
@@ -92,41 +98,48 @@ def print_results(results: Sequence[Result], out: Console) -> None:
         out.print(Text(f"within: {bound}", style="dim"))
 
 
+def violation_title(result: Result, finding: Finding) -> str:
+    """`H04 (Two splits of one leaf), 5.14 on x86_64: access-freed`."""
+    case = result.case
+    title = hazard_title(case.hazard)
+    about = f"{case.hazard} ({title})" if title else case.hazard
+    return f"{about}, {case.protocol} on {case.hardware.name}: {finding.property}"
+
+
 def print_violations(results: Iterable[Result], out: Console) -> None:
     """The shortest run of every job that found something."""
     for result in results:
         if result.findings:
             first = result.findings[0]
             out.print()
-            out.print(
-                Text(
-                    f"{result.case.hazard} {result.case.protocol} on {result.case.hardware.name}:"
-                    f" {first.property}",
-                    style="bold red",
-                )
-            )
+            out.print(Text(violation_title(result, first), style="bold red"))
             out.print(f"{first.message} ({first.steps} steps, {first.turns} turns)")
             out.print(f"hvo check --replay {first.token}", soft_wrap=True)
 
 
 def print_mutants(rows: Sequence[MutantRow], out: Console) -> None:
-    """Each mutant: noticed by what, where and after how many steps, or what is believed; protocol
-    by protocol.
-    """
+    """A table for each protocol: which mutants were killed, where, and why others survive."""
     for protocol in dict.fromkeys(row.protocol for row in rows):
         table = Table(
             box=None, pad_edge=False, title=protocol, title_justify="left", title_style="bold"
         )
-        for name in ("of", "mutant", "verdict", "by", "steps", "where, or why that is believed"):
+        for name in (
+            "role",
+            "mutant",
+            "verdict",
+            "violates",
+            "steps",
+            "scenario, or why it survives",
+        ):
             table.add_column(name, justify="right" if name == "steps" else "left")
         for row in rows:
             if row.protocol == protocol:
                 verdict = Text(row.verdict, _MUTANT_STYLE[row.verdict])
                 steps, where = (
                     "" if row.steps is None else str(row.steps),
-                    row.scenario or row.believed or "",
+                    row.scenario or row.explanation or "",
                 )
-                table.add_row(row.role, row.mutant, verdict, ", ".join(row.noticed), steps, where)
+                table.add_row(row.role, row.mutant, verdict, ", ".join(row.killed_by), steps, where)
         out.print(table)
     counted = Counter(row.verdict for row in rows)
     out.print(", ".join(f"{count} {verdict}" for verdict, count in counted.items()))

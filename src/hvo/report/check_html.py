@@ -8,8 +8,11 @@ from hvo.check.check import Finding, Result, rerun
 from hvo.check.matrix import Matrix, matrix_of
 from hvo.check.trace.rerun import Rerun
 from hvo.check.trace.snapshots import Line, names, shots
+from hvo.report.check import violation_title
+from hvo.report.hazards import hazard_number, hazard_stories
 from hvo.report.html import Html, element, joined
 from hvo.report.page_document import document
+from hvo.vmemmap.hazards.registry import hazard_title
 
 _GLYPH = {"safe": ("✓", "good"), "unsafe": ("✗", "bad"), "unfinished": ("?", "unsure")}
 _TITLE = "hvo check"
@@ -28,6 +31,7 @@ def check_page(results: Sequence[Result]) -> str:
             element("p", _said(results), class_="remark"),
             _matrix(matrix_of(results), places),
             _bounds(results),
+            hazard_stories(matrix_of(results).columns),
             element("h3", "Runs to a violation"),
             _chooser(found),
             *runs,
@@ -62,7 +66,7 @@ def _said(results: Sequence[Result]) -> str:
 def _matrix(matrix: Matrix, places: dict[int, int]) -> Html:
     """Protocols down, hazards across; an unsafe cell leads to the run that shows it."""
     turned = (
-        element("th", element("span", column), scope="col", class_="turned")
+        element("th", element("span", hazard_number(column)), scope="col", class_="turned")
         for column in matrix.columns
     )
     head = element(
@@ -122,8 +126,7 @@ def _chooser(found: Sequence[tuple[Result, Finding, Rerun]]) -> Html:
     options = (
         element(
             "option",
-            f"{result.case.hazard}  {result.case.protocol} on {result.case.hardware.name}:"
-            f" {finding.property}",
+            violation_title(result, finding),
             value=number,
         )
         for number, (result, finding, _) in enumerate(found)
@@ -136,7 +139,12 @@ def _chooser(found: Sequence[tuple[Result, Finding, Rerun]]) -> Html:
 def _run(number: int, result: Result, finding: Finding, run: Rerun) -> Html:
     """One violation: who, what, the buttons, the lanes, and where the entries are shown."""
     case = result.case
-    title = element("h3", f"{case.hazard}: {finding.property}", class_="bad")
+    title = element(
+        "h3",
+        hazard_number(case.hazard),
+        f" {hazard_title(case.hazard)}: {finding.property}",
+        class_="bad",
+    )
     about = element(
         "p", f"{case.protocol} on {case.hardware.name}, {case.scenario.name}. {finding.message}."
     )

@@ -16,6 +16,7 @@ from hvo.check.trace.replica import Replica
 from hvo.check.trace.rerun import Rerun
 from hvo.check.trace.token import TraceStep
 from hvo.mmu.walk import path
+from hvo.report.hazards import print_titles
 from hvo.report.ptdump_text import dump_text
 
 
@@ -24,6 +25,7 @@ def print_trace(run: Rerun, out: Console) -> None:
     violated in the end.
     """
     scenario, trace = run.case.scenario, run.trace
+    print_titles([run.case.hazard], out)
     table = Table(show_lines=False, pad_edge=False)
     table.add_column("", justify="right")
     for number, actor in enumerate(scenario.actors):
@@ -80,40 +82,41 @@ def entries(replica: Replica) -> list[dict[str, Any]]:
     """What a walk of the tables in memory finds for each vmemmap page: `level` and `entry` where it
     ends, `location` of that, and the `frame` that the page is mapped to (None: to none) and whether
     it is `writable`."""
-    return [_entry(replica, page) for page in range(replica.memory.model.geometry.vmemmap_pages)]
+    return [_entry(replica, page) for page in range(replica.model.geometry.vmemmap_pages)]
 
 
 def _entry(replica: Replica, page: int) -> dict[str, Any]:
-    memory, address = replica.memory, BASE + page * PAGE
-    steps = path(memory.memory, memory.format, memory.root, address)
+    world, address = replica.world, BASE + page * PAGE
+    f = world.vmemmap.format
+    steps = path(world.memory, f, world.root, address)
     level, location, entry = steps[-1]
-    mapped = memory.format.is_leaf(entry, level)
-    frame = int(memory.format.translate(entry, level, address)) // PAGE if mapped else None
+    mapped = f.is_leaf(entry, level)
+    frame = int(f.translate(entry, level, address)) // PAGE if mapped else None
     return {
         "page": page,
         "level": level,
         "location": location,
         "entry": entry,
         "frame": frame,
-        "writable": mapped and memory.format.is_writable(entry),
+        "writable": mapped and f.is_writable(entry),
     }
 
 
 def tables_text(replica: Replica) -> str:
     """The tables as the kernel's page-table dump prints them, then entry by entry."""
-    memory = replica.memory
+    world = replica.world
     heading = (
         ("Vmemmap", "vmemmap end")
-        if memory.model.hardware.arch == "x86_64"
+        if replica.model.hardware.arch == "x86_64"
         else ("vmemmap start", "vmemmap end")
     )
-    region = Region(BASE, BASE + memory.model.geometry.vmemmap_pages * PAGE, *heading)
+    region = Region(BASE, BASE + replica.model.geometry.vmemmap_pages * PAGE, *heading)
     lines = [
         f"page {row['page']:3}  level {row['level']}  at {row['location']:#010x}  entry"
-        f" {row['entry']:#018x}  {_target(row)}"
+        f" {row['entry']:#018x}  {_target(row)}\n"
         for row in entries(replica)
     ]
-    return dump_text(memory.memory, memory.format, memory.root, region) + "\n".join(lines) + "\n"
+    return dump_text(world.memory, world.vmemmap.format, world.root, region) + "".join(lines)
 
 
 def _target(row: dict[str, Any]) -> str:

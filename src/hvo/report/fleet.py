@@ -1,16 +1,14 @@
 """What `hvo fleet` shows on a terminal."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hvo.layout.units import format_size
+from hvo.report.terminal import console, plain
 
-_PIPED_WIDTH = 160
 _TITLES = {"group": "group", "kernel": "kernel", "arch": "architecture", "size": "HugeTLB size"}
 _AMOUNTS = ("saved", "possible", "unknown", "impossible")
 Row = dict[str, Any]
@@ -18,7 +16,7 @@ Row = dict[str, Any]
 
 def print_fleet(found: Row) -> None:
     """The answer, as `Answer.to_json` gives it."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    out = console()
     for part in (
         _head(found),
         _actions(found["actions"]),
@@ -29,7 +27,7 @@ def print_fleet(found: Row) -> None:
         *_rejects(found),
     ):
         if part is not None:
-            console.print(part)
+            out.print(part)
 
 
 def _head(found: Row) -> Table:
@@ -113,7 +111,7 @@ def _breakdown(key: str, rows: Sequence[Row]) -> Table | None:
 
 def _name(row: Row, key: str) -> Text:
     """What the row is about; text of the inventory is never markup."""
-    return Text(f"({row['merged']:,} others)" if row[key] is None else row[key] or "(none)")
+    return plain(f"({row['merged']:,} others)" if row[key] is None else row[key] or "(none)")
 
 
 def _top(rows: Sequence[Row]) -> Table | None:
@@ -125,7 +123,7 @@ def _top(rows: Sequence[Row]) -> Table | None:
         ("memory", "paid", "saved", "possible"),
     )
     for row in rows:
-        texts = (Text(row[name]) for name in ("host", "group", "kernel"))
+        texts = (plain(row[name]) for name in ("host", "group", "kernel"))
         sizes = (format_size(row[name]) for name in ("memory", "paid", "saved", "possible"))
         table.add_row(*texts, (row["action"] or "").replace("_", " "), *sizes)
     return table
@@ -142,6 +140,9 @@ def _impossible(rows: Sequence[Row]) -> Table | None:
 
 def _warnings(found: Row) -> Iterable[Text]:
     for row in found["defects"]:
+        if not row["loses"]:
+            yield Text(f"\n{suspicion(row)}", "bold yellow")
+            continue
         said = (
             f"\nWARNING: {row['hosts']:,} hosts have the known defect {row['id']}: {row['summary']}"
         )
@@ -152,6 +153,16 @@ def _warnings(found: Row) -> Iterable[Text]:
         )
 
 
+def suspicion(row: Row) -> str:
+    """A defect that memory must be asked about."""
+    have = "have" if row["certain"] else "may have"
+    fixed = f"; mended in {row['fixed']}" if row["fixed"] else ""
+    return (
+        f"{row['hosts']:,} hosts {have} the defect {row['id']}: {row['summary']}; look in memory:"
+        f" {row['look']}{fixed}"
+    )
+
+
 def _rejects(found: Row) -> Iterable[Table]:
     if not found["rejects"]:
         return
@@ -159,13 +170,13 @@ def _rejects(found: Row) -> Iterable[Table]:
         f"\n{found['rejected']:,} of {found['rows']:,} rows rejected", ("reason",), ("rows",)
     )
     for row in found["rejects"]:
-        table.add_row(Text(row["reason"]), f"{row['rows']:,}")
+        table.add_row(plain(row["reason"]), f"{row['rows']:,}")
     yield table
     table = _columns("\nthe first of them", ("file", "line", "host", "reason"), ())
     for row in found["first_rejects"]:
         table.add_row(
             *(
-                Text("" if row[name] is None else str(row[name]))
+                plain("" if row[name] is None else str(row[name]))
                 for name in ("file", "line", "host", "reason")
             )
         )

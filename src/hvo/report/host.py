@@ -25,6 +25,15 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
     yield from (f"note: {note}" for note in outcome.notes)
 
 
+def made_line(outcome: Outcome) -> str | None:
+    """What was written, in one line; None if nothing was."""
+    if outcome.dry_run or not outcome.writes:
+        return None
+    first, last = _write(outcome.writes[0]), _write(outcome.writes[-1])
+    count = len(outcome.writes)
+    return first if count == 1 else f"{count} writes, from {first} to {last}"
+
+
 def bench_lines(found: HostBench) -> Iterator[str]:
     """The lines of `hvo bench-host`: microseconds a page with the switch off and on, then what was
     written.

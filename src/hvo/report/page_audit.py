@@ -38,20 +38,23 @@ _FINDINGS = (
 def audit_section(result: Record) -> Section:
     """The section; raises HvoError where `result` is not what `hvo audit --json` prints."""
     found = result.records("findings")
-    errors = sum(finding.text("severity") == "error" for finding in found)
-    said = ", ".join(
-        p.plural(number, name)
-        for number, name in ((errors, "error"), (len(found) - errors, "warning"))
-        if number
+    wrong = {
+        name: sum(finding.text("severity") == name for finding in found)
+        for name in ("error", "warning")
+    }
+    said = ", ".join(p.plural(number, name) for name, number in wrong.items() if number)
+    verdict = (
+        Verdict("bad", said)
+        if said
+        else Verdict("good", "nothing is wrong" if found else "no findings")
     )
-    verdict = Verdict("bad", said) if found else Verdict("good", "no findings")
     body = (_facts(result), _figures(result), _map(result), _pools(result), _findings(found))
     return Section("audit", result.text("kernel"), verdict, joined(body))
 
 
 def _facts(result: Record) -> Html:
     layout = result.text("layout")
-    missing = result.texts("missing") if "missing" in result else []
+    missing, notes = (result.texts(key) if key in result else [] for key in ("missing", "notes"))
     return p.facts(
         [
             ("Kernel", f"{result.text('kernel')}, {result.text('arch')}"),
@@ -59,9 +62,18 @@ def _facts(result: Record) -> Html:
             ("struct page", format_size(result.integer("struct_page_size"))),
             ("Memory sections", p.count(result.integer("sections")).shown),
             ("Layout", f"{layout}: {LAYOUTS.get(layout, 'unknown')}"),
+            *_dax(result),
+            *(("Note", text) for text in notes),
             *(("Not looked at", text) for text in missing),
         ]
     )
+
+
+def _dax(result: Record) -> Iterator[tuple[str, str]]:
+    if "dax" in result and (found := result.record("dax")).integer("saved"):
+        pages, frames = found.integer("vmemmap_pages"), found.integer("frames")
+        saved = format_size(found.integer("saved"))
+        yield "Device DAX", f"saves {saved} by itself: {pages} vmemmap pages on {frames} frames"
 
 
 def _figures(result: Record) -> Html:

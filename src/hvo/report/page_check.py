@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
 from hvo.report import page_parts as p
+from hvo.report.hazards import hazard_number, hazard_stories
 from hvo.report.html import Html, element, joined
 from hvo.report.page_parts import Cell, Column, Section, Tone, Verdict
 from hvo.report.record import Record
@@ -35,6 +36,7 @@ def check_section(result: Record) -> Section:
     body = (
         _figures(rows, verdicts),
         _matrix(rows),
+        hazard_stories(map(_hazard, rows), _prefix(rows)),
         _searches(rows),
         _violations(rows),
         _bounds(rows),
@@ -97,7 +99,7 @@ def _matrix(rows: list[Record]) -> Html:
         "tr",
         element("th", "protocol", scope="col"),
         element("th", "machine", scope="col"),
-        *map(_turned, hazards),
+        *(_turned(hazard, _prefix(rows)) for hazard in hazards),
     )
     body = (element("tr", *_line(name, cells, hazards)) for name, cells in sorted(lines.items()))
     name = "Verdicts, protocols down and hazards across"
@@ -113,8 +115,15 @@ def _matrix(rows: list[Record]) -> Html:
     return joined((p.heading("Protocols against hazards"), scrolled, key))
 
 
-def _turned(hazard: str) -> Html:
-    return element("th", element("span", hazard), scope="col", class_="turned")
+def _turned(hazard: str, place: str) -> Html:
+    return element(
+        "th", element("span", hazard_number(hazard, place)), scope="col", class_="turned"
+    )
+
+
+def _prefix(rows: list[Record]) -> str:
+    """What begins the identifiers of this section's hazards: no other section has it."""
+    return f"{_place(rows[0])}-" if rows else ""
 
 
 def _line(

@@ -119,13 +119,22 @@ def _actions(rows: Sequence[Record]) -> Html:
 
 
 def _defects(rows: Sequence[Record]) -> Html:
-    return joined(
-        p.note(
-            f"{p.plural(row.integer('hosts'), 'host')} with the known defect {row.text('id')}:"
-            f" {row.text('summary')}. {format_size(row.integer('saved'))} may be saved by pages"
-            " that would be lost: give none of them back."
+    return joined(p.note(_defect(row)) for row in rows)
+
+
+def _defect(row: Record) -> str:
+    hosts = p.plural(row.integer("hosts"), "host")
+    if "loses" in row and not row.flag("loses"):
+        known = "with the known defect" if row.flag("certain") else "that may have the defect"
+        mended = f" Mended in {row.text('fixed')}." if "fixed" in row else ""
+        return (
+            f"{hosts} {known} {row.text('id')}: {row.text('summary')}. Look in memory:"
+            f" {row.text('look')}.{mended}"
         )
-        for row in rows
+    return (
+        f"{hosts} with the known defect {row.text('id')}: {row.text('summary')}."
+        f" {format_size(row.integer('saved'))} may be saved by pages that would be lost: give none"
+        " of them back."
     )
 
 

@@ -1,5 +1,5 @@
 """The section of a page about `hvo run`: what came back, where the vmemmap lives, the counters, and
-every promise.
+every guarantee.
 """
 
 from hvo.layout.units import format_size
@@ -17,12 +17,12 @@ _LEGEND = (("own", "frame of its own"), ("optimised", "on a shared frame"))
 def run_section(result: Record) -> Section:
     """The section; raises HvoError where `result` is not what `hvo run --json` prints."""
     machine, pool = result.record("machine"), result.record("pool")
-    held = [promise.flag_or_none("holds") for promise in result.records("promises")]
+    held = [guarantee.flag_or_none("holds") for guarantee in result.records("promises")]
     broken, kept = held.count(False), held.count(True)
     verdict = (
-        Verdict("bad", f"{p.plural(broken, 'promise')} broken")
+        Verdict("bad", f"{p.plural(broken, 'guarantee')} broken")
         if broken
-        else Verdict("good", f"all {kept} promises hold")
+        else Verdict("good", f"all {kept} guarantees hold")
     )
     pages = f"{p.plural(pool.integer('pages'), 'page')} of {format_size(pool.integer('size'))}"
     title = f"{pages} on {machine.text('arch')} with {format_size(machine.integer('memory'))}"
@@ -32,7 +32,7 @@ def run_section(result: Record) -> Section:
         _vmemmap(result),
         _sample(result),
         _snapshots(result),
-        _promises(result),
+        _guarantees(result),
     )
     return Section("run", title, verdict, joined(body))
 
@@ -160,11 +160,11 @@ def _counter(counters: Record, name: str) -> object:
     return p.count(counters.integer(name)) if name in counters else ""
 
 
-def _promises(result: Record) -> Html:
+def _guarantees(result: Record) -> Html:
     return joined(
         (
-            p.heading("Promises"),
-            element("ul", *map(_promise, result.records("promises")), class_="promises"),
+            p.heading("Guarantees"),
+            element("ul", *map(_guarantee, result.records("promises")), class_="guarantees"),
         )
     )
 
@@ -176,12 +176,12 @@ _TONES: dict[bool | None, tuple[p.Tone, str]] = {
 }
 
 
-def _promise(promise: Record) -> Html:
-    tone, label = _TONES[promise.flag_or_none("holds")]
+def _guarantee(guarantee: Record) -> Html:
+    tone, label = _TONES[guarantee.flag_or_none("holds")]
     mark = element("span", p.GLYPH[tone], class_=f"mark {tone}", aria_label=label)
     text = element(
-        "p", element("b", promise.text("statement")), " ", element("code", promise.text("id"))
+        "p", element("b", guarantee.text("statement")), " ", element("code", guarantee.text("id"))
     )
     return element(
-        "li", mark, element("div", text, element("p", promise.text("evidence"), class_="remark"))
+        "li", mark, element("div", text, element("p", guarantee.text("evidence"), class_="remark"))
     )

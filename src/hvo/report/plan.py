@@ -1,17 +1,15 @@
 """What `hvo plan` shows on a terminal: the eras, or the alternatives, side by side."""
 
-import sys
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hvo.layout.alternatives import Alternative
 from hvo.layout.plan import Plan
 from hvo.layout.units import format_size
+from hvo.report.terminal import console
 
-_PIPED_WIDTH = 160
 _LINES: tuple[tuple[str, Callable[[Plan], int]], ...] = (
     ("saved", lambda plan: plan.saved),
     ("split tables", lambda plan: plan.table_cost),
@@ -23,12 +21,12 @@ _LINES: tuple[tuple[str, Callable[[Plan], int]], ...] = (
 
 def print_plans(plans: Sequence[Plan]) -> None:
     """What was asked, then a column an era; `plans` differ in nothing else."""
-    console, first = _console(), plans[0]
-    console.print(_head(first))
-    console.print(_eras(plans))
+    out, first = console(), plans[0]
+    out.print(_head(first))
+    out.print(_eras(plans))
     if len(first.nodes) > 1:
-        console.print(_nodes(plans[-1]))
-    console.print(
+        out.print(_nodes(plans[-1]))
+    out.print(
         Text(
             "restore headroom: free memory that giving the pools back takes first, from what the"
             " kernel itself may use",
@@ -72,11 +70,7 @@ def print_alternatives(rows: Sequence[Alternative]) -> None:
             " + ".join(str(pool.pages) for pool in plan.pools),
             *map(format_size, figures),
         )
-    _console().print(table)
-
-
-def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    console().print(table)
 
 
 def _table(*headings: str) -> Table:

@@ -13,10 +13,10 @@ def progress() -> Generator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield _nothing
         return
-    from rich.console import Console
+    from hvo.report.terminal import console, plain
 
-    with Console(stderr=True).status("starting") as status:
-        yield lambda phase: status.update(f"{phase} ...")
+    with console(stderr=True).status("starting") as status:
+        yield lambda phase: status.update(plain(f"{phase} ..."))
 
 
 @contextmanager
@@ -27,7 +27,6 @@ def progress_bar() -> Generator[Callable[[str, int, int], None]]:
     if not sys.stderr.isatty():
         yield _nothing
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -36,16 +35,19 @@ def progress_bar() -> Generator[Callable[[str, int, int], None]]:
         TimeRemainingColumn,
     )
 
+    from hvo.report.terminal import console
+    from hvo.safe_text import escape_controls
+
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    with Progress(*columns, console=console(stderr=True), transient=True) as shown:
         task = shown.add_task("starting", total=None)
         yield lambda what, done, total: shown.update(
-            task, description=what, completed=done, total=total
+            task, description=escape_controls(what), completed=done, total=total
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from hvo.errors import HvoError
 from hvo.report.record import Record
+from hvo.safe_text import mask_values
 
 KEYS = {
     "run": {"machine", "era", "pool", "saved", "promises"},
@@ -37,7 +38,7 @@ def read_results(text: str, where: str) -> Iterator[Record]:
     none.
     """
     page = _EMBEDDED.search(text) if text.lstrip().lower().startswith("<!doctype html") else None
-    found = _parsed(page[1], where) if page else [_parsed(text, where)]
+    found = mask_values(_parsed(page[1], where) if page else [_parsed(text, where)])
     for number, values in enumerate(cast("list[object]", found) if isinstance(found, list) else []):
         if not isinstance(values, dict) or kind_of(cast("dict[str, Any]", values)) is None:
             raise HvoError(f"{where}: no result of a command: {_ACCEPTED}")

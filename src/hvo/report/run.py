@@ -1,8 +1,6 @@
 """What `hvo run` shows on a terminal."""
 
-import sys
-
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -10,16 +8,16 @@ from hvo.machine.run.results import RunResult
 from hvo.machine.scenario.scenario import Snapshot
 from hvo.report import memory_map as picture
 from hvo.report.memory_map import Cells
+from hvo.report.terminal import console
 
-_PIPED_WIDTH = 160  # nothing is cut where there is no terminal to fit
 _STYLE = {"blue": "blue", "orange": "yellow", "green": "green"}
 
 
 def print_run(result: RunResult) -> None:
     """Print the result on standard output: the memory map before and after, the counts, snapshots,
-    and the promises.
+    and the guarantees.
     """
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    out = console()
     parts = [
         _summary(result),
         Text(),
@@ -27,11 +25,11 @@ def print_run(result: RunResult) -> None:
         Text(),
         _counts(result),
         Text(),
-        _promises(result),
+        _guarantees(result),
     ]
     if result.snapshots is not None:
         parts[-1:-1] = [_snapshots(result.snapshots), Text()]
-    console.print(Group(*parts))
+    out.print(Group(*parts))
 
 
 def _summary(result: RunResult) -> Table:
@@ -102,12 +100,12 @@ _TICKS = {
 }
 
 
-def _promises(result: RunResult) -> Table:
+def _guarantees(result: RunResult) -> Table:
     table = Table.grid(padding=(0, 1))
-    for promise in result.promises:
+    for guarantee in result.guarantees:
         table.add_row(
-            _TICKS[promise.holds],
-            Text(promise.id, style="bold"),
-            Group(Text(promise.statement), Text(promise.evidence, style="dim")),
+            _TICKS[guarantee.holds],
+            Text(guarantee.id, style="bold"),
+            Group(Text(guarantee.statement), Text(guarantee.evidence, style="dim")),
         )
     return table

@@ -30,6 +30,7 @@ from hvo.report.watch_text import (
     state_text,
     title,
 )
+from hvo.safe_text import escape_controls
 
 _REST = 10
 """After an audit of the running kernel it rests for so many times as long as it took: watching must
@@ -93,7 +94,7 @@ class WatchApp(App[None]):
         try:
             self._status = self._watcher.look()
         except HvoError as error:
-            problem.update(f"{error}; what is shown is older")
+            problem.update(escape_controls(f"{error}; what is shown is older"))
             problem.display = True
             return
         problem.display = False
@@ -103,14 +104,18 @@ class WatchApp(App[None]):
             threading.Thread(target=self._map, daemon=True).start()
 
     def _show(self, status: Status) -> None:
-        history, width = self._watcher.history, self.size.width - 1
-        self.query_one("#title", Static).update(title(status, self._interval, history[-1].at))
+        history, width = self._watcher.history, max(1, self.size.width - 1)
+        self.query_one("#title", Static).update(
+            escape_controls(title(status, self._interval, history[-1].at))
+        )
         self._text("state").update(state_text(status))
         self._text("pools").update(_unwrapped(pool_lines(status, width)))
-        self._text("counters").update("\n".join(counter_lines(status, history)))
+        self._text("counters").update(
+            "\n".join(map(escape_controls, counter_lines(status, history)))
+        )
         self._text("saved").update(saving_line(history))
         self._text("curve").update(Text("\n".join(curve(history, width)), "green", no_wrap=True))
-        self._text("advice").update(advice_line(status))
+        self._text("advice").update(escape_controls(advice_line(status)))
 
     def _map(self) -> None:
         """In a thread of its own, which nobody waits for at the end: an audit of a large host takes
@@ -132,4 +137,4 @@ class WatchApp(App[None]):
 
 
 def _unwrapped(lines: Iterator[str]) -> Text:
-    return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+    return Text("\n".join(map(escape_controls, lines)), no_wrap=True, overflow="ellipsis")

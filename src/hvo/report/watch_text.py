@@ -12,6 +12,7 @@ from hvo.host.status import Status
 from hvo.host.watching import Mapped, Point
 from hvo.layout.units import format_size
 from hvo.report.status import HEADINGS, columns, interval_lines, memmap_line, pool_cells, state
+from hvo.safe_text import escape_controls
 
 _LEFT_OUT = ("paid", "reserved", "in use", "node")
 """Columns that go first where all do not fit; what is in use is what is not free."""
@@ -33,7 +34,8 @@ def title(status: Status, interval: float, now: float) -> str:
 def state_text(status: Status) -> Text:
     """Whether the optimisation is on and why, and known defects."""
     style = {"on": "bold green", "off": "bold yellow"}.get(state(status), "bold red")
-    text = Text.assemble("optimisation: ", (state(status), style), f" ({status.kernel.reason})")
+    reason = escape_controls(status.kernel.reason)
+    text = Text.assemble("optimisation: ", (state(status), style), f" ({reason})")
     for defect in status.kernel.defects:
         text.append(f"\nWARNING: known defect {defect.id}: {defect.summary}", "bold red")
     return text
@@ -112,7 +114,7 @@ def map_text(mapped: Mapped | None) -> RenderableType:
     if mapped is None:
         return Text("vmemmap: looking at it ...", "dim")
     if mapped.audit is None:
-        return Text(f"vmemmap: not shown: {mapped.reason}")
+        return Text(f"vmemmap: not shown: {escape_controls(mapped.reason or '')}")
     sound = Text(verdict(mapped.audit), style="green" if mapped.audit.sound else "bold red")
     return Group(sound, vmemmap_map(mapped.audit, _MAP_ROWS))
 

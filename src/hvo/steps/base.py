@@ -1,9 +1,10 @@
 """What an actor may do in one step, and what it gets back.
 
-A protocol is a generator that yields steps and goes on from their results. Two kinds exist. A
+A protocol is a generator that does steps and goes on from their results: `entry = yield from
+ReadEntry(pmd, 1)`, of which a type checker knows that it is an `Entry`. Two kinds exist. A
 *primitive* is one thing that another CPU can see happen: one memory access, one entry written, one
 lock, one frame allocated or freed, one invalidation requested or completed. A *composite* stands
-for a fixed run of primitives, which its `parts` yields in the kernel's order; an executor that can
+for a fixed run of primitives, which its `parts` does in the kernel's order; an executor that can
 do the same work at once (arrays) may, and one that interleaves (the checker) takes it apart.
 
 The fields hold one value for one page. An executor that runs a block for many pages at once gives
@@ -14,20 +15,33 @@ are always one value for every page of a run.
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-Value: TypeAlias = Any
-"""An int, or an array with one element (or one row) for each page of a run."""
+from hvo.memory.interface import Pfns, Words
 
-
-Steps: TypeAlias = Generator["Step", Any, Any]
-"""A running actor: yields steps, is sent their results, returns its own."""
+R_co = TypeVar("R_co", covariant=True)
+Value: TypeAlias = int | np.int64 | np.uint64 | Pfns | Words
+"""A number, or an array with one element (or one row) for each page of a run."""
 
 
-def strided(start: Value, count: int, stride: int) -> NDArray[np.uint64]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Step(Generic[R_co]):
+    """Base of all steps; `Step[Entry]` is one that gives an `Entry`."""
+
+    def __iter__(self) -> Generator["Step[object]", object, R_co]:
+        """Yield the step to whoever runs the actor -> what it is sent, the step's result."""
+        return cast("R_co", (yield self))
+
+
+Steps: TypeAlias = Generator[Step[object], object, R_co]
+"""A running actor: yields steps, is sent their results, returns its own: `Steps[int]` a number."""
+Block: TypeAlias = Callable[[Pfns], Steps[int]]
+"""What `ForEach` runs for one item (or, with arrays, for many)."""
+
+
+def strided(start: Value, count: int, stride: int) -> Words:
     """`start`, `start + stride`, ...: `count` values on a new last axis, for one start or one a
     page.
     """
@@ -37,25 +51,16 @@ def strided(start: Value, count: int, stride: int) -> NDArray[np.uint64]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step:
-    """Base of all steps."""
-
-
-Block: TypeAlias = Callable[[Any], Steps]
-"""What `ForEach` runs for one item (or, with arrays, for many)."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Composite(Step):
+class Composite(Step[R_co]):
     """A step that an executor may take apart."""
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[R_co]:
         """The primitives this step stands for; what the generator returns is the step's result."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ForEach(Composite):
+class ForEach(Composite[Pfns]):
     """Run `block` for each of `items`, in order -> an int64 array of what it returned, up to and
     with the first that `stops`.
 
@@ -64,10 +69,10 @@ class ForEach(Composite):
     """
 
     block: Block
-    items: Any
+    items: Pfns
     stops: Callable[[int], bool] | None = None
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[Pfns]:
         """Item by item."""
         results: list[int] = []
         for item in self.items:
@@ -77,14 +82,14 @@ class ForEach(Composite):
         return np.array(results, np.int64)
 
 
-def primitives(actor: Steps) -> Steps:
+def primitives(actor: Steps[R_co]) -> Steps[R_co]:
     """`actor` with every composite taken apart: yields primitives only, returns what `actor`
     returns.
     """
-    result: Any = None
+    result: object = None
     while True:
         try:
-            step: Step = actor.send(result)
+            step = actor.send(result)
         except StopIteration as stop:
             return stop.value
         result = (

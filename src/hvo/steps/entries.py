@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hvo.memory.interface import Pfns, Words
 from hvo.mmu.format import Format
-from hvo.mmu.runs import Grouping, Note, first_address, overlapping, runs_of
+from hvo.mmu.runs import Grouping, Note, Runs, first_address, overlapping, runs_of
 from hvo.steps.base import Composite, Step, Steps, Value
 from hvo.steps.ordering import WriteBarrier
 from hvo.steps.struct_pages import CopyFrame, CopyTailWords
@@ -29,7 +30,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Locate(Step):
+class Locate(Step[Words]):
     """Where the entry of `level` (0 = PTE, 1 = PMD) that translates `address` lies -> its location.
 
     Not an access that can race: above the PMD the tables of the vmemmap never change (`pmd_off_k`,
@@ -41,7 +42,7 @@ class Locate(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReadEntry(Step):
+class ReadEntry(Step[Entry]):
     """Read the entry of `level` at `location` -> Entry."""
 
     location: Value
@@ -49,7 +50,7 @@ class ReadEntry(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WriteEntry(Step):
+class WriteEntry(Step[None]):
     """Write `value` as the entry at `location` (of `level`, translating `address`) -> None."""
 
     location: Value
@@ -59,14 +60,14 @@ class WriteEntry(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReadPointer(Step):
+class ReadPointer(Step[int | Pfns | None]):
     """Read the kernel variable at `location` -> its value, None when it is null."""
 
     location: Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WritePointer(Step):
+class WritePointer(Step[None]):
     """Store `value` in the kernel variable at `location` -> None."""
 
     location: Value
@@ -74,7 +75,7 @@ class WritePointer(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PublishPointer(Step):
+class PublishPointer(Step[int | Pfns | None]):
     """Compare-and-swap the kernel variable at `location` from null to `value` -> None when it
     worked, else the value found.
     """
@@ -84,7 +85,7 @@ class PublishPointer(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StoreTableEntry(Step):
+class StoreTableEntry(Step[None]):
     """Store `value` as entry `index` of the table in frame `table`, which no CPU walks yet ->
     None.
     """
@@ -101,29 +102,29 @@ mm/hugetlb_vmemmap.c of 5.18).
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RemapEntries(Composite):
+class RemapEntries(Composite[Words]):
     """Exchange the PTEs at `locations` (last axis; they translate the pages from `address` on) for
     `values` -> the old values.
     """
 
-    locations: Value
-    values: Value
+    locations: Words
+    values: Words
     address: Value
     page_size: int
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[Words]:
         """Entry by entry: read the old one, write the new one."""
         old: list[int] = []
         values = np.broadcast_to(self.values, self.locations.shape).tolist()
         for i, (location, value) in enumerate(zip(self.locations.tolist(), values, strict=True)):
-            entry = yield ReadEntry(location, 0)
+            entry = yield from ReadEntry(location, 0)
             old.append(int(entry.value))
-            yield WriteEntry(location, value, 0, int(self.address) + i * self.page_size)
+            yield from WriteEntry(location, value, 0, int(self.address) + i * self.page_size)
         return np.array(old, np.uint64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RestoreEntries(Composite):
+class RestoreEntries(Composite[None]):
     """Give the pages mapped by the PTEs at `locations` (last axis) frames of their own again:
     `frames`, in that order -> None.
 
@@ -132,48 +133,48 @@ class RestoreEntries(Composite):
     `reset_struct_pages`, mm/hugetlb_vmemmap.c).
     """
 
-    locations: Value
-    frames: Value
-    values: Value
+    locations: Words
+    frames: Pfns
+    values: Words
     source: Value | None
     address: Value
     page_size: int
     struct_pages: int
     reset: bool
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[None]:
         """Entry by entry: copy, reset, barrier, write the entry."""
         for i, (location, frame, value) in enumerate(
             zip(self.locations.tolist(), self.frames.tolist(), self.values.tolist(), strict=True)
         ):
             address = int(self.address) + i * self.page_size
-            yield CopyFrame(
+            yield from CopyFrame(
                 address if self.source is None else self.source, frame, self.struct_pages
             )
             reset = min(RESET_STRUCT_PAGES, self.struct_pages // 2) if self.reset else 0
             for index in range(reset):
-                yield CopyTailWords(frame, reset + index, index)
-            yield WriteBarrier()
-            yield WriteEntry(location, value, 0, address)
+                yield from CopyTailWords(frame, reset + index, index)
+            yield from WriteBarrier()
+            yield from WriteEntry(location, value, 0, address)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FillTable(Composite):
+class FillTable(Composite[None]):
     """Store `values` (last axis) as the entries of the table in frame `table`, which no CPU walks
     yet -> None.
     """
 
     table: Value
-    values: Value
+    values: Words
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[None]:
         """Entry by entry."""
         for index, value in enumerate(self.values.tolist()):
-            yield StoreTableEntry(self.table, index, value)
+            yield from StoreTableEntry(self.table, index, value)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TableIsEmpty(Composite):
+class TableIsEmpty(Composite[bool]):
     """Look at the `entries` entries of the table of `level` at the physical address `table` ->
     whether all are 0.
     """
@@ -182,19 +183,19 @@ class TableIsEmpty(Composite):
     level: int
     entries: int
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[bool]:
         """Entry by entry, up to the first that is not 0 (`free_empty_pte_table`,
         arch/arm64/mm/mmu.c; `free_pte_table` of x86).
         """
         for index in range(self.entries):
-            entry = yield ReadEntry(self.table + 8 * index, self.level)
+            entry = yield from ReadEntry(self.table + 8 * index, self.level)
             if int(entry.value):
                 return False
         return True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CompareExchangeEntry(Step):
+class CompareExchangeEntry(Step[bool]):
     """Atomically write `value` as the entry at `location` (of `level`, translating `address`) if it
     is `expected` -> whether it was.
     """
@@ -207,7 +208,7 @@ class CompareExchangeEntry(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AllowFaults(Step):
+class AllowFaults(Step[None]):
     """From now on (`allowed`) a kernel access that meets an invalid entry waits until it is valid,
     or (not) is an error again -> None.
     """
@@ -216,7 +217,7 @@ class AllowFaults(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReadRuns(Composite):
+class ReadRuns(Composite[Runs]):
     """Read every entry that maps [`start`, `end`) in the tables at the physical address `root` ->
     `hvo.mmu.runs.Runs`.
     """
@@ -227,7 +228,7 @@ class ReadRuns(Composite):
     end: int
     grouping: Grouping
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[Runs]:
         """Entry by entry; a table is read before the entry behind the one that points to it
         (`walk_pgd_range`, mm/pagewalk.c).
         """
@@ -238,7 +239,9 @@ class ReadRuns(Composite):
         )
         return runs_of(notes, end if notes else self.start)
 
-    def _table(self, table: int, level: int, base: int, above: int, notes: list[Note]) -> Steps:
+    def _table(
+        self, table: int, level: int, base: int, above: int, notes: list[Note]
+    ) -> Steps[int]:
         """Read the table of `level` whose first entry maps `base` -> the address behind what it
         maps.
         """
@@ -246,7 +249,7 @@ class ReadRuns(Composite):
         for index in overlapping(self.format, level, base, self.start, self.end):
             address = base + index * self.format.span(level)
             end = address + self.format.span(level)
-            kind, value = yield ReadEntry(table + 8 * index, level)
+            kind, value = yield from ReadEntry(table + 8 * index, level)
             entry = int(value)
             effective = self.grouping.effective(above, entry)
             if kind is EntryKind.TABLE:

@@ -7,6 +7,7 @@ from enum import Enum
 
 import numpy as np
 
+from hvo.memory.interface import Pfns
 from hvo.steps.base import Composite, Step, Steps, Value
 
 
@@ -21,7 +22,7 @@ class Counter(Enum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AllocateFrame(Step):
+class AllocateFrame(Step[int | Pfns | None]):
     """Allocate one frame of unmovable memory on `node` (elsewhere too unless `this_node_only`) ->
     its pfn, None when there is none.
 
@@ -34,7 +35,7 @@ class AllocateFrame(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FreeFrame(Step):
+class FreeFrame(Step[None]):
     """Give the frame `pfn` back to the page allocator -> None.
 
     `memmap`: it held struct pages, and leaves `nr_memmap_pages`, or `nr_memmap_boot_pages` where it
@@ -46,7 +47,7 @@ class FreeFrame(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Count(Step):
+class Count(Step[None]):
     """Add `delta` to `counter` -> None."""
 
     counter: Counter
@@ -54,19 +55,19 @@ class Count(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ListAdd(Step):
+class ListAdd(Step[None]):
     """Put `pfns` (last axis) on top of the actor's list, one after the other -> None."""
 
-    pfns: Value
+    pfns: Pfns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ListEmpty(Step):
+class ListEmpty(Step[bool]):
     """Whether the actor's list is empty -> bool."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ListPop(Step):
+class ListPop(Step[Pfns]):
     """Take `count` frames from the top of the actor's list (all: None) -> their pfns, the top
     first.
     """
@@ -75,7 +76,7 @@ class ListPop(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AllocateFrames(Composite):
+class AllocateFrames(Composite[Pfns | None]):
     """Allocate `count` frames on `node` -> their pfns, or None when not all are to be had (then
     none is kept).
     """
@@ -85,34 +86,34 @@ class AllocateFrames(Composite):
     this_node_only: bool = False
     memmap: bool = False
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[Pfns | None]:
         """One frame at a time; the frames already taken go back when one is refused
         (`alloc_vmemmap_page_list`).
         """
         got: list[int] = []
         for _ in range(self.count):
-            pfn = yield AllocateFrame(self.node, self.this_node_only, self.memmap)
+            pfn = yield from AllocateFrame(self.node, self.this_node_only, self.memmap)
             if pfn is None:
                 for taken in got:
-                    yield FreeFrame(taken, self.memmap)
+                    yield from FreeFrame(taken, self.memmap)
                 return None
             got.append(int(pfn))
         return np.array(got, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FreeVmemmapPageList(Composite):
+class FreeVmemmapPageList(Composite[None]):
     """Free every frame of the actor's list, the top first -> None (`free_vmemmap_page_list`)."""
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[None]:
         """One frame at a time."""
-        pfns = yield ListPop()
+        pfns = yield from ListPop()
         for pfn in pfns.tolist():
-            yield FreeFrame(pfn, memmap=True)
+            yield from FreeFrame(pfn, memmap=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AllocateBlock(Step):
+class AllocateBlock(Step[int | None]):
     """Allocate a block of `order` of unmovable memory on `node` that will hold struct pages -> its
     first pfn, None when there is none.
     """
@@ -122,7 +123,7 @@ class AllocateBlock(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FreeBlock(Step):
+class FreeBlock(Step[None]):
     """Give the block of `order` at `pfn`, which held struct pages, back -> None (`free_pagetable`,
     `free_hotplug_page_range`).
 
@@ -134,12 +135,12 @@ class FreeBlock(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TakeFreed(Step):
+class TakeFreed(Step[int | None]):
     """Allocate a frame that was freed before, for data -> its pfn, None when there is none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WriteData(Step):
+class WriteData(Step[None]):
     """Write data into the frame `pfn`, through the linear map -> None."""
 
     pfn: int

@@ -6,7 +6,7 @@ from hvo.steps.base import Step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AddMemory(Step):
+class AddMemory(Step[None]):
     """The frames [`start`, `end`) are RAM from now on (`memblock_add`) -> None."""
 
     start: int
@@ -14,7 +14,7 @@ class AddMemory(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RemoveMemory(Step):
+class RemoveMemory(Step[None]):
     """The frames [`start`, `end`) are gone, with what they held (`memblock_remove`) -> None."""
 
     start: int
@@ -22,7 +22,7 @@ class RemoveMemory(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OnlinePages(Step):
+class OnlinePages(Step[None]):
     """Give the frames [`start`, `end`) to the movable zone of `node`, all free but the first
     `hosted`, which stay reserved -> None.
     """
@@ -34,7 +34,7 @@ class OnlinePages(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OfflinePages(Step):
+class OfflinePages(Step[bool]):
     """Take the frames [`start`, `end`), the first `hosted` of which are reserved, out of their zone
     -> whether all others were free.
     """

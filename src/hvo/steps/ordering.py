@@ -18,33 +18,33 @@ class Lock(Enum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Acquire(Step):
+class Acquire(Step[None]):
     """Take `lock` -> None, once it is free."""
 
     lock: Lock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Release(Step):
+class Release(Step[None]):
     """Let `lock` go -> None."""
 
     lock: Lock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WriteBarrier(Step):
+class WriteBarrier(Step[None]):
     """Make earlier writes visible before later ones (`smp_wmb`) -> None."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReadBarrier(Step):
+class ReadBarrier(Step[None]):
     """Take no later load before an earlier one (`smp_rmb`, or the load before is an acquire) ->
     None.
     """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Invalidate(Step):
+class Invalidate(Step[None]):
     """Ask all CPUs to drop translations of [`start`, `end`) (TLBI, or the interrupt of x86) ->
     None.
 
@@ -61,7 +61,7 @@ class Invalidate(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class InvalidateAll(Step):
+class InvalidateAll(Step[None]):
     """Ask all CPUs to drop every translation, pointers to tables too; with `this_cpu` only the
     asking one does -> None.
     """
@@ -70,27 +70,27 @@ class InvalidateAll(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AwaitInvalidation(Step):
+class AwaitInvalidation(Step[None]):
     """Wait until all CPUs have done what `Invalidate` asked for (DSB) -> None."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SynchronizeReaders(Step):
+class SynchronizeReaders(Step[None]):
     """Wait for every read-side section that has begun (`synchronize_rcu`) -> None."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EnterReadSection(Step):
+class EnterReadSection(Step[None]):
     """Begin a read-side section (`rcu_read_lock`) -> None."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LeaveReadSection(Step):
+class LeaveReadSection(Step[None]):
     """End a read-side section (`rcu_read_unlock`) -> None."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Flush(Composite):
+class Flush(Composite[None]):
     """Drop the translations of [`start`, `end`) everywhere, and wait (`flush_tlb_kernel_range`) ->
     None.
 
@@ -102,24 +102,24 @@ class Flush(Composite):
     end: Value
     tables: bool = False
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[None]:
         """The request, then the wait."""
-        yield Invalidate(self.start, self.end, self.tables)
-        yield AwaitInvalidation()
+        yield from Invalidate(self.start, self.end, self.tables)
+        yield from AwaitInvalidation()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FlushAll(Composite):
+class FlushAll(Composite[None]):
     """Drop every translation everywhere, and wait (`flush_tlb_all`) -> None."""
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[None]:
         """The request, then the wait."""
-        yield InvalidateAll()
-        yield AwaitInvalidation()
+        yield from InvalidateAll()
+        yield from AwaitInvalidation()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StopCpus(Step):
+class StopCpus(Step[None]):
     """Stop all other CPUs -> None, once they have stopped.
 
     With `preemptible` only where they hold no spin lock and are in no read-side section, as
@@ -132,5 +132,5 @@ class StopCpus(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ResumeCpus(Step):
+class ResumeCpus(Step[None]):
     """Let the other CPUs go on -> None."""

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hvo.memory.interface import Pfns
+from hvo.mmu.shape import Flags
 from hvo.steps.base import Composite, Step, Steps, Value
 
 
@@ -25,7 +27,7 @@ class PoolNumbers(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReadPool(Step):
+class ReadPool(Step[PoolNumbers]):
     """The numbers of the pool of `size` on `nodes` -> PoolNumbers."""
 
     size: int
@@ -33,7 +35,7 @@ class ReadPool(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TakeFree(Step):
+class TakeFree(Step[Pfns]):
     """Take up to `count` pages off the free list of `node`, the top first (`remove_hugetlb_folio`)
     -> int64 array of heads.
 
@@ -47,16 +49,16 @@ class TakeFree(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TakeOut(Step):
+class TakeOut(Step[None]):
     """Take `heads` (free pages of `node`) off the free list wherever they are -> None."""
 
     size: int
     node: int
-    heads: Value
+    heads: Pfns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PutFree(Step):
+class PutFree(Step[None]):
     """Put `heads`, one or several of one node, on top of its free list, as `surplus` pages or not
     (`enqueue_hugetlb_folio`) -> None.
     """
@@ -67,7 +69,7 @@ class PutFree(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EndUse(Step):
+class EndUse(Step[Pfns]):
     """Take up to `count` pages of `node` out of use, the last used first -> int64 array of heads;
     the caller has them now.
     """
@@ -78,7 +80,7 @@ class EndUse(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AddSurplus(Step):
+class AddSurplus(Step[None]):
     """Add `delta` to the surplus pages of `node` (`adjust_pool_surplus`) -> None."""
 
     size: int
@@ -87,7 +89,7 @@ class AddSurplus(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reserve(Step):
+class Reserve(Step[bool]):
     """Promise `delta` more free pages of the pool to a mapping (below 0: fewer) -> whether there
     are as many (`hugetlb_acct_memory`).
     """
@@ -97,17 +99,17 @@ class Reserve(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AllocateFolio(Step):
+class AllocateFolio(Step[int | Pfns | None]):
     """Allocate a block of `order` on `node` for movable contents -> its first pfn, None when there
     is none on that node.
     """
 
     order: int
-    node: int
+    node: Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AllocateFolios(Composite):
+class AllocateFolios(Composite[Pfns]):
     """Allocate `count` blocks of `order` on `node` -> their first pfns (int64 array), fewer when
     memory runs out.
     """
@@ -116,11 +118,11 @@ class AllocateFolios(Composite):
     node: int
     count: int
 
-    def parts(self) -> Steps:
+    def parts(self) -> Steps[Pfns]:
         """One after the other, until one is refused."""
         got: list[int] = []
         while len(got) < self.count:
-            pfn = yield AllocateFolio(self.order, self.node)
+            pfn = yield from AllocateFolio(self.order, self.node)
             if pfn is None:
                 break
             got.append(int(pfn))
@@ -128,7 +130,7 @@ class AllocateFolios(Composite):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FreeFolio(Step):
+class FreeFolio(Step[bool | Flags]):
     """Give the block `head` of `order` to the page allocator, which looks at every struct page
     first -> whether it took it.
 
@@ -141,7 +143,7 @@ class FreeFolio(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AddRawError(Step):
+class AddRawError(Step[None]):
     """Add the broken page `pfn` to the record of the HugeTLB page `head` (`llist_add`) -> None."""
 
     head: int
@@ -149,7 +151,7 @@ class AddRawError(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TakeRawErrors(Step):
+class TakeRawErrors(Step[tuple[int, ...]]):
     """Empty the record of the HugeTLB page `head` (`llist_del_all`) -> the pfns that were in it, a
     tuple of ints.
     """

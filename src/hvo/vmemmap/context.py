@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from hvo.memory.interface import Pfns, Words
 from hvo.mmu.formats import Format
 from hvo.steps.base import Value
 from hvo.vmemmap.era import Era
@@ -30,9 +31,9 @@ class Vmemmap:
     base: int
     struct_page_size: int
     era: Era
-    node_of: Callable[[Value], Value]
-    zone_of: Callable[[Value], Value]
-    tail_slot: Callable[[Value, int], Value]
+    node_of: Callable[[Value], Pfns]
+    zone_of: Callable[[Value], Pfns]
+    tail_slot: Callable[[Value, int], Words]
 
     @property
     def structs_per_page(self) -> int:
@@ -50,29 +51,34 @@ class Vmemmap:
         """
         return (self.struct_page_size << order) // self.page_size
 
-    def address(self, pfn: Value) -> Value:
+    def address(self, pfn: Value) -> Words:
         """Address of the struct page of `pfn` (uint64, wrapping like the kernel's arithmetic)."""
         pfns = np.asarray(pfn, np.int64).astype(np.uint64)
         return pfns * np.uint64(self.struct_page_size) + np.uint64(self.base)
 
-    def pte_location(self, pmd_entry: Value, address: Value) -> Value:
+    def pte_location(self, pmd_entry: Value, address: Value) -> Words:
         """Where the PTE of `address` lies in the table that `pmd_entry` points to
         (`pte_offset_kernel`).
         """
-        table = np.asarray(self.format.output_address(pmd_entry, 1), np.uint64)
-        return table + np.asarray(self.format.index(address, 0), np.uint64) * np.uint64(8)
+        table = self.format.output_address(np.asarray(pmd_entry, np.uint64), 1)
+        return table + self.format.index(np.asarray(address, np.uint64), 0) * np.uint64(8)
 
-    def pfn(self, entry: Value, level: int = 0) -> Value:
+    def pfn(self, entry: Value, level: int = 0) -> Pfns:
         """Frame number that `entry` of `level` maps."""
         shift = np.uint64(self.page_size.bit_length() - 1)
-        return (np.asarray(self.format.output_address(entry, level), np.uint64) >> shift).astype(
-            np.int64
-        )
+        physical = self.format.output_address(np.asarray(entry, np.uint64), level)
+        return (physical >> shift).astype(np.int64)
 
-    def leaf_entry(self, pfn: Value, *, writable: bool) -> Value:
+    def leaf_entry(self, pfn: Value, *, writable: bool) -> Words:
         """A PTE that maps the frame `pfn` (`mk_pte` with PAGE_KERNEL or PAGE_KERNEL_RO)."""
         physical = np.asarray(pfn, np.int64).astype(np.uint64) * np.uint64(self.page_size)
-        return np.asarray(self.format.make_leaf(physical, 0, writable=writable), np.uint64)
+        return self.format.make_leaf(physical, 0, writable=writable)
+
+    def table_entry(self, pfn: Value) -> Words:
+        """A PMD entry that points to the table in the frame `pfn`."""
+        return self.format.make_table(
+            np.asarray(pfn, np.int64).astype(np.uint64) * np.uint64(self.page_size)
+        )
 
     def pieces(self, order: int, first: int) -> list[tuple[int, int]]:
         """The vmemmap pages `first`... of a huge page of `order`, cut where leaves end: (first

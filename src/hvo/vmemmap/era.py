@@ -1,7 +1,7 @@
 """Eras of the mechanism and the named fixes that a kernel of an era may or may not have.
 
-A protocol variant is an era plus fixes. The fixes carry the numbers of the hazards that they close;
-what each does is said where it is used.
+A protocol variant is an era plus fixes. Each fix names the hazard that it closes and the commit of
+mainline that brought it.
 """
 
 import re
@@ -9,42 +9,129 @@ from dataclasses import dataclass
 
 from hvo.errors import HvoError
 from hvo.layout.eras import EraLayout, era_layout
+from hvo.vmemmap.hazards import commit
+from hvo.vmemmap.hazards.commit import Commit
 
-FIXES = {
-    "split-recheck": (
-        "a leaf is tested again under the page-table lock before its table is installed; the loser"
-        " frees its table (H04)"
+
+@dataclass(frozen=True)
+class Fix:
+    """A named fix: what a kernel that has it does, the hazard that it closes, and its commit.
+
+    `hazard` is None if it closes none; `commit` is None if it came with the era or has no hash.
+    """
+
+    name: str
+    sentence: str
+    hazard: str | None
+    commit: Commit | None
+
+    def __str__(self) -> str:
+        """The fix in one line: `split-recheck: ... (H04; d8d55f5616cf ("mm: ...") in v5.18)`."""
+        about = "; ".join(str(part) for part in (self.hazard, self.commit) if part is not None)
+        return f"{self.name}: {self.sentence}" + (f" ({about})" if about else "")
+
+
+_FIXES = (
+    Fix(
+        "split-recheck",
+        "the split tests for a leaf again under the page-table lock; the loser frees its table",
+        "H04",
+        commit.PAGE_TABLE_LOCK,
     ),
-    "split-lock-read": "leaf and frame are read together under the page-table lock (H05)",
-    "mark-until-restored": "the HugeTLB mark is cleared only after the vmemmap is restored (H06)",
-    "mark-first": "the HugeTLB mark is set before the vmemmap is optimised (H07)",
-    "refuse-self-hosted": "pages of a block that hosts its own vmemmap are refused (H09)",
-    "refuse-odd-struct": "a struct page whose size is no power of two is refused (H10)",
-    "node-fallback": "restore takes frames from other nodes when its own has none (H12)",
-    "rollback-tails-only": "a rollback restores only entries that map the shared tail (H13)",
-    "errors-after-mark": (
-        "the record of errors is moved to the pages only after the HugeTLB mark is cleared (6.6 and"
-        " later, H08)"
+    Fix(
+        "split-lock-read",
+        "the split reads leaf and frame together under the page-table lock",
+        "H05",
+        commit.LEAF_PAGE_UNDER_LOCK,
     ),
-    "publish-tail": (
-        "the shared tail is published with compare-and-swap, the loser frees its frame (H14)"
+    Fix(
+        "mark-until-restored",
+        "the HugeTLB flag is cleared after the vmemmap is restored",
+        "H06",
+        commit.DTOR_AFTER_VMEMMAP,
     ),
-    "reset-tails": "the first struct pages of every restored vmemmap page are reset to tails (H19)",
-    "wait-for-readers": "optimise waits for read-side sections before it remaps (H03)",
-    "dcache-head": (
-        "flush_dcache_page and __sync_icache_dcache use the flags of the head of a HugeTLB page"
-        " (H02)"
+    Fix(
+        "mark-first",
+        "the HugeTLB flag is set before the vmemmap is optimised",
+        "H07",
+        commit.FLAG_BEFORE_OPTIMIZING,
     ),
-    "dump-hotplug-lock": "the page-table dump holds the hotplug lock (H16)",
-    "built-at-boot": (
-        "on x86-64 the vmemmap of gigantic pages reserved at boot is built optimised, before anyone"
-        " reads it (6.15)"
+    Fix(
+        "refuse-self-hosted",
+        "pages of a block that hosts its own vmemmap are refused",
+        "H09",
+        commit.SELF_HOSTED,
     ),
-    "protect-whole-range": (
-        "of those, the entries of all tails are made read-only, not only the first ones' (H15)"
+    Fix(
+        "refuse-odd-struct",
+        "a sizeof(struct page) that is not a power of two is refused",
+        "H10",
+        commit.ODD_STRUCT_PAGE_REFUSED,
     ),
-}
-"""Every named fix, and what it does."""
+    Fix(
+        "node-fallback",
+        "restore allocates from other nodes if its own has no frames",
+        "H12",
+        commit.OTHER_NODES,
+    ),
+    Fix(
+        "rollback-tails-only",
+        "a rollback restores only entries that map the shared tail",
+        "H13",
+        commit.ROLLBACK,
+    ),
+    Fix(
+        "errors-after-mark",
+        "the list of raw errors is moved to the base pages after the HugeTLB flag is cleared",
+        "H08",
+        commit.HWPOISON_AFTER_FLAG,
+    ),
+    Fix(
+        "publish-tail",
+        "the shared tail is published with compare-and-swap; the loser frees its frame",
+        "H14",
+        None,
+    ),
+    Fix(
+        "reset-tails",
+        "the first struct pages of every restored vmemmap page are reset to tails",
+        "H19",
+        None,
+    ),
+    Fix(
+        "wait-for-readers",
+        "optimise waits for RCU read-side sections before it remaps",
+        "H03a",
+        commit.SPECULATIVE_WALKERS,
+    ),
+    Fix(
+        "dcache-head",
+        "flush_dcache_page() and __sync_icache_dcache() use the flags of the head",
+        "H02",
+        commit.ARM64_ENABLED,
+    ),
+    Fix(
+        "dump-hotplug-lock",
+        "the page-table dump holds the memory hotplug lock",
+        "H16",
+        commit.PTDUMP_HOTPLUG_LOCK,
+    ),
+    Fix(
+        "built-at-boot",
+        "on x86-64 the vmemmap of gigantic pages reserved at boot is built optimised",
+        None,
+        commit.BOOT_TIME_HVO,
+    ),
+    Fix(
+        "protect-whole-range",
+        "all shared tail entries of such a page are made read-only",
+        "H15",
+        commit.WRITE_PROTECT_RANGE,
+    ),
+)
+
+FIXES: dict[str, Fix] = {fix.name: fix for fix in _FIXES}
+"""Every named fix, by its name."""
 
 _BORN_WITH: dict[str, tuple[str, ...]] = {
     "5.14": ("reset-tails", "errors-after-mark"),

@@ -27,8 +27,8 @@ from hvo.steps.frames import AllocateFrame, AllocateFrames, Count, Counter, Free
 from hvo.steps.ordering import Acquire, Flush, Lock, Release, ResumeCpus, StopCpus, WriteBarrier
 from hvo.steps.struct_pages import CopyFrame, FillTails, StorePage, TestPage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
-from hvo.vmemmap.optimize import shared_tail
 from hvo.vmemmap.remap import pte_of
+from hvo.vmemmap.shared_tail import shared_tail
 from hvo.vmemmap.split import table_of_leaf
 
 EAGAIN = -11
@@ -70,7 +70,7 @@ class Proposal:
     marks_partial: bool = True
 
 
-Exchange = Callable[[Vmemmap, Proposal, list[Change]], Steps]
+Exchange = Callable[[Vmemmap, Proposal, list[Change]], Steps[int]]
 
 
 # -- exchanging entries --
@@ -84,61 +84,63 @@ def span(v: Vmemmap, changes: list[Change]) -> Flush:
     )
 
 
-def _write(changes: list[Change], *, new: bool) -> Steps:
+def _write(changes: list[Change], *, new: bool) -> Steps[None]:
     for change in changes:
-        yield WriteEntry(change.location, change.new if new else 0, change.level, change.address)
+        yield from WriteEntry(
+            change.location, change.new if new else 0, change.level, change.address
+        )
 
 
-def break_and_make(v: Vmemmap, changes: list[Change]) -> Steps:
+def break_and_make(v: Vmemmap, changes: list[Change]) -> Steps[int]:
     """Write invalid entries, flush, write the new ones -> how many."""
     yield from _write(changes, new=False)
-    yield span(v, changes)
+    yield from span(v, changes)
     yield from _write(changes, new=True)
     return len(changes)
 
 
-def handle_faults(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+def handle_faults(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[int]:
     """A: break and make under the page-table lock, entry by entry; an access that meets a broken
     one waits in the fault handler.
     """
-    yield AllowFaults(True)
+    yield from AllowFaults(True)
     for change in changes:
-        yield Acquire(Lock.PAGE_TABLE)
+        yield from Acquire(Lock.PAGE_TABLE)
         yield from break_and_make(v, [change])
-        yield Release(Lock.PAGE_TABLE)
+        yield from Release(Lock.PAGE_TABLE)
     return len(changes)
 
 
-def stop_machine(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+def stop_machine(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[int]:
     """B: break and make while `stop_machine` holds all other CPUs, where they hold no spin lock."""
-    yield StopCpus(preemptible=True)
+    yield from StopCpus(preemptible=True)
     done = yield from break_and_make(v, changes)
-    yield ResumeCpus()
+    yield from ResumeCpus()
     return done
 
 
-def pause_cpus(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+def pause_cpus(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[int]:
     """D: break and make while an interrupt holds all other CPUs, wherever they are; the lock comes
     first, or its owner could be held.
     """
-    yield Acquire(Lock.PAGE_TABLE)
-    yield StopCpus(preemptible=False)
+    yield from Acquire(Lock.PAGE_TABLE)
+    yield from StopCpus(preemptible=False)
     done = yield from break_and_make(v, changes)
-    yield ResumeCpus()
-    yield Release(Lock.PAGE_TABLE)
+    yield from ResumeCpus()
+    yield from Release(Lock.PAGE_TABLE)
     return done
 
 
-def write_directly(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+def write_directly(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[int]:
     """Write over the live entry, as x86-64 may, and arm64 with FEAT_BBM level 2 for a block that
     becomes a table.
     """
     yield from _write(changes, new=True)
-    yield span(v, changes)
+    yield from span(v, changes)
     return len(changes)
 
 
-def retarget_equal(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+def retarget_equal(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[int]:
     """C: make the old entries read-only, flush, write what the shared frame holds into the old
     frames, then point the entries there.
 
@@ -153,12 +155,12 @@ def retarget_equal(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Ste
         [change._replace(new=int(v.format.read_only(change.old))) for change in changes],
     )
     for change in changes:
-        yield FillTails(int(v.pfn(change.old)), change.head, change.order, v.structs_per_page)
-    yield WriteBarrier()
+        yield from FillTails(int(v.pfn(change.old)), change.head, change.order, v.structs_per_page)
+    yield from WriteBarrier()
     return (yield from write_directly(v, proposal, changes))
 
 
-def swap_without_access_flag(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+def swap_without_access_flag(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[int]:
     """E: clear the access flag, flush, compare and swap; hardware that sets the flag meanwhile
     makes the swap fail, a few times at most.
     """
@@ -168,24 +170,24 @@ def swap_without_access_flag(v: Vmemmap, proposal: Proposal, changes: list[Chang
     return len(changes)
 
 
-def _swap(v: Vmemmap, change: Change, tries: int) -> Steps:
+def _swap(v: Vmemmap, change: Change, tries: int) -> Steps[bool]:
     cleared = int(v.format.access_flag_cleared(change.old))
     for _ in range(tries):
-        now = yield ReadEntry(change.location, change.level)
+        now = yield from ReadEntry(change.location, change.level)
         if not (
-            yield CompareExchangeEntry(
+            yield from CompareExchangeEntry(
                 change.location, int(now.value), cleared, change.level, change.address
             )
         ):
             continue
-        yield span(v, [change])
+        yield from span(v, [change])
         if (
-            yield CompareExchangeEntry(
+            yield from CompareExchangeEntry(
                 change.location, cleared, change.new, change.level, change.address
             )
         ):
             return True
-    yield WriteEntry(change.location, change.old, change.level, change.address)
+    yield from WriteEntry(change.location, change.old, change.level, change.address)
     return False
 
 
@@ -222,65 +224,65 @@ PROPOSALS = {
 # -- the protocol around it --
 
 
-def optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
+def optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps[int]:
     """Optimise one huge page -> 0, ENOMEM (nothing changed) or EAGAIN (the tails that were
     exchanged stay, the page is marked).
     """
-    yield Acquire(Lock.MMAP_WRITE)
+    yield from Acquire(Lock.MMAP_WRITE)
     result = yield from _optimize(v, proposal, order, head)
-    yield Release(Lock.MMAP_WRITE)
+    yield from Release(Lock.MMAP_WRITE)
     return result
 
 
-def _optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
+def _optimize(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps[int]:
     error = yield from _split(v, proposal, order, head)
-    shared = False if error else (yield from shared_tail(v, order, head))
-    if shared is False:
+    shared = None if error else (yield from shared_tail(v, order, head))
+    if shared is None:
         return ENOMEM
     entry = int(v.leaf_entry(shared, writable=False))
     changes = yield from changes_of(v, order, head)
     changes = [change._replace(new=entry) for change in changes]
-    yield StorePage(head, "vmemmap_optimized", 1)
+    yield from StorePage(head, "vmemmap_optimized", 1)
     done = yield from proposal.exchange(v, proposal, changes)
     for change in changes[:done]:
-        yield FreeFrame(int(v.pfn(change.old)), memmap=True)
+        yield from FreeFrame(int(v.pfn(change.old)), memmap=True)
     if done:
-        yield Count(Counter.OPTIMIZED_KEY, 1)
+        yield from Count(Counter.OPTIMIZED_KEY, 1)
     if not done or (done < len(changes) and not proposal.marks_partial):
-        yield StorePage(head, "vmemmap_optimized", 0)
+        yield from StorePage(head, "vmemmap_optimized", 0)
     return 0 if done == len(changes) else EAGAIN
 
 
-def _split(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
+def _split(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps[int]:
     """Replace every leaf under the page by a table -> 0 or ENOMEM; the write lock keeps others
     away.
     """
     for first, _ in v.pieces(order, 0):
         address = int(v.address(head)) + first * v.page_size
-        pmd = int((yield Locate(address, 1)))
-        entry = yield ReadEntry(pmd, 1)
+        pmd = int((yield from Locate(address, 1)))
+        entry = yield from ReadEntry(pmd, 1)
         if entry.kind is EntryKind.LEAF:
-            table = yield AllocateFrame(v.node_of(head))
+            table = yield from AllocateFrame(v.node_of(head))
             if table is None:
                 return ENOMEM
-            yield FillTable(table, table_of_leaf(v, entry.value))
-            yield WriteBarrier()
+            yield from FillTable(table, table_of_leaf(v, entry.value))
+            yield from WriteBarrier()
             base = address & -v.leaf
-            new = int(v.format.make_table(table * v.page_size))
+            new = int(v.table_entry(table))
             yield from (proposal.split or proposal.exchange)(
                 v, proposal, [Change(pmd, int(entry.value), new, 1, base, head, order)]
             )
     return 0
 
 
-def changes_of(v: Vmemmap, order: int, head: int) -> Steps:
+def changes_of(v: Vmemmap, order: int, head: int) -> Steps[list[Change]]:
     """The entries of the tails, as they are -> list of Change that change nothing yet."""
     found: list[Change] = []
     for first, pages in v.pieces(order, 1):
         address = int(v.address(head)) + first * v.page_size
         pte = yield from pte_of(v, address)
         for i, location in enumerate(strided(pte, pages, 8).tolist()):
-            entry = yield ReadEntry(location, 0)
+            entry = yield from ReadEntry(location, 0)
             found.append(
                 Change(
                     location,
@@ -295,29 +297,28 @@ def changes_of(v: Vmemmap, order: int, head: int) -> Steps:
     return found
 
 
-def restore(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps:
+def restore(v: Vmemmap, proposal: Proposal, order: int, head: int) -> Steps[int]:
     """Give the tails frames of their own again, those that share one -> 0, ENOMEM (nothing changed)
     or EAGAIN (some are still shared).
     """
-    if not (yield TestPage(head, "vmemmap_optimized")):
+    if not (yield from TestPage(head, "vmemmap_optimized")):
         return 0
-    shared = yield from shared_tail(v, order, head)
-    every: list[Change] = yield from changes_of(v, order, head)
+    every = yield from changes_of(v, order, head)
     changes = [change for change in every if not v.format.is_writable(change.old)]
-    frames = yield AllocateFrames(len(changes), v.node_of(head), memmap=True)
-    if frames is None or shared is False:
+    frames = yield from AllocateFrames(len(changes), v.node_of(head), memmap=True)
+    if frames is None:
         return ENOMEM
     for change, frame in zip(changes, np.asarray(frames).tolist(), strict=True):
-        yield CopyFrame(change.address, frame, v.structs_per_page)
+        yield from CopyFrame(change.address, frame, v.structs_per_page)
     entries = [int(v.leaf_entry(frame, writable=True)) for frame in frames.tolist()]
-    yield Acquire(Lock.MMAP_WRITE)
+    yield from Acquire(Lock.MMAP_WRITE)
     wanted = [change._replace(new=entry) for change, entry in zip(changes, entries, strict=True)]
     done = (yield from proposal.exchange(v, proposal, wanted)) if wanted else 0
-    yield Release(Lock.MMAP_WRITE)
+    yield from Release(Lock.MMAP_WRITE)
     for frame in frames.tolist()[done:]:
-        yield FreeFrame(frame, memmap=True)
+        yield from FreeFrame(frame, memmap=True)
     if done < len(changes):
         return EAGAIN
-    yield StorePage(head, "vmemmap_optimized", 0)
-    yield Count(Counter.OPTIMIZED_KEY, -1)
+    yield from StorePage(head, "vmemmap_optimized", 0)
+    yield from Count(Counter.OPTIMIZED_KEY, -1)
     return 0

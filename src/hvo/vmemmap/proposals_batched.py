@@ -26,35 +26,37 @@ from hvo.steps.frames import AllocateFrame, AllocateFrames, Count, Counter, Free
 from hvo.steps.ordering import Acquire, Lock, Release, WriteBarrier
 from hvo.steps.struct_pages import CopyFrame, StorePage, TestPage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
-from hvo.vmemmap.optimize import shared_tail
 from hvo.vmemmap.proposals import EAGAIN, Change, Proposal, break_and_make, changes_of, span
+from hvo.vmemmap.shared_tail import shared_tail
 from hvo.vmemmap.split import table_of_leaf
 
 
-def optimize_folios(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps:
+def optimize_folios(
+    v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]
+) -> Steps[list[int]]:
     """Optimise a list of huge pages -> for each 0, ENOMEM (nothing changed) or EAGAIN (some tails
     are shared, and it is marked).
     """
-    yield Acquire(Lock.MMAP_WRITE)
+    yield from Acquire(Lock.MMAP_WRITE)
     results = yield from _optimize(v, proposal, order, heads)
-    yield Release(Lock.MMAP_WRITE)
+    yield from Release(Lock.MMAP_WRITE)
     return results
 
 
-def _optimize(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps:
+def _optimize(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps[list[int]]:
     split = yield from _split(v, proposal, order, heads)
-    shared = (yield from shared_tail(v, order, heads[0])) if split else False
-    if shared is False:
+    shared = (yield from shared_tail(v, order, heads[0])) if split else None
+    if shared is None:
         return [ENOMEM] * len(heads)
     entry = int(v.leaf_entry(shared, writable=False))
     changes: list[Change] = []
     for head in heads[:split]:
-        found: list[Change] = yield from changes_of(v, order, head)
+        found = yield from changes_of(v, order, head)
         changes += [change._replace(new=entry) for change in found]
-        yield StorePage(head, "vmemmap_optimized", 1)
-    done: list[Change] = yield from exchange(v, proposal, changes)
+        yield from StorePage(head, "vmemmap_optimized", 1)
+    done = yield from exchange(v, proposal, changes)
     for change in done:
-        yield FreeFrame(int(v.pfn(change.old)), memmap=True)
+        yield from FreeFrame(int(v.pfn(change.old)), memmap=True)
     results: list[int] = []
     for head in heads[:split]:
         results.append((yield from _mark(proposal, head, _of(done, head), _of(changes, head))))
@@ -65,16 +67,16 @@ def _of(changes: list[Change], head: int) -> int:
     return sum(change.head == head for change in changes)
 
 
-def _mark(proposal: Proposal, head: int, done: int, wanted: int) -> Steps:
+def _mark(proposal: Proposal, head: int, done: int, wanted: int) -> Steps[int]:
     """Count a page that is optimised, take the mark from one that is not -> 0 or EAGAIN."""
     if done:
-        yield Count(Counter.OPTIMIZED_KEY, 1)
+        yield from Count(Counter.OPTIMIZED_KEY, 1)
     if not done or (done < wanted and not proposal.marks_partial):
-        yield StorePage(head, "vmemmap_optimized", 0)
+        yield from StorePage(head, "vmemmap_optimized", 0)
     return 0 if done == wanted else EAGAIN
 
 
-def _split(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps:
+def _split(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps[int]:
     """Replace the leaves under all pages -> how many pages, from the first, have tables now."""
     changes: dict[int, Change] = {}
     for number, head in enumerate(heads):
@@ -92,30 +94,30 @@ def _split(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> 
 
 def _prepare_split(
     v: Vmemmap, order: int, head: int, address: int, changes: dict[int, Change]
-) -> Steps:
+) -> Steps[bool]:
     """Add the exchange of the leaf at `address`, if it is one and not among `changes` yet -> False
     when no table could be had.
     """
-    pmd = int((yield Locate(address, 1)))
-    entry = yield ReadEntry(pmd, 1)
+    pmd = int((yield from Locate(address, 1)))
+    entry = yield from ReadEntry(pmd, 1)
     if pmd in changes or entry.kind is not EntryKind.LEAF:
         return True
-    table = yield AllocateFrame(v.node_of(head))
+    table = yield from AllocateFrame(v.node_of(head))
     if table is None:
         return False
-    yield FillTable(table, table_of_leaf(v, entry.value))
-    new = int(v.format.make_table(table * v.page_size))
+    yield from FillTable(table, table_of_leaf(v, entry.value))
+    new = int(v.table_entry(table))
     changes[pmd] = Change(pmd, int(entry.value), new, 1, address & -v.leaf, head, order)
     return True
 
 
-def _split_now(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+def _split_now(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[None]:
     if changes:
-        yield WriteBarrier()
+        yield from WriteBarrier()
         yield from (proposal.split or proposal.exchange)(v, proposal, changes)
 
 
-def exchange(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+def exchange(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[list[Change]]:
     """Make the changes of many pages -> list of those that were made."""
     if not changes:
         return []
@@ -127,17 +129,17 @@ def exchange(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
     return changes
 
 
-def _page_by_page(v: Vmemmap, changes: list[Change]) -> Steps:
+def _page_by_page(v: Vmemmap, changes: list[Change]) -> Steps[list[Change]]:
     """A: all entries of one huge page are broken together, and whoever meets one waits."""
-    yield AllowFaults(True)
+    yield from AllowFaults(True)
     for _, page in groupby(changes, lambda change: change.head):
-        yield Acquire(Lock.PAGE_TABLE)
+        yield from Acquire(Lock.PAGE_TABLE)
         yield from break_and_make(v, list(page))
-        yield Release(Lock.PAGE_TABLE)
+        yield from Release(Lock.PAGE_TABLE)
     return changes
 
 
-def _in_rounds(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
+def _in_rounds(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[list[Change]]:
     """E: clear every access flag, flush once, compare and swap every entry; again for those that
     were lost.
     """
@@ -145,9 +147,9 @@ def _in_rounds(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
     for _ in range(proposal.tries):
         cleared: list[Change] = []
         for change in left:
-            now = yield ReadEntry(change.location, change.level)
+            now = yield from ReadEntry(change.location, change.level)
             if (
-                yield CompareExchangeEntry(
+                yield from CompareExchangeEntry(
                     change.location,
                     int(now.value),
                     _cleared(v, change),
@@ -157,11 +159,11 @@ def _in_rounds(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
             ):
                 cleared.append(change)
         if cleared:
-            yield span(v, cleared)
+            yield from span(v, cleared)
         made: list[Change] = []
         for change in cleared:
             if (
-                yield CompareExchangeEntry(
+                yield from CompareExchangeEntry(
                     change.location, _cleared(v, change), change.new, change.level, change.address
                 )
             ):
@@ -170,7 +172,7 @@ def _in_rounds(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps:
         if not left:
             break
     for change in left:
-        yield WriteEntry(change.location, change.old, change.level, change.address)
+        yield from WriteEntry(change.location, change.old, change.level, change.address)
     return [change for change in changes if change not in left]
 
 
@@ -178,45 +180,47 @@ def _cleared(v: Vmemmap, change: Change) -> int:
     return int(v.format.access_flag_cleared(change.old))
 
 
-def restore_folios(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> Steps:
+def restore_folios(
+    v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]
+) -> Steps[list[int]]:
     """Give the tails of a list of pages frames of their own again -> for each 0, ENOMEM (nothing
     changed) or EAGAIN (some are shared).
     """
-    yield Acquire(Lock.MMAP_WRITE)
+    yield from Acquire(Lock.MMAP_WRITE)
     wanted: list[Change] = []
     results: list[int] = []
     for head in heads:
         found = yield from _with_frames(v, order, head)
         results.append(ENOMEM if found is None else 0)
         wanted += found or []
-    done: list[Change] = yield from exchange(v, proposal, wanted)
-    yield Release(Lock.MMAP_WRITE)
+    done = yield from exchange(v, proposal, wanted)
+    yield from Release(Lock.MMAP_WRITE)
     for change in wanted:
         if change not in done:
-            yield FreeFrame(int(v.pfn(change.new)), memmap=True)
+            yield from FreeFrame(int(v.pfn(change.new)), memmap=True)
     for number, head in enumerate(heads):
         if _of(done, head) < _of(wanted, head):
             results[number] = EAGAIN
         elif _of(wanted, head):
-            yield StorePage(head, "vmemmap_optimized", 0)
-            yield Count(Counter.OPTIMIZED_KEY, -1)
+            yield from StorePage(head, "vmemmap_optimized", 0)
+            yield from Count(Counter.OPTIMIZED_KEY, -1)
     return results
 
 
-def _with_frames(v: Vmemmap, order: int, head: int) -> Steps:
+def _with_frames(v: Vmemmap, order: int, head: int) -> Steps[list[Change] | None]:
     """The changes that give one page's shared tails new frames, with copies of what they show ->
     None when there is no memory.
     """
-    if not (yield TestPage(head, "vmemmap_optimized")):
+    if not (yield from TestPage(head, "vmemmap_optimized")):
         return []
-    every: list[Change] = yield from changes_of(v, order, head)
+    every = yield from changes_of(v, order, head)
     changes = [change for change in every if not v.format.is_writable(change.old)]
-    frames = yield AllocateFrames(len(changes), v.node_of(head), memmap=True)
+    frames = yield from AllocateFrames(len(changes), v.node_of(head), memmap=True)
     if frames is None:
         return None
     for change, frame in zip(changes, np.asarray(frames).tolist(), strict=True):
-        yield CopyFrame(change.address, frame, v.structs_per_page)
-    yield WriteBarrier()
+        yield from CopyFrame(change.address, frame, v.structs_per_page)
+    yield from WriteBarrier()
     return [
         change._replace(new=int(v.leaf_entry(frame, writable=True)))
         for change, frame in zip(changes, frames.tolist(), strict=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hvo.memory.interface import Pfns, Words
 from hvo.steps.base import Steps, Value, strided
 from hvo.steps.entries import Locate, ReadEntry, RemapEntries, RestoreEntries, WriteEntry
 from hvo.steps.frames import ListAdd, ListPop
@@ -30,22 +31,22 @@ class Remap:
     flush: bool
 
 
-def vmemmap_remap_free(v: Vmemmap, remap: Remap) -> Steps:
+def vmemmap_remap_free(v: Vmemmap, remap: Remap) -> Steps[int]:
     """Map the tails read-only onto the shared frame; the frames behind go on the actor's list -> 0,
     or ENOMEM and nothing changed.
     """
     done, error = yield from _remap_pieces(v, remap)
     if not error and remap.flush:
         start = v.address(remap.head)
-        yield Flush(start, start + np.uint64(done * v.page_size))
+        yield from Flush(start, start + np.uint64(done * v.page_size))
     if error and done:
         yield from _roll_back(v, remap, done)
     elif error and remap.new_head is not None:
-        yield ListAdd(np.asarray(remap.new_head)[..., None])
+        yield from ListAdd(np.asarray(remap.new_head)[..., None])
     return error
 
 
-def _remap_pieces(v: Vmemmap, remap: Remap) -> Steps:
+def _remap_pieces(v: Vmemmap, remap: Remap) -> Steps[tuple[int, int]]:
     """Piece by piece (a piece is under one leaf): split, then remap -> (vmemmap pages walked,
     error).
 
@@ -62,7 +63,7 @@ def _remap_pieces(v: Vmemmap, remap: Remap) -> Steps:
             return walked, error
         pte = yield from pte_of(v, address)
         if first == 0 and remap.new_head is not None:
-            yield from _move_head(v, remap, pte, address)
+            yield from _move_head(v, remap.new_head, pte, address)
         if shared is None:
             shared = yield from frame_at(v, pte, kept - 1)
         skip = kept if first == 0 else 0
@@ -71,42 +72,44 @@ def _remap_pieces(v: Vmemmap, remap: Remap) -> Steps:
     return walked, 0
 
 
-def pte_of(v: Vmemmap, address: Value) -> Steps:
+def pte_of(v: Vmemmap, address: Value) -> Steps[Words]:
     """Find the PTE of `address` through the PMD entry as it is now -> its location."""
-    pmd = yield Locate(address, 1)
-    entry = yield ReadEntry(pmd, 1)
+    pmd = yield from Locate(address, 1)
+    entry = yield from ReadEntry(pmd, 1)
     return v.pte_location(entry.value, address)
 
 
-def frame_at(v: Vmemmap, pte: Value, index: int) -> Steps:
+def frame_at(v: Vmemmap, pte: Value, index: int) -> Steps[Pfns]:
     """Read PTE number `index` from `pte` on -> the frame it maps."""
-    entry = yield ReadEntry(pte + np.uint64(8 * index), 0)
+    entry = yield from ReadEntry(pte + np.uint64(8 * index), 0)
     return v.pfn(entry.value)
 
 
-def _move_head(v: Vmemmap, remap: Remap, pte: Value, address: Value) -> Steps:
+def _move_head(v: Vmemmap, new_head: Value, pte: Value, address: Value) -> Steps[None]:
     """Map page 0 onto the new frame that holds a copy of it; the old frame goes on the actor's
     list.
     """
-    old = yield ReadEntry(pte, 0)
-    yield WriteBarrier()  # the copy must be visible before the entry is
-    yield WriteEntry(pte, v.leaf_entry(remap.new_head, writable=True), 0, address)
-    yield ListAdd(np.asarray(v.pfn(old.value))[..., None])
+    old = yield from ReadEntry(pte, 0)
+    yield from WriteBarrier()  # the copy must be visible before the entry is
+    yield from WriteEntry(pte, v.leaf_entry(new_head, writable=True), 0, address)
+    yield from ListAdd(np.asarray(v.pfn(old.value))[..., None])
 
 
-def _share(v: Vmemmap, shared: Value, pte: Value, address: Value, first: int, pages: int) -> Steps:
+def _share(
+    v: Vmemmap, shared: Value, pte: Value, address: Value, first: int, pages: int
+) -> Steps[None]:
     """Map `pages` vmemmap pages from `first` on read-only onto `shared`; their frames go on the
     actor's list.
     """
     locations = strided(pte + np.uint64(8 * first), pages, 8)
     values = np.broadcast_to(v.leaf_entry(shared, writable=False)[..., None], locations.shape)
-    old = yield RemapEntries(
+    old = yield from RemapEntries(
         locations, values, address + np.uint64(first * v.page_size), v.page_size
     )
-    yield ListAdd(v.pfn(old))
+    yield from ListAdd(v.pfn(old))
 
 
-def _roll_back(v: Vmemmap, remap: Remap, done: int) -> Steps:
+def _roll_back(v: Vmemmap, remap: Remap, done: int) -> Steps[None]:
     """Undo the first `done` pages with the very frames that were taken out, the last one first; a
     copied head keeps its mapping.
 
@@ -115,7 +118,7 @@ def _roll_back(v: Vmemmap, remap: Remap, done: int) -> Steps:
     """
     from_head = v.era.layout.shares == "zone-tail" and not v.era.has("rollback-tails-only")
     first = 0 if from_head else v.era.layout.kept_pages
-    frames = yield ListPop(done - first)
+    frames = yield from ListPop(done - first)
     template = (
         v.address(remap.head) + np.uint64(v.page_size)
         if from_head
@@ -146,7 +149,7 @@ def shared_source(v: Vmemmap, head: Value) -> Value | None:
     return v.address(head) + np.uint64((v.era.layout.kept_pages - 1) * v.page_size)
 
 
-def restore_pages(v: Vmemmap, head: Value, order: int, frames: Value, how: Restore) -> Steps:
+def restore_pages(v: Vmemmap, head: Value, order: int, frames: Pfns, how: Restore) -> Steps[None]:
     """Map vmemmap pages of `head` to `frames` (last axis) again, as many as there are frames."""
     start, count, used = v.address(head), frames.shape[-1], 0
     reset = v.era.has("reset-tails") and v.era.layout.shares == "head"
@@ -158,7 +161,7 @@ def restore_pages(v: Vmemmap, head: Value, order: int, frames: Value, how: Resto
         pte = yield from pte_of(v, address)
         mine = frames[..., used : used + pages]
         values = v.leaf_entry(mine, writable=True)
-        yield RestoreEntries(
+        yield from RestoreEntries(
             strided(pte, pages, 8),
             mine,
             values,
@@ -173,4 +176,4 @@ def restore_pages(v: Vmemmap, head: Value, order: int, frames: Value, how: Resto
         how.flush
     ):  # from 6.2 on the page of the head as well, which may have moved (`vmemmap_remap_range`)
         first = start if v.era.layout.moves_head else start + np.uint64(how.first * v.page_size)
-        yield Flush(first, start + np.uint64((how.first + count) * v.page_size))
+        yield from Flush(first, start + np.uint64((how.first + count) * v.page_size))

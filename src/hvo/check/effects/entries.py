@@ -3,11 +3,13 @@
 from functools import partial
 
 from hvo.check.effects.registry import Operation, Outcome, Result, as_word, ready
-from hvo.check.model.footprint import FRAME, PHYSICAL, TRANSLATION
+from hvo.check.model.access import walk_on_a_guess
+from hvo.check.model.footprint import FAULTS, FRAME
 from hvo.check.model.geometry import BASE, PAGE, PMD_FRAME
-from hvo.check.model.state import ALLOCATED, FAULTS, KIND, PRIVATE, STATUS, TABLE, Model
+from hvo.check.model.state import ALLOCATED, KIND, PRIVATE, STATUS, TABLE, Model
 from hvo.check.model.store_buffer import order, publish, store
-from hvo.check.model.world import World, set_extra
+from hvo.check.model.tables import write_entry
+from hvo.check.model.world import World
 from hvo.errors import HvoError
 from hvo.steps.entries import (
     AllowFaults,
@@ -58,7 +60,8 @@ def _entry(model: Model, level: int, outcome: Outcome) -> Entry:
 
 def _read_entry(world: World, actor: int, phase: int, location: int) -> Result:
     frame = location // PAGE
-    world.touched += [(PHYSICAL, location, 0), (FRAME, frame, 0)]
+    world.reads(location // 8)
+    world.reads(FRAME + frame)
     if world.status[frame] & STATUS not in (ALLOCATED, PRIVATE):
         raise world.fault("freed-table", f"an entry is read from frame {frame}, which was freed")
     return world.contents[frame][location % PAGE // 8]
@@ -72,8 +75,8 @@ def _ready_write_entry(model: Model, step: WriteEntry) -> Operation:
 def _write_entry(
     world: World, actor: int, phase: int, location: int, value: int, level: int
 ) -> Result:
-    world.walk_on_a_guess(location // PAGE, location % PAGE // 8, level)
-    world.write_entry(location, value, level)
+    walk_on_a_guess(world, location // PAGE, location % PAGE // 8, level)
+    write_entry(world, location, value, level)
     return None
 
 
@@ -85,8 +88,11 @@ def _ready_store_entry(model: Model, step: StoreTableEntry) -> Operation:
 def _store_entry(
     world: World, actor: int, phase: int, table: int, index: int, value: int
 ) -> Result:
-    world.status[table] = world.status[table] & STATUS | TABLE
-    world.write_entry(table * PAGE + 8 * index, value, 0)
+    world.reads(FRAME + table)
+    if world.status[table] & KIND != TABLE:
+        world.changes(FRAME + table)
+        world.status[table] = world.status[table] & STATUS | TABLE
+    write_entry(world, table * PAGE + 8 * index, value, 0)
     store(world, actor, table)
     return None
 
@@ -97,7 +103,7 @@ def _ready_read_pointer(model: Model, step: ReadPointer) -> Operation:
 
 
 def _read_pointer(world: World, actor: int, phase: int, location: int) -> Result:
-    world.touched.append((PHYSICAL, location, 0))
+    world.reads(location // 8)
     value = world.contents[location // PAGE][location % PAGE // 8]
     return value - 1 if value else None
 
@@ -116,9 +122,10 @@ def _write_pointer(
 ) -> Result:
     """Store frame number `value`; with `swap` only where there is none."""
     found = _read_pointer(world, actor, phase, location)
-    world.touched += [(PHYSICAL, location, 1), (FRAME, value, 0)]
     if swap and found is not None:
         return found
+    world.changes(location // 8)
+    world.reads(FRAME + value)
     if swap:
         order(world, actor)
     publish(world, value)
@@ -128,6 +135,7 @@ def _write_pointer(
         )
     world.put(location // PAGE, location % PAGE // 8, value + 1)
     if world.status[value] & STATUS == PRIVATE:
+        world.changes(FRAME + value)
         world.status[value] = ALLOCATED | world.status[value] & KIND
     return None
 
@@ -143,13 +151,14 @@ def _exchange(
     world: World, actor: int, phase: int, location: int, expected: int, value: int, level: int
 ) -> Result:
     """Compare and swap, with what a walker may have made of the entry."""
-    world.touched.append((PHYSICAL, location, 1))
     frame, index = location // PAGE, location % PAGE // 8
-    world.walk_on_a_guess(frame, index, level)
+    world.reads(location // 8)
+    world.reads(FRAME + frame)
+    walk_on_a_guess(world, frame, index, level)
     if world.contents[frame][index] != expected:
         return 0
     order(world, actor)
-    world.write_entry(location, value, level)
+    write_entry(world, location, value, level)
     return 1
 
 
@@ -159,6 +168,6 @@ def _ready_allow(model: Model, step: AllowFaults) -> Operation:
 
 
 def _allow(world: World, actor: int, phase: int, allowed: int) -> Result:
-    world.touched.append((TRANSLATION, 0, 1))
-    set_extra(world, FAULTS, allowed)
+    world.changes(FAULTS)
+    world.faults_wait = allowed
     return None

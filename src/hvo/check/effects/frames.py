@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from hvo.check.effects.registry import Operation, Outcome, Result, no_effect, ready
-from hvo.check.model.footprint import ALLOCATOR, FRAME
+from hvo.check.model.footprint import COUNTERS, FRAME, FREED, REFUSALS
 from hvo.check.model.state import (
     ALLOCATED,
     FREED_TO_BUDDY,
@@ -17,6 +17,7 @@ from hvo.check.model.state import (
     VMEMMAP_PAGES,
     Model,
 )
+from hvo.check.model.tables import free
 from hvo.check.model.world import World, change
 from hvo.errors import HvoError
 from hvo.steps.frames import (
@@ -44,16 +45,20 @@ def _allocate(world: World, actor: int, phase: int, node: int, only: bool, memma
     asked, or where allocations may fail.
     """
     if only and node in world.model.empty_nodes:
-        world.extra = (world.extra[0] | 1 << actor, *world.extra[1:])
+        world.adds_to(COUNTERS)
+        world.refused |= 1 << actor
         return None
+    world.reads(REFUSALS)
     if world.failures:
-        world.touched.append((ALLOCATOR, 0, 1))
+        world.changes(REFUSALS)
         if world.choose(2):
             world.failures -= 1
             return None
     first = world.model.geometry.first_reserved(actor)
     for frame in range(first, first + world.model.geometry.reserve):
+        world.reads(FRAME + frame)
         if not world.status[frame] & STATUS:
+            world.changes(FRAME + frame)
             world.status[frame] = PRIVATE | (STRUCT if memmap else 0)
             world.fill(frame, world.model.poison)
             _count(world, actor, 0, 1, int(memmap))
@@ -70,7 +75,7 @@ def _ready_free(model: Model, step: FreeFrame) -> Operation:
 
 
 def _free(world: World, actor: int, phase: int, frame: int, memmap: bool) -> Result:
-    world.free(frame)
+    free(world, frame)
     _count(world, actor, 0, 1, -int(memmap))
     return None
 
@@ -81,6 +86,7 @@ def _ready_count(model: Model, step: Count) -> Operation:
 
 
 def _count(world: World, actor: int, phase: int, which: int, delta: int) -> Result:
+    world.adds_to(COUNTERS)
     counters = world.counters
     world.counters = (*counters[:which], counters[which] + delta, *counters[which + 1 :])
     return None
@@ -127,13 +133,14 @@ def _ready_take_freed(model: Model, step: TakeFreed) -> Operation:
 
 
 def _take_freed(world: World, actor: int, phase: int) -> Result:
-    world.touched.append((ALLOCATOR, 1, 1))
+    world.changes(FREED)
     freed = [
         frame for frame, status in enumerate(world.status) if status & STATUS == FREED_TO_BUDDY
     ]
     if not freed:
         return None
     frame = freed[world.choose(len(freed))]
+    world.changes(FRAME + frame)
     world.status[frame] = ALLOCATED | OTHER
     return frame
 
@@ -144,7 +151,7 @@ def _ready_write_data(model: Model, step: WriteData) -> Operation:
 
 
 def _write_data(world: World, actor: int, phase: int, frame: int) -> Result:
-    world.touched.append((FRAME, frame, 1))
+    world.reads(FRAME + frame)
     if world.status[frame] & STATUS == OFFLINED:
         raise world.fault(
             "access-freed", f"frame {frame}, which vanished with its memory block, is written"
@@ -165,6 +172,5 @@ def _ready_free_block(model: Model, step: FreeBlock) -> Operation:
 
 def _free_block(world: World, actor: int, phase: int, first: int, count: int) -> Result:
     for frame in range(first, first + count):
-        world.free(frame)
-    world.counters = (world.counters[0], world.counters[1] - count, *world.counters[2:])
-    return None
+        free(world, frame)
+    return _count(world, actor, 0, 1, -count)

@@ -1,9 +1,8 @@
 """Memory that is added and removed."""
 
 from hvo.check.effects.registry import Operation, Result, no_effect, ready
-from hvo.check.model.footprint import FRAME
-from hvo.check.model.geometry import FIRST_FRAME
-from hvo.check.model.state import EMPTY, OFFLINED, Model
+from hvo.check.model.footprint import FRAME, FREED
+from hvo.check.model.state import OFFLINED, Model
 from hvo.check.model.world import World
 from hvo.steps.hotplug import AddMemory, RemoveMemory
 
@@ -16,10 +15,12 @@ def _ready_remove(model: Model, step: RemoveMemory) -> Operation:
 def _remove(world: World, actor: int, phase: int) -> Result:
     """The block goes; where it hosts its own struct pages, their frames go with it."""
     if world.model.hosted:
-        for frame in range(FIRST_FRAME, FIRST_FRAME + world.model.geometry.vmemmap_pages):
-            world.touched.append((FRAME, frame, 1))
+        g = world.model.geometry
+        world.changes(FREED)
+        for frame in range(g.first_frame, g.first_frame + g.vmemmap_pages):
+            world.changes(FRAME + frame)
             world.status[frame] = OFFLINED
-            world.fill(frame, EMPTY)
+            world.fill(frame, world.model.empty)
     return None
 
 

@@ -1,7 +1,9 @@
 """Steps that order others: locks, read-side sections, invalidations, barriers."""
 
+from typing import TypeAlias
+
 from hvo.check.effects.registry import WAIT, Again, Operation, Result, no_effect, page_range, ready
-from hvo.check.model.footprint import LOCK, WHOLE, Touch
+from hvo.check.model.footprint import LOCK, SECTIONS
 from hvo.check.model.state import HELD, LOCKS, MASKED, OPEN, PENDING, SECTION, STOPPED, Model
 from hvo.check.model.store_buffer import acquire, order, release
 from hvo.check.model.tlb import Reach, complete, request
@@ -35,8 +37,6 @@ _FAMILY = {Lock.MMAP_READ: Lock.MMAP_WRITE, Lock.HOTPLUG_READ: Lock.HOTPLUG}
 _SHARED = (Lock.MMAP_READ, Lock.HOTPLUG_READ)
 _MASKING = (Lock.HUGETLB,)
 """Locks that are taken with interrupts masked (`spin_lock_irq(&hugetlb_lock)`)."""
-SECTIONS = 99
-"""Beside the numbers of locks in what a step touches: the read-side sections."""
 
 
 # -- locks --
@@ -45,27 +45,36 @@ SECTIONS = 99
 @ready(Acquire, Release)
 def _ready_lock(model: Model, step: Acquire | Release) -> Operation:
     bit = 1 << LOCKS.index(step.lock)
-    touched = (
-        LOCK,
-        LOCKS.index(_FAMILY.get(step.lock, step.lock)),
-        2 if step.lock in _SHARED else 1,
-    )
+    cell = LOCK + LOCKS.index(_FAMILY.get(step.lock, step.lock))
     mask = MASKED if step.lock in _MASKING else 0
-    if mask and model.interrupts:
-        touched = (WHOLE, 0, 1)  # whether an interrupt may come depends on it
+    how = (cell, step.lock in _SHARED, bool(mask and model.interrupts))
     if isinstance(step, Release):
-        return Operation(step, _release, (bit | mask, touched))
+        return Operation(step, _release, (bit | mask, how))
     excludes = sum(1 << LOCKS.index(lock) for lock in _EXCLUDES[step.lock])
-    return Operation(step, _acquire, (bit, excludes, mask, touched))
+    return Operation(step, _acquire, (bit, excludes, mask, how))
+
+
+_How: TypeAlias = tuple[int, bool, bool]
+"""The cell of a lock, whether it is taken together with others, and whether interrupts can come
+depends on it.
+"""
+
+
+def _touch_lock(world: World, how: _How) -> None:
+    cell, shared, world.visible = how
+    if shared:
+        world.adds_to(cell)
+    else:
+        world.changes(cell)
 
 
 def _acquire(
-    world: World, actor: int, phase: int, bit: int, excludes: int, mask: int, touched: Touch
+    world: World, actor: int, phase: int, bit: int, excludes: int, mask: int, how: _How
 ) -> Result:
     """Wait until nobody holds what excludes it; the first part of waiting masks interrupts, where
     the lock does that.
     """
-    world.touched.append(touched)
+    _touch_lock(world, how)
     held = world.actors[actor][HELD]
     others = any(
         record[HELD] & excludes for other, record in enumerate(world.actors) if other != actor
@@ -80,8 +89,8 @@ def _acquire(
     return None
 
 
-def _release(world: World, actor: int, phase: int, bits: int, touched: Touch) -> Result:
-    world.touched.append(touched)
+def _release(world: World, actor: int, phase: int, bits: int, how: _How) -> Result:
+    _touch_lock(world, how)
     change(world, actor, HELD, world.actors[actor][HELD] & ~bits)
     release(world, actor)
     return None
@@ -91,13 +100,13 @@ def _release(world: World, actor: int, phase: int, bits: int, touched: Touch) ->
 
 
 @ready(EnterReadSection, LeaveReadSection)
-def _ready_section(model: Model, step: Step) -> Operation:
+def _ready_section(model: Model, step: Step[object]) -> Operation:
     return Operation(step, _section, (int(isinstance(step, EnterReadSection)),))
 
 
 def _section(world: World, actor: int, phase: int, value: int) -> Result:
     """Bit 0 says that the actor is in a section, the others who waits for it to end."""
-    world.touched.append((LOCK, SECTIONS, 2))
+    world.adds_to(SECTIONS)
     change(world, actor, SECTION, value)
     return None
 
@@ -108,7 +117,7 @@ def _ready_synchronize(model: Model, step: SynchronizeReaders) -> Operation:
 
 
 def _synchronize(world: World, actor: int, phase: int) -> Result:
-    world.touched.append((LOCK, SECTIONS, 1))
+    world.changes(SECTIONS)
     bit = 2 << actor
     if not phase:
         order(world, actor)
@@ -158,7 +167,8 @@ def _await(world: World, actor: int, phase: int) -> Result:
     """All that was asked for is done; and a DSB lets no later store come before an earlier one."""
     pending = world.actors[actor][PENDING]
     if pending and world.model.hardware.flush_interrupts:
-        world.touched += [(LOCK, LOCKS.index(lock), 0) for lock in _MASKING]
+        for lock in _MASKING:
+            world.reads(LOCK + LOCKS.index(lock))
         if any(
             record[HELD] & MASKED for other, record in enumerate(world.actors) if other != actor
         ):
@@ -194,7 +204,11 @@ def _ready_read_barrier(model: Model, step: ReadBarrier) -> Operation:
 _SPINNING = 1 << LOCKS.index(Lock.PAGE_TABLE) | 1 << LOCKS.index(Lock.HUGETLB)
 
 
-_LOOKED_AT = (LOCKS.index(Lock.PAGE_TABLE), LOCKS.index(Lock.HUGETLB), SECTIONS)
+_LOOKED_AT = (
+    LOCK + LOCKS.index(Lock.PAGE_TABLE),
+    LOCK + LOCKS.index(Lock.HUGETLB),
+    SECTIONS,
+)
 """What stopping CPUs looks at."""
 
 
@@ -207,7 +221,9 @@ def _stop(world: World, actor: int, phase: int, preemptible: bool, bits: int) ->
     """Once every other CPU takes the interrupt, and, where it must be preemptible, holds no spin
     lock and is in no read-side section.
     """
-    world.touched += [(WHOLE, 0, 1), *((LOCK, what, 0) for what in _LOOKED_AT)]
+    world.visible = True
+    for cell in _LOOKED_AT:
+        world.reads(cell)
     order(world, actor)
     others = [record for other, record in enumerate(world.actors) if other != actor]
     if any(record[HELD] & MASKED for record in others):
@@ -224,7 +240,7 @@ def _ready_resume(model: Model, step: ResumeCpus) -> Operation:
 
 
 def _resume(world: World, actor: int, phase: int) -> Result:
-    world.touched.append((WHOLE, 0, 1))
+    world.visible = True
     change(world, actor, HELD, world.actors[actor][HELD] & ~(STOPPED | OPEN))
     order(world, actor)
     return None

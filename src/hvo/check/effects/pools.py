@@ -2,14 +2,13 @@
 
 from hvo.check.effects.registry import Operation, Result, no_effect, place_of, ready
 from hvo.check.effects.struct_pages import decode, field_of
-from hvo.check.model.footprint import LOCK, STRUCT_PAGE
+from hvo.check.model.access import frames_of
+from hvo.check.model.footprint import COUNTERS, RAW_ERRORS, WORDS_OF_FRAME
 from hvo.check.model.geometry import STRUCTS
-from hvo.check.model.state import BROKEN, ERRORS, RELEASED, Model
-from hvo.check.model.world import World, set_extra
-from hvo.kernel.struct_page import LINK, WORDS
+from hvo.check.model.state import Model
+from hvo.check.model.world import World
+from hvo.kernel.struct_page import LINK
 from hvo.steps.pool import AddRawError, FreeFolio, PutFree, TakeRawErrors
-
-_ERRORS = 98
 
 
 @ready(PutFree)
@@ -33,11 +32,10 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
     """
     model = world.model
     number = head // (1 << model.geometry.order)
-    world.touched.append((LOCK, _ERRORS, 1))
+    world.reads(RAW_ERRORS)
     first, end = _pages_of(model, head)
     if any(
-        world.extra[BROKEN] >> pfn & 1 and not _holds(world, pfn, "hwpoison")
-        for pfn in range(first, end)
+        world.broken >> pfn & 1 and not _holds(world, pfn, "hwpoison") for pfn in range(first, end)
     ):
         world.note(
             "poison-freed",
@@ -52,10 +50,10 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
         return 0
     for pfn in range(head + 1, head + model.geometry.used * STRUCTS):
         place = place_of(model, pfn, LINK)
-        for frame in world.frames_of(
-            place.page, write=True, what="the allocator, which takes the tails apart,"
+        for frame in frames_of(
+            world, place.page, write=True, what="the allocator, which takes the tails apart,"
         ):
-            world.touched.append((STRUCT_PAGE, frame * STRUCTS + place.at // WORDS, 1))
+            world.changes(frame * WORDS_OF_FRAME + place.at)
             if world.contents[frame][place.at] != model.pages.link(head):
                 world.note(
                     "leak",
@@ -63,17 +61,18 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
                     " (Bad page state)",
                 )
                 return 0
-    set_extra(world, RELEASED, world.extra[RELEASED] | 1 << number)
+    world.adds_to(COUNTERS)
+    world.released |= 1 << number
     return 1
 
 
 def _holds(world: World, pfn: int, name: str) -> bool:
     """Whether `field` of the struct page of `pfn` is set, wherever a translation leads."""
     place, field = field_of(world.model, pfn, name)
-    return any(
-        decode(field, world.contents[frame][place.at])
-        for frame in world.frames_of(place.page, write=False, what="the allocator")
-    )
+    frames = frames_of(world, place.page, write=False, what="the allocator")
+    for frame in frames:
+        world.reads(frame * WORDS_OF_FRAME + place.at)
+    return any(decode(field, world.contents[frame][place.at]) for frame in frames)
 
 
 @ready(AddRawError)
@@ -82,15 +81,15 @@ def _ready_add_error(model: Model, step: AddRawError) -> Operation:
 
 
 def _add_error(world: World, actor: int, phase: int, pfn: int) -> Result:
-    world.touched.append((LOCK, _ERRORS, 1))
-    set_extra(world, ERRORS, world.extra[ERRORS] | 1 << pfn)
-    set_extra(world, BROKEN, world.extra[BROKEN] | 1 << pfn)
+    world.changes(RAW_ERRORS)
+    world.raw_errors |= 1 << pfn
+    world.broken |= 1 << pfn
     return None
 
 
 @ready(TakeRawErrors)
 def _ready_take_errors(model: Model, step: TakeRawErrors) -> Operation:
-    return Operation(step, _take_errors, _pages_of(model, step.head))
+    return Operation(step, _take_errors, _pages_of(model, int(step.head)))
 
 
 def _pages_of(model: Model, head: int) -> tuple[int, int]:
@@ -98,7 +97,7 @@ def _pages_of(model: Model, head: int) -> tuple[int, int]:
 
 
 def _take_errors(world: World, actor: int, phase: int, first: int, end: int) -> Result:
-    world.touched.append((LOCK, _ERRORS, 1))
-    found = tuple(pfn for pfn in range(first, end) if world.extra[ERRORS] >> pfn & 1)
-    set_extra(world, ERRORS, world.extra[ERRORS] & ~sum(1 << pfn for pfn in found))
+    world.changes(RAW_ERRORS)
+    found = tuple(pfn for pfn in range(first, end) if world.raw_errors >> pfn & 1)
+    world.raw_errors &= ~sum(1 << pfn for pfn in found)
     return found

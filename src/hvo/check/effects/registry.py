@@ -52,7 +52,7 @@ class Operation:
     outcome, and how it reads.
     """
 
-    step: Step
+    step: Step[object]
     perform: Perform
     arguments: tuple[Any, ...]
     sent: Callable[[Outcome], Any] = _as_is
@@ -78,7 +78,7 @@ def ready(*kinds: type) -> Callable[[Ready], Ready]:
     return register
 
 
-def operation(model: Model, step: Step) -> Operation:
+def operation(model: Model, step: Step[object]) -> Operation:
     """`step` made ready; raises HvoError for a kind of step that the checker does not know."""
     make = READY.get(type(step))
     if make is None:

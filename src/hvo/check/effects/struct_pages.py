@@ -5,8 +5,9 @@ is used.
 from typing import Any
 
 from hvo.check.effects.registry import Again, Operation, Place, Result, as_word, place_of, ready
-from hvo.check.model.footprint import STRUCT_PAGE
-from hvo.check.model.geometry import BASE, PAGE, STRUCTS
+from hvo.check.model.access import frames_of, translations
+from hvo.check.model.footprint import COPY, FRAME, WORDS_OF_FRAME
+from hvo.check.model.geometry import BASE, PAGE
 from hvo.check.model.state import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, Model
 from hvo.check.model.store_buffer import order, store
 from hvo.check.model.world import World
@@ -72,8 +73,8 @@ def _load(
     world: World, actor: int, phase: int, place: Place, field: Field, test: bool, what: str
 ) -> Result:
     values: list[int] = []
-    for frame in world.frames_of(place.page, write=False, what=what):
-        world.touched.append((STRUCT_PAGE, frame * STRUCTS + place.at // WORDS, 0))
+    for frame in frames_of(world, place.page, write=False, what=what):
+        world.reads(frame * WORDS_OF_FRAME + place.at)
         value = decode(field, world.contents[frame][place.at])
         value = int(value != 0) if test else value
         if value not in values:
@@ -104,9 +105,9 @@ def _store(
 
 def _written(world: World, place: Place, what: str) -> int:
     """The frame that a write reaches, one of those that it may reach."""
-    frames = world.frames_of(place.page, write=True, what=what)
+    frames = frames_of(world, place.page, write=True, what=what)
     frame = frames[world.choose(len(frames))]
-    world.touched.append((STRUCT_PAGE, frame * STRUCTS + place.at // WORDS, 1))
+    world.changes(frame * WORDS_OF_FRAME + place.at)
     return frame
 
 
@@ -118,9 +119,10 @@ def _put(world: World, place: Place, frame: int, value: int) -> None:
     copies: list[tuple[int, int, int, int, int]] = []
     for copy in world.copies:
         if copy[:2] == (place.page, frame) and copy[3] == place.at // WORDS:
+            world.changes(COPY + copy[2])
             if any(
                 meaning.frame == copy[2]
-                for meaning in world.translations(place.page, world.model.every_cpu)
+                for meaning in translations(world, place.page, world.model.every_cpu)
             ):
                 world.note(
                     "lost-update",
@@ -235,23 +237,27 @@ def _ready_copy(model: Model, step: CopyWords) -> Operation:
 def _copy(world: World, actor: int, phase: int, place: Place, target: int) -> Result:
     start = place.at
     found: dict[tuple[int, ...], int] = {}
-    for frame in world.frames_of(place.page, write=False, what="a copy"):
-        world.touched.append((STRUCT_PAGE, frame * STRUCTS + place.at // WORDS, 0))
+    for frame in frames_of(world, place.page, write=False, what="a copy"):
+        world.reads_words(frame, start, WORDS)
         found.setdefault(world.contents[frame][start : start + WORDS], frame)
     words = list(found)[world.choose(len(found))]
     _fill(world, target, start // WORDS, words)
+    world.changes(COPY + target)
     copy = (place.page, found[words], target, start // WORDS, 0)
     world.copies = tuple(sorted({copy, *(old for old in world.copies if old[:4] != copy[:4])}))
     return None
 
 
 def _fill(world: World, target: int, index: int, words: tuple[int, ...]) -> None:
+    world.reads(FRAME + target)
     if world.status[target] & STATUS not in (ALLOCATED, PRIVATE):
         raise world.fault(
             "access-freed", f"struct pages are written into frame {target}, which is free"
         )
-    world.status[target] = world.status[target] & ~KIND | STRUCT
-    world.touched.append((STRUCT_PAGE, target * STRUCTS + index, 1))
+    if world.status[target] & KIND != STRUCT:
+        world.changes(FRAME + target)
+        world.status[target] = world.status[target] & ~KIND | STRUCT
+    world.changes_words(target, index * WORDS, WORDS)
     row = world.contents[target]
     world.fill(target, (*row[: index * WORDS], *words, *row[(index + 1) * WORDS :]))
     store(world, world.actor, target)
@@ -265,6 +271,7 @@ def _ready_copy_tail(model: Model, step: CopyTailWords) -> Operation:
 def _copy_tail(
     world: World, actor: int, phase: int, target: int, source: int, index: int
 ) -> Result:
+    world.reads_words(target, source * WORDS, WORDS)
     _fill(world, target, index, world.contents[target][source * WORDS : (source + 1) * WORDS])
     return None
 

@@ -8,8 +8,8 @@ that is for).
 
 from typing import TYPE_CHECKING
 
-from hvo.check.model.footprint import STRUCT_PAGE
-from hvo.check.model.geometry import STRUCTS
+from hvo.check.model.footprint import FRAME
+from hvo.check.model.geometry import ROW
 from hvo.check.model.hardware import size_change_allowed
 from hvo.check.model.state import LEVEL1
 from hvo.check.model.store_buffer import is_unordered
@@ -188,7 +188,8 @@ def _conflict(world: "World", old: int, old_frame: int, new: int, new_frame: int
     not equal.
     """
     for frame in (old_frame, new_frame):
-        world.touched += [(STRUCT_PAGE, frame * STRUCTS + index, 0) for index in range(STRUCTS)]
+        world.reads(FRAME + frame)
+        world.reads_words(frame, 0, ROW)
     visible = not is_unordered(world, old_frame) and not is_unordered(world, new_frame)
     equal = visible and world.contents[old_frame] == world.contents[new_frame]
     same = old_frame == new_frame

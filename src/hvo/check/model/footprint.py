@@ -1,61 +1,88 @@
-"""What a step touches, so that steps which nobody else can tell from one another are not
-interleaved.
+"""What a step reads and changes, as sets of *cells*, so that steps which nobody else can tell from
+one another are not interleaved.
 
-Each actor's footprint is learned: a search begins with what earlier ones saw. A step is *local*
-when nothing that it touches is in the footprint of another actor in a way that does not commute;
-local steps go along with the next step that is not. When a search meets a touch that no footprint
-had, it is done again with it. (The first step of any run that leaves the footprints has a prefix
-within them; commuting that prefix's local steps leads to a run of the reduced search, which then
-meets the same step: its touches depend on its actor alone, and on memory that the footprints
-cover.)
+A cell is the smallest part of a state that steps are told apart by: a word of memory, how a vmemmap
+page is translated, the fate of a frame, a lock. A set of cells is the bits of a number; a cell gets
+its bit when it is first touched.
+
+Three ways to touch a cell: to read it, to change it, and to *add* to it, which commutes with itself
+(invalidations of the same page, frames freed, counters). Two steps are independent when neither
+changes what the other touches, nor adds to what it reads.
+
+Each node of an actor's tree (`hvo.check.search.tree`) has the footprint of all that the actor can
+do from there on, learned while searching. A step is *local* when it is independent of everything
+that every other actor can still do; local steps go along with the next step of their actor that is
+not.
+
+Why nothing is lost (a persistent-set argument: Godefroid, Partial-Order Methods, 1996, chapter 4;
+the blocks are Lipton's transactions): take a run to a violation, of least length, and in it the
+first local step `t` of an actor behind which another goes on. That other step, and all behind it up
+to the next step of the first actor, are among what those actors could still do when `t` was done,
+so `t` commutes with each: it can be done later, right before its actor's next step, and when there
+is none it can be left out, which would make the run shorter. This ends, in a run made of whole
+blocks. Where a footprint grows so that a step was wrongly taken for local, every state in which
+that happened is expanded again; in the end none is left.
 """
 
-from typing import TypeAlias
+from typing import Final
 
-TRANSLATION, PHYSICAL, FRAME, LOCK, STRUCT_PAGE, ALLOCATOR, WHOLE = range(7)
-"""Kinds of things: how a vmemmap page is translated, a word of memory, a frame's fate, a lock, a
-struct page, the allocator, all of it.
+WORDS_OF_FRAME: Final = 512
+"""Cells of memory are numbered `frame * WORDS_OF_FRAME + word`: physical addresses in words."""
+TRANSLATION, STALE, FRAME, STORES, COPY, LOCK, _OTHER = (kind << 40 for kind in range(1, 8))
+"""Added to a number: how a vmemmap page (or, above `hvo.check.model.state.LEVEL1`, a PMD slot) is
+translated, what was added to what TLBs may still hold of it, a frame's fate and kind, whether what
+was stored into a frame is visible to all, copies of struct pages into a frame, a lock.
+"""
+SECTIONS, RAW_ERRORS, REFUSALS, FREED, FAULTS, COUNTERS = (_OTHER + number for number in range(6))
+"""Read-side sections, the records of broken pages, how many allocations may still fail, which
+frames the page allocator can hand out, whether faults wait, what the kernel counts.
 """
 
-Touch: TypeAlias = tuple[int, int, int]
-"""Kind, which one, and how: 0 reads, 1 changes, 2 drops translations (which commutes with itself).
-"""
-Touched: TypeAlias = list[Touch]
 
-_COMMUTES = {(0, 0), (2, 2)}
+class Cells(dict[int, int]):
+    """The bit of each cell."""
+
+    def __missing__(self, cell: int) -> int:
+        bit = self[cell] = 1 << len(self)
+        return bit
+
+    def all_of(self, first: int, count: int) -> int:
+        """The bits of `count` cells from `first` on."""
+        bits = 0
+        for cell in range(first, first + count):
+            bits |= self[cell]
+        return bits
 
 
-class Footprints:
-    """What each actor was seen to touch."""
+class Footprint:
+    """Sets of cells that are read, changed, and added to."""
 
-    def __init__(self, actors: int) -> None:
-        self._seen: list[set[Touch]] = [set() for _ in range(actors)]
-        self.grown = False
+    __slots__ = ("adds", "reads", "writes")
 
-    def add(self, actor: int, touched: Touched) -> None:
-        """Remember what a step of `actor` touched; `grown` when steps of others that were taken for
-        local would not be any more.
-        """
-        seen = self._seen[actor]
-        for touch in touched:
-            if touch not in seen:
-                seen.add(touch)
-                self.grown = self.grown or not self.is_local(actor, [touch])
+    def __init__(self, reads: int = 0, writes: int = 0, adds: int = 0) -> None:
+        self.reads, self.writes, self.adds = reads, writes, adds
 
-    def is_local(self, actor: int, touched: Touched) -> bool:
-        """Whether no other actor was ever seen to touch the same in a way that does not commute;
-        WHOLE never is.
-        """
-        if touched and touched[0][0] == WHOLE:
+    def clear(self) -> None:
+        """Touch nothing."""
+        self.reads = self.writes = self.adds = 0
+
+    def include(self, other: "Footprint") -> bool:
+        """Add what `other` touches -> whether there was anything new."""
+        if not (
+            other.reads & ~self.reads or other.writes & ~self.writes or other.adds & ~self.adds
+        ):
             return False
-        for other, seen in enumerate(self._seen):
-            if other != actor and any(
-                (kind, what, how) in seen for kind, what, mine in touched for how in _CLASHES[mine]
-            ):
-                return False
+        self.reads |= other.reads
+        self.writes |= other.writes
+        self.adds |= other.adds
         return True
 
-
-_CLASHES = tuple(
-    tuple(how for how in range(3) if (mine, how) not in _COMMUTES) for mine in range(3)
-)
+    def clashes(self, other: "Footprint") -> bool:
+        """Whether the two are not independent."""
+        writes, others = self.writes, other.writes
+        return bool(
+            writes & (other.reads | others | other.adds)
+            or others & (self.reads | self.adds)
+            or self.adds & other.reads
+            or self.reads & other.adds
+        )

@@ -21,6 +21,7 @@ from hvo.kernel.struct_page import (
     Field,
     StructPageLayout,
 )
+from hvo.memory.interface import Pfns, Words
 from hvo.mmu.format import Format
 from hvo.mmu.formats import format_for
 from hvo.mmu.shape import WORD
@@ -39,7 +40,7 @@ ROW = STRUCTS * WORDS
 """Words of a vmemmap page."""
 KERNEL_FRAME, PMD_FRAME, PUD_FRAME = 1, 2, 3
 FIRST_FRAME = 16
-"""The first frame that holds struct pages, aligned as a leaf must be."""
+"""The first frame that holds struct pages, where leaves are no larger than that."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class Geometry:
         return -(-self.pages * self.group // self.leaf) * self.leaf
 
     @property
+    def first_frame(self) -> int:
+        """The first frame that holds struct pages, aligned as a leaf must be."""
+        return max(FIRST_FRAME, self.leaf)
+
+    @property
+    def words(self) -> int:
+        """Words that are kept of a frame: a vmemmap page's, or the entries of a table."""
+        return max(ROW, self.leaf)
+
+    @property
     def leaves(self) -> int:
         """Leaves that map them."""
         return self.vmemmap_pages // self.leaf
@@ -92,7 +103,7 @@ class Geometry:
 
     def first_reserved(self, actor: int) -> int:
         """The first frame of what `actor` can get."""
-        return FIRST_FRAME + self.vmemmap_pages + actor * self.reserve
+        return self.first_frame + self.vmemmap_pages + actor * self.reserve
 
     def frames(self, actors: int) -> int:
         """Frames there are, with `actors` actors."""
@@ -138,12 +149,12 @@ def small_vmemmap(arch: str, era: Era, geometry: Geometry) -> SmallVmemmap:
     )
 
 
-def _zero(pfn: Value) -> Value:
-    return pfn * 0
+def _zero(pfn: Value) -> Pfns:
+    return np.zeros(np.shape(pfn), np.int64)
 
 
-def _tail_slot(zone: Value, order: int) -> Value:
-    return np.uint64(KERNEL_FRAME * PAGE)
+def _tail_slot(zone: Value, order: int) -> Words:
+    return np.array(KERNEL_FRAME * PAGE, np.uint64)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,11 @@
-"""The rules that no interleaving may break, the most severe first: each with an id, a sentence, and
-an example on either side.
-"""
+"""The properties that `hvo check` searches for violations of, the most severe first."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Property:
-    """One rule: what must never happen, one run that breaks it, and one that comes close and does
-    not.
-    """
+    """A property: its sentence, an example that violates it (`bad`), and one that does not."""
 
     id: str
     sentence: str
@@ -20,9 +16,9 @@ class Property:
 PROPERTIES = (
     Property(
         "write-read-only",
-        "No write meets a translation that is read-only.",
-        "a bit of a tail's flags is cleared after the tail's page was made read-only",
-        "the bit is cleared in the flags of the head",
+        "No store goes through a read-only translation.",
+        "PG_dcache_clean of a tail is cleared after the tail's page was remapped read-only",
+        "PG_dcache_clean of the head is cleared instead",
     ),
     Property(
         "shared-tail-written",
@@ -32,100 +28,99 @@ PROPERTIES = (
     ),
     Property(
         "access-freed",
-        "No translation that may be used leads to a frame that was freed, reused or has vanished.",
-        "a table is installed whose entries map frames that another CPU gave back",
-        "the table is thrown away, because one is there",
+        "No translation that a CPU may use leads to a frame that was freed, reused or removed.",
+        "a page table is installed whose entries map frames that another CPU has freed",
+        "the page table is freed, because another CPU has installed one",
     ),
     Property(
         "freed-while-cached",
-        "No frame is freed while a CPU may still hold a translation to it.",
-        "the frames go before the flush is complete",
-        "request, wait, free",
+        "No frame is freed while a TLB may hold a translation to it.",
+        "frames are freed before the TLB invalidation is complete",
+        "the invalidation is requested and awaited, then the frames are freed",
     ),
     Property(
         "access-invalid",
-        "No access in kernel mode meets an entry that is invalid, unless it can wait there.",
-        "a struct page is read while its entry is broken",
-        "the other CPUs are stopped meanwhile",
+        "No access in kernel mode hits an invalid entry in a context that cannot wait.",
+        "an interrupt handler reads a struct page between break and make",
+        "the other CPUs are stopped between break and make",
     ),
     Property(
         "break-before-make",
-        "On arm64 a live entry is not exchanged for one that a TLB must not hold beside it.",
-        "an entry is pointed at another frame while it is writable",
+        "On arm64 no live entry is replaced by one that a TLB must not hold together with it.",
+        "the output address of a writable entry is changed in one store",
         "invalid entry, invalidation, completion, new entry",
     ),
     Property(
         "freed-table",
-        "No page table is read or written after it was freed, nor freed while a CPU may walk it.",
-        "a dump reads on in a table that hot-remove gave back",
-        "the dump holds the hotplug lock",
+        "No page table is accessed after it was freed, or freed while a CPU may walk it.",
+        "ptdump reads a table that hot-remove has freed",
+        "ptdump holds the memory hotplug lock",
     ),
     Property(
         "wrong-frame",
-        "An entry that is built from a leaf maps the leaf's frames.",
-        "the frame of a table, just installed by another CPU, is taken for the leaf's",
-        "leaf and frame are read together under the lock",
+        "Entries that are built from a leaf map the leaf's frames.",
+        "the frame of a table that another CPU has just installed is taken for the leaf's",
+        "leaf and frame are read under the page-table lock",
     ),
     Property(
         "old-contents",
-        "Nothing leads to a frame before what was stored in it is visible to all CPUs.",
-        "an entry is pointed at a copy with no barrier between",
+        "No entry maps a frame before the stores to that frame are visible to all CPUs.",
+        "an entry is pointed at a copy without a write barrier",
         "copy, write barrier, entry",
     ),
     Property(
         "mixed-sizes",
-        "On x86-64 a page's entry agrees with a large one that a TLB may hold beside it.",
-        "a leaf is split, and an entry of its table leads elsewhere before the flush",
-        "split, flush, then exchange the entry",
+        "On x86-64 a 4 KiB entry agrees with a 2 MiB entry that a TLB may still hold.",
+        "a leaf is split, and an entry of its table is changed before the flush",
+        "split, flush, change the entry",
     ),
     Property(
         "lost-update",
-        "A struct page that was copied is not changed in the old place before the copy takes over.",
-        "a flag is set in the head's old frame after it was copied",
+        "No store to a struct page is lost when its vmemmap page is copied.",
+        "a flag of the head is set in the old frame after it was copied",
         "the flag is set before the copy",
     ),
     Property(
         "tail-writable",
-        "The entries of shared tails are read-only once the page is optimised.",
-        "the end of the range is counted in pages instead of bytes",
-        "every entry is protected",
+        "Entries that map a shared tail page are read-only after optimise.",
+        "the range to write-protect is given in pages instead of bytes",
+        "every entry is write-protected",
     ),
     Property(
         "wrong-head",
-        "Every tail leads to its head, in every era's way of looking.",
-        "restored vmemmap pages still hold copies of the head",
+        "`compound_head()` of every tail returns its head.",
+        "restored vmemmap pages begin with copies of the head",
         "their first struct pages are reset to tails",
     ),
     Property(
         "poison-freed",
-        "No poisoned frame reaches the page allocator unmarked.",
-        "an error is recorded after the record was moved to the pages",
-        "the record is moved after the mark is gone",
+        "No frame with a recorded error reaches the page allocator without HWPoison.",
+        "an error is recorded after the record was moved to the base pages",
+        "the record is moved after the HugeTLB flag is cleared",
     ),
     Property(
         "leak",
-        "In the end every frame is mapped, a table, known to the kernel, or free; and none is freed"
-        " twice.",
-        "a table is overwritten by another CPU's",
+        "No frame is leaked, and none is freed twice.",
+        "a page table is overwritten by another CPU's",
         "the loser frees its table",
     ),
     Property(
         "counters",
-        "In the end the counters, and what each huge page says of itself, agree with the mapping.",
-        "a failed optimise leaves the key raised",
-        "the key goes down again on failure",
+        "Counters and flags agree with the page tables when all actors are done.",
+        "a failed optimise leaves the static key raised",
+        "optimise lowers the key again on failure",
     ),
     Property(
         "deadlock",
-        "Somebody can always go on until all are done.",
+        "As long as an actor is not done, some actor can take a step.",
         "two CPUs wait for each other's lock",
-        "one order of locks",
+        "both take the locks in the same order",
     ),
     Property(
         "no-progress",
-        "A page whose vmemmap cannot be restored leaves the pool once there is memory anywhere.",
-        "restore asks one node only, which has none",
-        "it falls back to other nodes",
+        "A page whose restore failed leaves the pool once any node has free memory.",
+        "restore allocates from one node only, and that node has none",
+        "restore falls back to other nodes",
     ),
 )
 """Every property, in the order in which a violation is reported."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, NamedTuple, TypeAlias
 
+from hvo.check.model.footprint import Cells
 from hvo.check.model.geometry import (
-    FIRST_FRAME,
     KERNEL_FRAME,
     PAGE,
     PMD_FRAME,
@@ -31,7 +31,6 @@ UNKNOWN, STRUCT, TABLE, OTHER = 0, 8, 16, 24
 data.
 """
 KIND = 24
-EMPTY: tuple[int, ...] = (0,) * 32
 
 Record: TypeAlias = tuple[int, int, tuple[int, ...], int, int, int, tuple[int, ...]]
 """What is known of an actor; `hvo.check.effects` names its items."""
@@ -64,7 +63,10 @@ class State(NamedTuple):
     tables but may still be in a TLB, as (key, entry, bits): the actors whose flush will drop it
     and, above, the CPUs that may have it; `copies` are struct pages copied but not yet in force, as
     (vmemmap page, frame, copy, index, changed since); `failures` is how many allocations may still
-    fail; `actors` holds one record an actor.
+    fail; `refused` are the actors (bits) that one node refused while others were not asked,
+    `released` the huge pages (bits) that the allocator took, `faults_wait` says whether accesses
+    may wait for an entry, `raw_errors` are the pfns (bits) in the records of broken pages, `broken`
+    all that ever broke; `actors` holds one record an actor.
     """
 
     contents: tuple[int, ...]
@@ -73,7 +75,11 @@ class State(NamedTuple):
     counters: tuple[int, ...]
     copies: tuple[tuple[int, int, int, int, int], ...]
     failures: int
-    extra: tuple[int, ...]
+    refused: int
+    released: int
+    faults_wait: int
+    raw_errors: int
+    broken: int
     actors: tuple[Record, ...]
 
 
@@ -99,8 +105,9 @@ class Model:
     meanings: tuple[dict[int, Meaning], dict[int, Meaning]] = field(
         default_factory=lambda: ({}, {})
     )
-    rows: list[tuple[int, ...]] = field(default_factory=lambda: [EMPTY])
-    numbers: dict[tuple[int, ...], int] = field(default_factory=lambda: {EMPTY: 0})
+    cells: Cells = field(default_factory=Cells)
+    rows: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
+    numbers: dict[tuple[int, ...], int] = field(default_factory=dict[tuple[int, ...], int])
 
     def cpu(self, actor: int) -> int:
         """The bit of the CPU that an actor runs on: an interrupt's is the first one's."""
@@ -116,7 +123,17 @@ class Model:
         """What a frame holds that comes from the page allocator: taken for a table, entries that
         lead to a frame nobody has.
         """
-        return (int(self.v.format.make_leaf(0, 0)),) * len(EMPTY)
+        return (int(self.v.format.make_leaf(0, 0)),) * self.geometry.words
+
+    @cached_property
+    def empty(self) -> tuple[int, ...]:
+        """What a frame holds that holds nothing."""
+        return (0,) * self.geometry.words
+
+    def padded(self, words: Iterable[int]) -> tuple[int, ...]:
+        """The words of a frame that begins with `words`."""
+        row = tuple(words)
+        return row + self.empty[len(row) :]
 
     def number(self, row: tuple[int, ...]) -> int:
         """A small number for what a frame holds; equal contents have equal numbers."""
@@ -155,11 +172,11 @@ class Model:
         records = tuple(new_record(node) for node in actors)
         self.roots = tuple(record[0] for record in records)
         frames = self.geometry.frames(len(records))
-        rows = tuple(self.number(contents.get(frame, EMPTY)) for frame in range(frames))
+        rows = tuple(self.number(contents.get(frame, self.empty)) for frame in range(frames))
         status = bytes(
             ALLOCATED | kinds[frame] if frame in kinds else FREE for frame in range(frames)
         )
-        return State(rows, status, (), (0, 0, 0), (), failures, (0, 0, 0, 0, 0), records)
+        return State(rows, status, (), (0, 0, 0), (), failures, 0, 0, 0, 0, 0, records)
 
 
 def new_record(node: int) -> Record:
@@ -178,24 +195,20 @@ def mapped_tables(
     contents: dict[int, tuple[int, ...]] = {}
     kinds = {KERNEL_FRAME: OTHER, PMD_FRAME: TABLE, PUD_FRAME: TABLE}
     for leaf in range(g.leaves):
-        first = FIRST_FRAME + leaf * g.leaf
+        first = g.first_frame + leaf * g.leaf
         if not split:
             pmds.append(int(f.make_leaf(first * PAGE, 1)))
             continue
         table = g.first_reserved(0) + leaf
         pmds.append(int(f.make_table(table * PAGE)))
-        contents[table] = padded(int(f.make_leaf((first + i) * PAGE, 0)) for i in range(g.leaf))
+        contents[table] = model.padded(
+            int(f.make_leaf((first + i) * PAGE, 0)) for i in range(g.leaf)
+        )
         kinds[table] = TABLE
-    contents[PMD_FRAME] = padded(pmds)
-    contents[PUD_FRAME] = padded([int(f.make_table(PMD_FRAME * PAGE))])
-    kinds |= {FIRST_FRAME + page: STRUCT for page in range(g.vmemmap_pages)}
+    contents[PMD_FRAME] = model.padded(pmds)
+    contents[PUD_FRAME] = model.padded([int(f.make_table(PMD_FRAME * PAGE))])
+    kinds |= {g.first_frame + page: STRUCT for page in range(g.vmemmap_pages)}
     return contents, kinds
-
-
-def padded(words: Iterable[int]) -> tuple[int, ...]:
-    """The words of a frame that begins with `words`."""
-    row = tuple(words)
-    return row + EMPTY[len(row) :]
 
 
 LOCKS = tuple(Lock)
@@ -233,9 +246,3 @@ SECTION: Final = 4
 PENDING: Final = 5
 """What an actor's record holds: its node, how far its step is, its list, its locks, its read-side
 section and who waits, its flush; then `hvo.check.model.store_buffer.STORES`."""
-
-
-FAULTS, RELEASED, ERRORS, BROKEN = 2, 1, 3, 4
-"""Places in a state's `extra`: whether accesses may wait, huge pages released, pfns that a record
-of errors has, and all that broke.
-"""

@@ -8,6 +8,8 @@ frame shows its old contents to others, whose walkers need not even wait for an 
 
 from typing import TYPE_CHECKING, Final
 
+from hvo.check.model import footprint
+
 if TYPE_CHECKING:
     from hvo.check.model.world import World
 
@@ -41,18 +43,24 @@ def acquire(world: "World", actor: int) -> None:
 
 def forget_stores(world: "World", frame: int) -> None:
     """`frame` is given back: what is in there does not matter any more."""
+    world.reads(footprint.STORES + frame)
     for actor, record in enumerate(world.actors):
         _set(world, actor, set(record[STORES]) - {frame, frame | RELEASED})
 
 
 def _set(world: "World", actor: int, frames: set[int]) -> None:
     record = world.actors[actor]
-    if len(frames) != len(record[STORES]) or frames != set(record[STORES]):
-        world.actors[actor] = (*record[:STORES], tuple(sorted(frames)))
+    before = set(record[STORES])
+    if frames == before:
+        return
+    world.actors[actor] = (*record[:STORES], tuple(sorted(frames)))
+    for stored in frames ^ before:
+        world.changes(footprint.STORES + stored % RELEASED)
 
 
 def is_unordered(world: "World", frame: int) -> bool:
     """Whether stores into `frame` may not be seen yet by everybody."""
+    world.reads(footprint.STORES + frame)
     return any(
         stored in (frame, frame | RELEASED) for record in world.actors for stored in record[STORES]
     )

@@ -4,7 +4,7 @@ level, and on which CPUs.
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from hvo.check.model.footprint import TRANSLATION
+from hvo.check.model.footprint import STALE, TRANSLATION
 from hvo.check.model.state import HOLDERS, LEVEL1
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def keep(world: "World", key: int, old: int, level: int, now: int) -> None:
     model = world.model
     if not model.live:
         return
+    world.changes(TRANSLATION + key)
+    world.changes(STALE + key)
     cacheable = model.meaning(old, level).cacheable
     if cacheable or now >= 0:
         kept = {(k, e): mask for k, e, mask in world.stale if (k, e) != (key, now)}
@@ -41,19 +43,19 @@ def request(world: "World", actor: int, reach: Reach) -> None:
     """`actor` asks CPUs to drop translations, and may wait for it later; its own CPU by itself does
     it at once.
     """
-    touch(world, reach.first, reach.last)
+    world.touched.reads |= _cells_of(world, STALE, reach.first, reach.last)
     if reach.this_cpu:
-        own = ~world.model.cpu(actor)
-        dropped = [
-            (k, e, mask & own if _covers(world, k, e, reach) else mask)
-            for k, e, mask in world.stale
-        ]
-        world.stale = tuple([held for held in dropped if held[2] >> HOLDERS])
-        return
-    bit = 1 << actor
-    world.stale = tuple(
-        [(k, e, mask | bit if _covers(world, k, e, reach) else mask) for k, e, mask in world.stale]
-    )
+        world.touched.adds |= _cells_of(world, TRANSLATION, reach.first, reach.last)
+    own, bit = world.model.cpu(actor), 1 << actor
+    kept: list[tuple[int, int, int]] = []
+    for key, entry, mask in world.stale:
+        if not _covers(world, key, entry, reach):
+            kept.append((key, entry, mask))
+            continue
+        now = mask & ~own if reach.this_cpu else mask | bit
+        if now >> HOLDERS:
+            kept.append((key, entry, now))
+    world.stale = tuple(kept)
 
 
 def _covers(world: "World", key: int, entry: int, reach: Reach) -> bool:
@@ -68,11 +70,15 @@ def complete(world: "World", actor: int, first: int, last: int) -> None:
     """Every CPU has done what `actor` asked for, which was about the vmemmap pages `first` to
     `last`.
     """
-    touch(world, first, last)
+    world.touched.reads |= _cells_of(world, STALE, first, last)
+    world.touched.adds |= _cells_of(world, TRANSLATION, first, last)
     bit = 1 << actor
     world.stale = tuple([held for held in world.stale if not held[2] & bit])
 
 
-def touch(world: "World", first: int, last: int) -> None:
-    """Say that translations of these pages are dropped."""
-    world.touched += [(TRANSLATION, page, 2) for page in range(first, last + 1)]
+def _cells_of(world: "World", kind: int, first: int, last: int) -> int:
+    """The cells of `kind` of these vmemmap pages and of their slots."""
+    all_of, slot, last_slot = world.cells.all_of, first // world.leaf, last // world.leaf
+    return all_of(kind + first, last - first + 1) | all_of(
+        kind + LEVEL1 + slot, last_slot - slot + 1
+    )

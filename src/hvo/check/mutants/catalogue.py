@@ -82,11 +82,11 @@ def _lets_go(lock: Lock) -> Which:
     return lambda step: isinstance(step, Release) and step.lock is lock
 
 
-def _counts(step: Step) -> bool:
+def _counts(step: Step[object]) -> bool:
     return isinstance(step, Count) and step.delta != 0
 
 
-def _breaks(step: Step) -> bool:
+def _breaks(step: Step[object]) -> bool:
     return isinstance(step, WriteEntry) and int(step.value) == 0
 
 
@@ -97,25 +97,25 @@ _FLUSHES = _is(Invalidate, InvalidateAll, AwaitInvalidation)
 _ENTRIES = _is(WriteEntry, ReadEntry, WriteBarrier, CopyTailWords)
 
 
-def _this_cpu(step: Step) -> Step | None:
+def _this_cpu(step: Step[object]) -> Step[object] | None:
     return replace(step, this_cpu=True) if isinstance(step, Invalidate | InvalidateAll) else None
 
 
-def _last_level(step: Step) -> Step | None:
+def _last_level(step: Step[object]) -> Step[object] | None:
     return replace(step, tables=False) if isinstance(step, Invalidate) and step.tables else None
 
 
-def _one_page(step: Step) -> Step | None:
+def _one_page(step: Step[object]) -> Step[object] | None:
     """Only the first page of what is to be dropped, where that is more than one."""
     if not isinstance(step, Invalidate) or int(step.end) - int(step.start) <= PAGE:
         return None
     return replace(step, end=int(step.start) + PAGE)
 
 
-def _stop(**changes: bool) -> Callable[[Step], Step | None]:
+def _stop(**changes: bool) -> Callable[[Step[object]], Step[object] | None]:
     """Stopping CPUs another way, where that is another."""
 
-    def other(step: Step) -> Step | None:
+    def other(step: Step[object]) -> Step[object] | None:
         if not isinstance(step, StopCpus) or all(
             getattr(step, name) is value for name, value in changes.items()
         ):
@@ -125,7 +125,7 @@ def _stop(**changes: bool) -> Callable[[Step], Step | None]:
     return other
 
 
-def _plain_write(step: Step) -> Step | None:
+def _plain_write(step: Step[object]) -> Step[object] | None:
     return (
         WriteEntry(step.location, step.value, step.level, step.address)
         if isinstance(step, CompareExchangeEntry)
@@ -133,7 +133,7 @@ def _plain_write(step: Step) -> Step | None:
     )
 
 
-def _plain_store(step: Step) -> Step | None:
+def _plain_store(step: Step[object]) -> Step[object] | None:
     return WritePointer(step.location, step.value) if isinstance(step, PublishPointer) else None
 
 

@@ -1,62 +1,59 @@
-"""Why mutants that nobody notices are believed to be redundant, or to show a hole in the model.
+"""Why a mutant survives the mutation suite: it is equivalent, or the model has a gap.
 
-Each sentence is about mutants of one kind of actor in some protocols. A test tries every one of
-them: none may be noticed, and none that is not noticed may be missing here.
+Each sentence is about mutants of one role in some protocols. A test runs them all: no mutant named
+here is killed, and every survivor is named here.
 """
 
 from itertools import product
 from typing import Literal, NamedTuple
 
-from hvo.check.scenarios.exercises import FIXED, PROTOCOLS
+from hvo.check.mutants.suite import FIXED, PROTOCOLS
 
 
-class Belief(NamedTuple):
-    """What is believed about a mutant that is not noticed, and why."""
+class Explanation(NamedTuple):
+    """Whether a surviving mutant is equivalent or shows a gap in the model, and why."""
 
-    verdict: Literal["redundant", "hole"]
+    verdict: Literal["equivalent", "model gap"]
     why: str
 
 
 _ERAS = tuple(FIXED)
 _LIVE = tuple(f"proposal-{letter}" for letter in "ABCDE")
 
-_NO_LOCK = Belief(
-    "redundant",
-    "optimise takes none; what is left out is in the freeing of a page that nobody else looks at",
+_NO_LOCK = Explanation(
+    "equivalent",
+    "optimise takes no hugetlb_lock; the mutant changes the free path of a page without users",
 )
-_NEVER_CLEARED = Belief(
-    "redundant",
-    "it is set again where restore failed, and was never cleared: it stays until the vmemmap is"
-    " back",
+_NEVER_CLEARED = Explanation(
+    "equivalent",
+    "the flag is set again after a failed restore, but it was not cleared: it is cleared after"
+    " restore",
 )
-_FLUSHED = Belief(
-    "redundant",
-    "entries are flushed one by one; the only range is a block's, which an invalidation of any"
-    " address in it drops",
+_FLUSHED = Explanation(
+    "equivalent",
+    "entries are invalidated one by one; the only range is that of a block, which an"
+    " invalidation of any of its addresses drops",
 )
-_WAITS = Belief(
-    "redundant",
-    "an entry stays broken until the next one was flushed, and whoever meets it waits so long",
+_WAITS = Explanation(
+    "equivalent",
+    "an entry stays invalid until the next one is flushed, and a CPU that faults on it waits",
 )
-_OVER_ITSELF = Belief(
-    "redundant", "only the old entry of an exchange that was given up is written, over itself"
+_OVER_ITSELF = Explanation("equivalent", "an update that gives up writes the old entry over itself")
+_WRITE_LOCKED = Explanation(
+    "equivalent", "init_mm.mmap_lock is held for writing, which excludes all others"
 )
-_WRITE_LOCKED = Belief(
-    "redundant", "init_mm's lock is taken for writing around it, which keeps all others out"
-)
-_ANYWHERE = Belief(
-    "redundant",
-    "nothing is asked for while the others are held, so that it does not matter what they hold: as"
-    " in D",
+_ANYWHERE = Explanation(
+    "equivalent",
+    "no lock is taken while the other CPUs are stopped, so the locks that they hold do not matter",
 )
 
-_DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
+_DECLARED: tuple[tuple[tuple[str, ...], str, str, Explanation], ...] = (
     (
         _ERAS,
         "dump",
         "mmap-lock",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "a dump only reads, and optimise and restore free no table; what frees tables takes the"
             " hotplug lock",
         ),
@@ -65,8 +62,8 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         _ERAS,
         "optimise",
         "mmap-lock",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "it is taken for reading, and nobody who writes needs to be kept out: the page-table"
             " lock orders the splits",
         ),
@@ -75,8 +72,8 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         _ERAS,
         "restore",
         "mmap-lock",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "it is taken for reading, and restore changes only entries of its own page under a"
             " table that stays",
         ),
@@ -86,8 +83,8 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         _ERAS,
         "optimise",
         "errors",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "optimise moves none; what is left out is in the freeing of a page that has no errors",
         ),
     ),
@@ -97,8 +94,8 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         ("5.14",),
         "optimise",
         "copy-late",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "optimise copies nothing; what is late is in the restore of a page that nobody reads"
             " then",
         ),
@@ -107,8 +104,8 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         ("6.2",),
         "restore",
         "readers-wait readers-wait-first",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "the shared frame shows a walker the count of the head, which is 0 before the page is"
             " given back",
         ),
@@ -117,22 +114,22 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         ("6.2",),
         "hotplug",
         "readers-wait readers-wait-first",
-        Belief("redundant", "it is the restore of a page that was refused: it does nothing"),
+        Explanation("equivalent", "it is the restore of a page that was refused: it does nothing"),
     ),
     (
         ("5.14", "7.1"),
         "fix",
         "-reset-tails",
-        Belief(
-            "redundant", "what tails share holds clean tails there, so that copies need no reset"
+        Explanation(
+            "equivalent", "what tails share holds clean tails there, so that copies need no reset"
         ),
     ),
     (
         ("7.1",),
         "fix",
         "-built-at-boot",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "it saves work at boot; without it these pages are optimised like all others",
         ),
     ),
@@ -146,8 +143,8 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         _LIVE,
         "restore",
         "mmap-lock",
-        Belief(
-            "redundant", "two restores change entries of different pages, under a table that stays"
+        Explanation(
+            "equivalent", "two restores change entries of different pages, under a table that stays"
         ),
     ),
     (_LIVE, "optimise", "hugetlb-lock", _NO_LOCK),
@@ -155,8 +152,8 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         ("proposal-A", "proposal-B", "proposal-D"),
         "optimise",
         "barrier",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "the flush between breaking and making waits with a DSB, which orders stores too",
         ),
     ),
@@ -164,8 +161,8 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         _LIVE,
         "restore",
         "barrier",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "copies are made before the old entry is broken; the flush after that waits with a DSB,"
             " which orders stores",
         ),
@@ -174,13 +171,13 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         ("proposal-B", "proposal-D"),
         "optimise",
         "fill-late",
-        Belief("redundant", "the other CPUs are held until it is filled"),
+        Explanation("equivalent", "the other CPUs are held until it is filled"),
     ),
     (
         ("proposal-A",),
         "restore",
         "fault-waits",
-        Belief("redundant", "the handler is there since the page was optimised"),
+        Explanation("equivalent", "the handler is there since the page was optimised"),
     ),
     (("proposal-B",), "optimise", "stop-anywhere", _ANYWHERE),
     (("proposal-B", "proposal-C"), "restore", "stop-anywhere", _ANYWHERE),
@@ -188,8 +185,8 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         ("proposal-C",),
         "optimise",
         "stop stop-anywhere stop-interrupts",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "only restore stops CPUs, and what is left out is in the restore of a page that nobody"
             " reads then",
         ),
@@ -198,8 +195,8 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         ("proposal-B", "proposal-D"),
         "memory failure",
         "hugetlb-lock errors",
-        Belief(
-            "redundant",
+        Explanation(
+            "equivalent",
             "the page stays in the pool, so that neither its mark nor its record changes meanwhile",
         ),
     ),
@@ -207,28 +204,26 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Belief], ...] = (
         ("proposal-F",),
         "optimise",
         "flush flush-wait flush-this-cpu flush-one-page",
-        Belief("redundant", "nobody else runs yet, and no TLB holds any of it"),
+        Explanation("equivalent", "nobody else runs yet, and no TLB holds any of it"),
     ),
     (
         ("proposal-F",),
         "optimise",
         "page-table-lock mmap-lock hugetlb-lock barrier publish errors fill-late",
-        Belief("redundant", "nobody else runs yet"),
+        Explanation("equivalent", "nobody else runs yet"),
     ),
 )
-"""Protocols, role, mutants, and what is believed of them."""
+"""Protocols, role, mutants, and the explanation of all of them."""
 
-BELIEFS: dict[tuple[str, str, str], Belief] = {
-    (FIXED.get(protocol, protocol), role, name): believed
-    for protocols, role, names, believed in _DECLARED
+EXPLANATIONS: dict[tuple[str, str, str], Explanation] = {
+    (FIXED.get(protocol, protocol), role, name): explained
+    for protocols, role, names, explained in _DECLARED
     for protocol, name in product(protocols, names.split())
 }
-"""What is declared, by protocol, role and mutant."""
-assert {protocol for protocol, _, _ in BELIEFS} <= set(PROTOCOLS)
+"""Explanations by protocol, role and mutant."""
+assert {protocol for protocol, _, _ in EXPLANATIONS} <= set(PROTOCOLS)
 
 
-def belief(protocol: str, role: str, mutant: str) -> Belief | None:
-    """What is believed about `mutant` of the actors of `role` in `protocol`, should nobody notice;
-    None when nothing is declared.
-    """
-    return BELIEFS.get((protocol, role, mutant))
+def explanation(protocol: str, role: str, mutant: str) -> Explanation | None:
+    """Why `mutant` of `role` survives in `protocol`; None if that is not explained."""
+    return EXPLANATIONS.get((protocol, role, mutant))

@@ -20,7 +20,7 @@ class Trigger:
     pulled: bool = False
 
 
-Which: TypeAlias = Callable[[Step], bool]
+Which: TypeAlias = Callable[[Step[object]], bool]
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Mutation:
     without any of them stays as it is.
     """
 
-    change: Callable[[Steps, Trigger], Steps]
+    change: Callable[[Steps[object], Trigger], Steps[object]]
     about: Which
 
 
-def _through(walk: Steps, handle: Callable[[Step], Steps]) -> Steps:
+def _through(walk: Steps[object], handle: Callable[[Step[object]], Steps[object]]) -> Steps[object]:
     """The actor, where `handle` does each step in its own way and gives the result that the actor
     is sent.
     """
@@ -49,8 +49,8 @@ def _through(walk: Steps, handle: Callable[[Step], Steps]) -> Steps:
 def leave_out(which: Which) -> Mutation:
     """Do not do `which`, whose result is None."""
 
-    def change(walk: Steps, trigger: Trigger) -> Steps:
-        def handle(wanted: Step) -> Steps:
+    def change(walk: Steps[object], trigger: Trigger) -> Steps[object]:
+        def handle(wanted: Step[object]) -> Steps[object]:
             if not which(wanted):
                 return (yield wanted)
             trigger.pulled = True
@@ -61,13 +61,15 @@ def leave_out(which: Which) -> Mutation:
     return Mutation(change, which)
 
 
-def instead(other: Callable[[Step], Step | None], result: object = None) -> Mutation:
+def instead(
+    other: Callable[[Step[object]], Step[object] | None], result: object = None
+) -> Mutation:
     """Do what `other` says (None: the step itself); with a `result`, the actor goes on as if the
     step had given that.
     """
 
-    def change(walk: Steps, trigger: Trigger) -> Steps:
-        def handle(wanted: Step) -> Steps:
+    def change(walk: Steps[object], trigger: Trigger) -> Steps[object]:
+        def handle(wanted: Step[object]) -> Steps[object]:
             changed = other(wanted)
             if changed is None:
                 return (yield wanted)
@@ -84,10 +86,10 @@ def instead(other: Callable[[Step], Step | None], result: object = None) -> Muta
 class _Late:
     """Steps that are held back, and whether what they shall come after was there."""
 
-    kept: list[Step] = field(default_factory=list[Step])
+    kept: list[Step[object]] = field(default_factory=list[Step[object]])
     passed: bool = False
 
-    def emit(self) -> Steps:
+    def emit(self) -> Steps[object]:
         """Do them now."""
         kept, self.kept, self.passed = self.kept, [], False
         yield from kept
@@ -98,10 +100,10 @@ def later(held: Which, past: Which, through: Which = lambda step: False) -> Muta
     at the actor's end.
     """
 
-    def change(walk: Steps, trigger: Trigger) -> Steps:
+    def change(walk: Steps[object], trigger: Trigger) -> Steps[object]:
         late = _Late()
 
-        def handle(wanted: Step) -> Steps:
+        def handle(wanted: Step[object]) -> Steps[object]:
             if late.passed and not past(wanted) and not through(wanted):
                 yield from late.emit()
             if held(wanted):
@@ -118,14 +120,14 @@ def later(held: Which, past: Which, through: Which = lambda step: False) -> Muta
     return Mutation(change, held)
 
 
-def _is_count(step: Step) -> bool:
+def _is_count(step: Step[object]) -> bool:
     return isinstance(step, TestPage) and step.field == "refcount"
 
 
-def _count_last(walk: Steps, trigger: Trigger) -> Steps:
-    counts: list[Step] = []
+def _count_last(walk: Steps[object], trigger: Trigger) -> Steps[object]:
+    counts: list[Step[object]] = []
 
-    def handle(wanted: Step) -> Steps:
+    def handle(wanted: Step[object]) -> Steps[object]:
         if _is_count(wanted):
             counts.append(wanted)
             return True
@@ -143,11 +145,11 @@ reference.
 """
 
 
-def watched(seen: list[Step]) -> Mutation:
+def watched(seen: list[Step[object]]) -> Mutation:
     """No change: the steps are noted in `seen`."""
 
-    def change(walk: Steps, trigger: Trigger) -> Steps:
-        def handle(wanted: Step) -> Steps:
+    def change(walk: Steps[object], trigger: Trigger) -> Steps[object]:
+        def handle(wanted: Step[object]) -> Steps[object]:
             seen.append(wanted)
             return (yield wanted)
 
@@ -156,10 +158,10 @@ def watched(seen: list[Step]) -> Mutation:
     return Mutation(change, lambda step: True)
 
 
-def first(step: Step, which: Which) -> Mutation:
+def first(step: Step[object], which: Which) -> Mutation:
     """Do `step` at once, and not `which` where it belongs."""
 
-    def change(walk: Steps, trigger: Trigger) -> Steps:
+    def change(walk: Steps[object], trigger: Trigger) -> Steps[object]:
         yield step
         return (yield from leave_out(which).change(walk, trigger))
 

@@ -1,23 +1,23 @@
-"""Mutants of protocols: something left out or swapped, for one kind of actor. Does the checker
-notice?
+"""The mutation test of the checker: steps of one role are left out or swapped, and the search
+should find a violation.
 
-Each is tried in every exercise of its protocol (`hvo.check.scenarios.exercises`). One that nobody
-notices is either redundant or a hole in the model; `hvo.check.mutants.explanations` says which is
-believed, and why.
+Each mutant runs in the mutation suite of its protocol (`hvo.check.mutants.suite`). A mutant that
+survives is equivalent to the protocol or shows a gap in the model
+(`hvo.check.mutants.explanations`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hvo.check.model.geometry import Geometry, SmallVmemmap
 from hvo.check.mutants.catalogue import MUTANTS
-from hvo.check.mutants.explanations import belief
+from hvo.check.mutants.explanations import explanation
 from hvo.check.mutants.mutations import Mutation, Trigger, watched
+from hvo.check.mutants.suite import FIXED, PROTOCOLS, suite
 from hvo.check.scenarios.case import Case
-from hvo.check.scenarios.exercises import FIXED, PROTOCOLS, exercises
 from hvo.check.scenarios.scenario import Act, Actor, Scenario
 from hvo.check.search.explore import Options, explore
 from hvo.check.search.start import build
@@ -36,35 +36,56 @@ ROLES = {
     "M": "memory failure",
     "F": "caches",
 }
-"""What the actors with these letters do, and are mutated together for."""
+"""The role of the actors with these letters; actors of one role are mutated together."""
 
 
 class MutantRow(NamedTuple):
-    """A mutant of the actors of one role in a protocol, and what came of it.
+    """A mutant of one role in a protocol, and its fate.
 
-    `verdict`: "noticed" (then by which properties, in which scenario, and after how many steps),
-    else what is `believed`: "redundant" or "hole", and why; "unexplained" when nothing is.
+    A killed mutant has the properties that it violates, the scenario and the number of steps; a
+    survivor has an `explanation`, unless it is "unexplained".
     """
 
     protocol: str
     role: str
     mutant: str
-    verdict: Literal["noticed", "redundant", "hole", "unexplained"]
-    noticed: tuple[str, ...]
+    verdict: Literal["killed", "equivalent", "model gap", "unexplained"]
+    killed_by: tuple[str, ...]
     scenario: str | None
     steps: int | None
-    believed: str | None
+    explanation: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of `hvo check --mutants --json`, with the words of 0.1.0."""
+        return {
+            "protocol": self.protocol,
+            "role": self.role,
+            "mutant": self.mutant,
+            "verdict": _JSON_VERDICT[self.verdict],
+            "noticed": self.killed_by,
+            "scenario": self.scenario,
+            "steps": self.steps,
+            "believed": self.explanation,
+        }
+
+
+_JSON_VERDICT = {
+    "killed": "noticed",
+    "equivalent": "redundant",
+    "model gap": "hole",
+    "unexplained": "unexplained",
+}
 
 
 def compare_mutants(
     protocols: tuple[str, ...], options: Options, executor: Executor | None = None
 ) -> list[MutantRow]:
-    """Whether each mutant of `protocols` (none given: all) is noticed, tried on `executor`
-    (processes, by default).
+    """The fate of each mutant of `protocols` (none given: all), run on `executor` (default:
+    processes).
 
-    A mutant that changes nothing is left out.
+    A mutant that changes no step is left out.
     """
-    asked = [exercised(protocol) for protocol in protocols or PROTOCOLS]
+    asked = [suite_protocol(protocol) for protocol in protocols or PROTOCOLS]
     if executor is None:
         with ProcessPoolExecutor() as pool:
             return compare_mutants(protocols, options, pool)
@@ -85,9 +106,10 @@ def _part(protocol: str, part: str, options: Options) -> list[MutantRow]:
     )
 
 
-def exercised(protocol: str) -> str:
-    """The protocol that is exercised under the name `protocol`, an era's or a proposal's; raises
-    HvoError when there is none.
+def suite_protocol(protocol: str) -> str:
+    """The protocol whose suite is run for `protocol`, an era or a proposal.
+
+    Raises HvoError if there is none.
     """
     found = FIXED.get(protocol, protocol)
     if found not in PROTOCOLS:
@@ -109,7 +131,7 @@ def mutants_of(
     for role in sorted(set(roles)):
         cases = [
             case
-            for case in exercises(protocol)
+            for case in suite(protocol)
             if any(ROLES.get(actor.letter) == role for actor in case.scenario.actors)
         ]
         steps = [_steps_of(case, role, options) for case in cases]
@@ -133,17 +155,15 @@ def without_fixes(protocol: str, options: Options) -> Iterator[MutantRow]:
     if protocol.startswith("proposal-"):
         return
     for fix in sorted(parse_variant(protocol).fixes):
-        cases = [
-            (replace(case, protocol=f"{protocol}-{fix}"), None) for case in exercises(protocol)
-        ]
+        cases = [(replace(case, protocol=f"{protocol}-{fix}"), None) for case in suite(protocol)]
         row = _row(protocol, "fix", f"-{fix}", options, cases)
         if row is not None:
             yield row
 
 
-def _steps_of(case: Case, role: str, options: Options) -> list[Step]:
+def _steps_of(case: Case, role: str, options: Options) -> list[Step[object]]:
     """Every step that the actors of `role` do in any run of the unchanged case."""
-    seen: list[Step] = []
+    seen: list[Step[object]] = []
     scenario = _mutated(case.scenario, role, watched(seen), Trigger())
     forest, start = build(scenario, case.era, case.hardware)
     explore(forest, start, scenario, options)
@@ -169,16 +189,16 @@ def _row(
             if bad.property != case.expected
         ]
         if found:
-            noticed = tuple(violation.property for violation in found)
+            violated = tuple(violation.property for violation in found)
             return MutantRow(
-                protocol, role, name, "noticed", noticed, case.scenario.name, found[0].steps, None
+                protocol, role, name, "killed", violated, case.scenario.name, found[0].steps, None
             )
     if not trigger.pulled:
         return None
-    believed = belief(protocol, role, name)
-    if believed is None:
+    why = explanation(protocol, role, name)
+    if why is None:
         return MutantRow(protocol, role, name, "unexplained", (), None, None, None)
-    return MutantRow(protocol, role, name, believed.verdict, (), None, None, believed.why)
+    return MutantRow(protocol, role, name, why.verdict, (), None, None, why.why)
 
 
 def _mutated(scenario: Scenario, role: str, mutation: Mutation, trigger: Trigger) -> Scenario:
@@ -195,5 +215,7 @@ def _mutated(scenario: Scenario, role: str, mutation: Mutation, trigger: Trigger
     return replace(scenario, actors=tuple(changed(actor) for actor in scenario.actors))
 
 
-def _act(v: SmallVmemmap, g: Geometry, act: Act, mutation: Mutation, trigger: Trigger) -> Steps:
+def _act(
+    v: SmallVmemmap, g: Geometry, act: Act, mutation: Mutation, trigger: Trigger
+) -> Steps[object]:
     return mutation.change(single(act(v, g)), trigger)

@@ -93,8 +93,8 @@ def costs(scenario: Scenario, era: Era, hardware: Hardware) -> Costs:
     )
 
 
-def _read(pfn: int) -> Steps:
-    return (yield LoadPage(pfn, "flags"))
+def _read(pfn: int) -> Steps[object]:
+    return (yield from LoadPage(pfn, "flags"))
 
 
 def _met(forest: Forest, state: State, probes: list[int]) -> Iterator[tuple[int, Meets]]:

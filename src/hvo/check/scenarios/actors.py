@@ -67,7 +67,7 @@ def optimize(*numbers: int) -> Act:
     return partial(_optimize, numbers=numbers)
 
 
-def _optimize(v: SmallVmemmap, g: Geometry, numbers: tuple[int, ...]) -> Steps:
+def _optimize(v: SmallVmemmap, g: Geometry, numbers: tuple[int, ...]) -> Steps[object]:
     return hugetlb_vmemmap_optimize_folios(v, g.order, heads_of(g, *numbers))
 
 
@@ -76,50 +76,50 @@ def restore(*numbers: int) -> Act:
     return partial(_restore, numbers=numbers)
 
 
-def _restore(v: SmallVmemmap, g: Geometry, numbers: tuple[int, ...]) -> Steps:
+def _restore(v: SmallVmemmap, g: Geometry, numbers: tuple[int, ...]) -> Steps[object]:
     return hugetlb_vmemmap_restore_folios(v, g.order, heads_of(g, *numbers))
 
 
-def optimize_and_restore(v: SmallVmemmap, g: Geometry) -> Steps:
+def optimize_and_restore(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Optimise the first huge page, restore it, and free it."""
     yield from hugetlb_vmemmap_optimize_folios(v, g.order, heads_of(g, 0))
     return (yield from update_and_free_pages_bulk(v, hstate(g), heads_of(g, 0)))
 
 
-def restore_and_give_back(v: SmallVmemmap, g: Geometry) -> Steps:
+def restore_and_give_back(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Restore the first huge page, which stays in the pool, and then take it out."""
     yield from hugetlb_vmemmap_restore_folios(v, g.order, heads_of(g, 0))
     return (yield from update_and_free_page(v, hstate(g), g.head(0)))
 
 
-def optimize_for_use(v: SmallVmemmap, g: Geometry) -> Steps:
+def optimize_for_use(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Optimise the first huge page, and take it into use."""
     yield from hugetlb_vmemmap_optimize_folios(v, g.order, heads_of(g, 0))
-    yield StorePage(g.head(0), "refcount", 1)
+    yield from StorePage(g.head(0), "refcount", 1)
 
 
-def end_use(v: SmallVmemmap, g: Geometry) -> Steps:
+def end_use(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Drop the last reference to the first huge page, and take it out of the pool."""
-    yield DropReference(g.head(0))
+    yield from DropReference(g.head(0))
     return (yield from update_and_free_page(v, hstate(g), g.head(0)))
 
 
-def give_back(v: SmallVmemmap, g: Geometry) -> Steps:
+def give_back(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Take the first huge page out of the pool: restore and free it."""
     return update_and_free_page(v, hstate(g), g.head(0))
 
 
-def give_back_all(v: SmallVmemmap, g: Geometry) -> Steps:
+def give_back_all(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Take all huge pages out of the pool, as one list."""
     return update_and_free_pages_bulk(v, hstate(g), heads_of(g, *range(g.pages)))
 
 
-def prepare(v: SmallVmemmap, g: Geometry) -> Steps:
+def prepare(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Make a compound page the first huge page of the pool."""
     return prep_new_huge_page(v, hstate(g), g.head(0))
 
 
-def gather(v: SmallVmemmap, g: Geometry) -> Steps:
+def gather(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Make pages that others may hold references to a huge page: freeze each, link the tails, mark
     the head, optimise, unfreeze.
 
@@ -127,30 +127,30 @@ def gather(v: SmallVmemmap, g: Geometry) -> Steps:
     """
     first, last = g.head(0), g.head(0) + g.used * STRUCTS
     for pfn in range(first, last):
-        if not (yield FreezeCount(pfn, 1)):
+        if not (yield from FreezeCount(pfn, 1)):
             return None
     for pfn in range(first + 1, last):
-        yield LinkTail(pfn, first, g.order)
+        yield from LinkTail(pfn, first, g.order)
     for field, value in (("head", 1), ("order", g.order), ("hugetlb", 1)):
-        yield StorePage(first, field, value)
+        yield from StorePage(first, field, value)
     yield from hugetlb_vmemmap_optimize_folios(v, g.order, heads_of(g, 0))
-    yield StorePage(first, "refcount", 1)
+    yield from StorePage(first, "refcount", 1)
 
 
-def gather_waiting_first(v: SmallVmemmap, g: Geometry) -> Steps:
+def gather_waiting_first(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """The same, but wait for readers before the freeze: in vain, for a reader that comes in between
     still sees a count.
     """
-    yield SynchronizeReaders()
+    yield from SynchronizeReaders()
     return (yield from gather(v, g))
 
 
-def build_at_boot(v: SmallVmemmap, g: Geometry) -> Steps:
+def build_at_boot(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Build the first huge page optimised."""
     return hugetlb_vmemmap_init(v, g.order, heads_of(g, 0))
 
 
-def build_and_give_back(v: SmallVmemmap, g: Geometry) -> Steps:
+def build_and_give_back(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Build the first huge page optimised, and give it back later."""
     yield from hugetlb_vmemmap_init(v, g.order, heads_of(g, 0))
     return (yield from update_and_free_page(v, hstate(g), g.head(0)))
@@ -161,7 +161,7 @@ def refer(kernel: str) -> Act:
     return partial(_refer, kernel=kernel)
 
 
-def _refer(v: SmallVmemmap, g: Geometry, kernel: str) -> Steps:
+def _refer(v: SmallVmemmap, g: Geometry, kernel: str) -> Steps[object]:
     return page_ref_add_unless(v, last_page(g), SPECULATIONS[kernel])
 
 
@@ -170,88 +170,88 @@ def refer_to_head(kernel: str) -> Act:
     return partial(_refer_to_head, kernel=kernel)
 
 
-def _refer_to_head(v: SmallVmemmap, g: Geometry, kernel: str) -> Steps:
+def _refer_to_head(v: SmallVmemmap, g: Geometry, kernel: str) -> Steps[object]:
     return folio_try_get(v, last_page(g), SPECULATIONS[kernel])
 
 
-def fail_memory(v: SmallVmemmap, g: Geometry) -> Steps:
+def fail_memory(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """The frame of a tail of the first huge page is broken."""
     return memory_failure(v, tail(g))
 
 
-def fail_at_once(v: SmallVmemmap, g: Geometry) -> Steps:
+def fail_at_once(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """The same, with nothing between its look at the mark and its write."""
-    yield StopCpus(preemptible=False)
+    yield from StopCpus(preemptible=False)
     yield from memory_failure(v, tail(g))
-    yield ResumeCpus()
+    yield from ResumeCpus()
 
 
-def fail_page_start(v: SmallVmemmap, g: Geometry) -> Steps:
+def fail_page_start(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """The same for a tail whose struct page begins a vmemmap page, so that it may look like a
     head.
     """
     return memory_failure(v, last_page(g))
 
 
-def flush_dcache(v: SmallVmemmap, g: Geometry) -> Steps:
+def flush_dcache(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """A tail of the first huge page was mapped executable, and is written to."""
-    yield StorePage(tail(g) if not v.era.has("dcache-head") else g.head(0), "dcache_clean", 1)
+    yield from StorePage(tail(g) if not v.era.has("dcache-head") else g.head(0), "dcache_clean", 1)
     yield from flush_dcache_page(v, tail(g))
 
 
-def sync_caches(v: SmallVmemmap, g: Geometry) -> Steps:
+def sync_caches(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """A tail of the first huge page is mapped executable."""
     return sync_icache_dcache(v, tail(g))
 
 
-def read_tail(v: SmallVmemmap, g: Geometry) -> Steps:
+def read_tail(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Read a tail of the first huge page."""
-    return (yield LoadPage(last_page(g), "link"))
+    return (yield from LoadPage(last_page(g), "link"))
 
 
-def follow(v: SmallVmemmap, g: Geometry) -> Steps:
+def follow(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Read the first tail of the first huge page whose page is shared, and the head that it leads
     to.
     """
     head = int((yield from compound_head(v, g.head(0) + v.era.layout.kept_pages * STRUCTS)))
-    return (yield LoadPage(head, "flags"))
+    return (yield from LoadPage(head, "flags"))
 
 
-def mark_tail(v: SmallVmemmap, g: Geometry) -> Steps:
+def mark_tail(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Leave something in a tail of the first huge page that others do not have."""
-    yield StorePage(last_page(g), "dcache_clean", 1)
+    yield from StorePage(last_page(g), "dcache_clean", 1)
 
 
-def read_twice(v: SmallVmemmap, g: Geometry) -> Steps:
+def read_twice(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Read tails of the first huge page in two vmemmap pages."""
     for page in range(1, g.used):
-        yield LoadPage(g.head(0) + page * STRUCTS, "link")
+        yield from LoadPage(g.head(0) + page * STRUCTS, "link")
 
 
-def lock_while_masked(v: SmallVmemmap, g: Geometry) -> Steps:
+def lock_while_masked(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Take the page-table lock with interrupts masked, under the lock of the pools."""
-    yield Acquire(Lock.HUGETLB)
-    yield Acquire(Lock.PAGE_TABLE)
-    yield Release(Lock.PAGE_TABLE)
-    yield Release(Lock.HUGETLB)
+    yield from Acquire(Lock.HUGETLB)
+    yield from Acquire(Lock.PAGE_TABLE)
+    yield from Release(Lock.PAGE_TABLE)
+    yield from Release(Lock.HUGETLB)
 
 
-def read_head(v: SmallVmemmap, g: Geometry) -> Steps:
+def read_head(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Read the head of the first huge page."""
-    return (yield LoadPage(g.head(0), "flags"))
+    return (yield from LoadPage(g.head(0), "flags"))
 
 
-def write_head(v: SmallVmemmap, g: Geometry) -> Steps:
+def write_head(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Write to the head of the first huge page, whose struct page anybody may change."""
-    yield StorePage(g.head(0), "dcache_clean", 1)
+    yield from StorePage(g.head(0), "dcache_clean", 1)
 
 
-def take_freed(v: SmallVmemmap, g: Geometry) -> Steps:
+def take_freed(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Take a frame that was freed, and write to it twice."""
-    frame = yield TakeFreed()
+    frame = yield from TakeFreed()
     if frame is not None:
-        yield WriteData(frame)
-        yield WriteData(frame)
+        yield from WriteData(frame)
+        yield from WriteData(frame)
 
 
 def dump(lock: DumpLock) -> Act:
@@ -259,54 +259,54 @@ def dump(lock: DumpLock) -> Act:
     return partial(_dump, lock=lock)
 
 
-def _dump(v: SmallVmemmap, g: Geometry, lock: DumpLock) -> Steps:
+def _dump(v: SmallVmemmap, g: Geometry, lock: DumpLock) -> Steps[object]:
     return ptdump(v, PUD_FRAME * PAGE, BASE, BASE + g.vmemmap_pages * PAGE, lock)
 
 
-def unmap_block(v: SmallVmemmap, g: Geometry) -> Steps:
+def unmap_block(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Take away the memory whose struct pages these are, when no huge page is in it any more."""
-    yield Acquire(Lock.HOTPLUG)
+    yield from Acquire(Lock.HOTPLUG)
     yield from vmemmap_free(v, PUD_FRAME * PAGE, BASE, BASE + g.vmemmap_pages * PAGE, hosted=False)
-    yield Release(Lock.HOTPLUG)
+    yield from Release(Lock.HOTPLUG)
 
 
-def unmap_neighbour(v: SmallVmemmap, g: Geometry) -> Steps:
+def unmap_neighbour(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Take away the memory of the second group only, whose struct pages share a table with the
     first one's.
     """
     start = BASE + g.group * PAGE
-    yield Acquire(Lock.HOTPLUG)
+    yield from Acquire(Lock.HOTPLUG)
     yield from vmemmap_free(v, PUD_FRAME * PAGE, start, start + g.group * PAGE, hosted=False)
-    yield Release(Lock.HOTPLUG)
+    yield from Release(Lock.HOTPLUG)
 
 
-def add_neighbour(v: SmallVmemmap, g: Geometry) -> Steps:
+def add_neighbour(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Add the memory of the second group, whose struct pages are not mapped yet."""
     block = Block(g.head(1), g.group * STRUCTS)
-    yield Acquire(Lock.HOTPLUG)
+    yield from Acquire(Lock.HOTPLUG)
     error = yield from arch_add_memory(v, PUD_FRAME * PAGE, block)
-    yield Release(Lock.HOTPLUG)
+    yield from Release(Lock.HOTPLUG)
     if not error:
-        yield InitPages(block.start, block.end, block.node)
+        yield from InitPages(block.start, block.end, block.node)
 
 
-def optimize_and_dissolve(v: SmallVmemmap, g: Geometry) -> Steps:
+def optimize_and_dissolve(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Optimise all huge pages, and restore them."""
     heads = heads_of(g, *range(g.pages))
     yield from hugetlb_vmemmap_optimize_folios(v, g.order, heads)
     yield from hugetlb_vmemmap_restore_folios(v, g.order, heads)
 
 
-def remove_hosting_block(v: SmallVmemmap, g: Geometry) -> Steps:
+def remove_hosting_block(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """Dissolve, unmap and remove a block that holds its own struct pages."""
     yield from hugetlb_vmemmap_restore_folios(v, g.order, heads_of(g, *range(g.pages)))
-    yield Acquire(Lock.HOTPLUG)
+    yield from Acquire(Lock.HOTPLUG)
     yield from vmemmap_free(v, PUD_FRAME * PAGE, BASE, BASE + g.vmemmap_pages * PAGE, hosted=True)
-    yield RemoveMemory(0, g.vmemmap_pages)
-    yield Release(Lock.HOTPLUG)
+    yield from RemoveMemory(0, g.vmemmap_pages)
+    yield from Release(Lock.HOTPLUG)
 
 
-def record_error(v: SmallVmemmap, g: Geometry) -> Steps:
+def record_error(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """A page of the first huge page is broken while that is a HugeTLB page."""
     return get_huge_page_for_hwpoison(v, tail(g))
 
@@ -315,7 +315,7 @@ def record_error(v: SmallVmemmap, g: Geometry) -> Steps:
 
 OPTIMIZER = Actor("O", "optimise", optimize(0))
 OPTIMIZER_2 = Actor("P", "optimise another page", optimize(1))
-RESTORER = Actor("R", "give back", give_back)
+RESTORER = Actor("R", "restore and free", give_back)
 MEMORY_FAILURE = Actor("M", "memory failure", fail_memory)
 READER = Actor("G", "reader", read_tail)
 ALLOCATOR = Actor("A", "allocator", take_freed)

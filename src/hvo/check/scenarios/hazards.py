@@ -22,7 +22,7 @@ from hvo.check.scenarios.proposals import LETTERS, act_of, half_way, rules_for, 
 from hvo.check.scenarios.scenario import Actor, Scenario
 from hvo.vmemmap.era import Era
 
-SPLIT_ALREADY = Scenario("one page, leaf split before", (OPTIMIZER,), geometry=ONE, split=True)
+SPLIT_ALREADY = Scenario("one page, leaf already split", (OPTIMIZER,), geometry=ONE, split=True)
 ALONE = Scenario("one page", (OPTIMIZER,), geometry=ONE)
 TWO = Scenario("two optimisers, one leaf", (OPTIMIZER, OPTIMIZER_2))
 TWO_ORDINARY = Geometry(pages=1, used=2, group=2, leaf=2)
@@ -39,7 +39,8 @@ def _with(name: str, *actors: Actor, **more: object) -> Scenario:
 
 
 _DUMPED = [
-    (lock, Actor("D", f"dump, lock {lock}", c.dump(lock))) for lock in ("none", "read", "write")
+    (lock, Actor("D", f"ptdump, mmap_lock {lock}", c.dump(lock)))
+    for lock in ("none", "read", "write")
 ]
 _MASKED = Actor("L", "page-table lock, interrupts masked", c.lock_while_masked)
 _UNMAP = Actor("H", "hot-remove", c.unmap_block)
@@ -96,15 +97,15 @@ def _bbm() -> list[Case]:
 
 def _dcache() -> list[Case]:
     scenario = _with(
-        "optimise against cache flushing",
+        "optimise against __sync_icache_dcache",
         OPTIMIZER,
-        Actor("F", "sync caches", c.sync_caches),
+        Actor("F", "__sync_icache_dcache", c.sync_caches),
         split=True,
     )
     flush = _with(
-        "optimise against a cache flush",
+        "optimise against flush_dcache_page",
         OPTIMIZER,
-        Actor("F", "flush caches", c.flush_dcache),
+        Actor("F", "flush_dcache_page", c.flush_dcache),
         split=True,
     )
     optimised = _with(
@@ -193,29 +194,31 @@ def _splits() -> list[Case]:
 
 def _marks() -> list[Case]:
     leaving = _with(
-        "give back against memory failure", RESTORER, MEMORY_FAILURE, before=c.optimize(0)
+        "restore and free against memory failure", RESTORER, MEMORY_FAILURE, before=c.optimize(0)
     )
     new = Actor("O", "new page", c.prepare)
     flags = _with(
-        "optimise against caches synchronised", OPTIMIZER, Actor("F", "sync caches", c.sync_caches)
+        "split and optimise against __sync_icache_dcache",
+        OPTIMIZER,
+        Actor("F", "__sync_icache_dcache", c.sync_caches),
     )
     coming = _with(
         "new page against memory failure",
         new,
-        Actor("M", "memory failure, not interrupted", c.fail_at_once),
+        Actor("M", "memory failure, not preempted", c.fail_at_once),
         marked=False,
     )
-    halting = _with(
-        "new page against memory failure that is interrupted", new, MEMORY_FAILURE, marked=False
-    )
+    halting = _with("new page against preempted memory failure", new, MEMORY_FAILURE, marked=False)
     half = _with(
-        "give back against memory failure at the start of a page",
+        "restore and free against memory failure at the start of a vmemmap page",
         RESTORER,
         Actor("M", "memory failure", c.fail_page_start),
         before=c.optimize(0),
     )
     broken = _with(
-        "free against memory failure", RESTORER, Actor("M", "memory failure", c.record_error)
+        "restore and free against memory failure of a HugeTLB page",
+        RESTORER,
+        Actor("M", "memory failure", c.record_error),
     )
     masked = _with("optimise against a lock taken with interrupts masked", OPTIMIZER, _MASKED)
     return [
@@ -242,7 +245,7 @@ def _marks() -> list[Case]:
 
 def _memory() -> list[Case]:
     hosting = _with(
-        "hosting block removed",
+        "hot-remove of a self-hosting block",
         ALLOCATOR,
         Actor("H", "hot-remove", c.remove_hosting_block),
         before=c.optimize(0),
@@ -250,17 +253,20 @@ def _memory() -> list[Case]:
         complete=False,
     )
     odd = _with(
-        "struct pages of 7 words",
+        "struct pages of 56 bytes",
         OPTIMIZER,
         geometry=Geometry(pages=1, group=4, leaf=4, struct_words=7),
     )
-    reader = _with("optimise, frame taken, read", OPTIMIZER, ALLOCATOR, READER)
+    reader = _with("optimise, freed frame reused, tail read", OPTIMIZER, ALLOCATOR, READER)
     refused = _with(
-        "give back, own node empty", RESTORER, before=c.optimize(0), empty_nodes=frozenset({0})
+        "restore and free, own node empty",
+        RESTORER,
+        before=c.optimize(0),
+        empty_nodes=frozenset({0}),
     )
     both_refused = Scenario(
-        "give a list of two back, own node empty",
-        (Actor("R", "give both back", c.give_back_all),),
+        "restore and free two pages, own node empty",
+        (Actor("R", "restore and free both", c.give_back_all),),
         before=c.optimize(0, 1),
         empty_nodes=frozenset({0}),
     )
@@ -287,7 +293,7 @@ def _memory() -> list[Case]:
 
 def _tails() -> list[Case]:
     across = _with(
-        "two leaves, two refusals",
+        "page across two leaves, two failed allocations",
         OPTIMIZER,
         geometry=Geometry(pages=1, used=4, group=4, leaf=2),
         failures=2,
@@ -305,14 +311,14 @@ def _tails() -> list[Case]:
             "H14",
             "7.1-publish-tail",
             X86,
-            Scenario("two optimisers, leaf split before", (OPTIMIZER, OPTIMIZER_2), split=True),
+            Scenario("two optimisers, leaf already split", (OPTIMIZER, OPTIMIZER_2), split=True),
             "leak",
         ),
         Case(
             "H14",
             "7.1",
             X86,
-            Scenario("two optimisers, leaf split before", (OPTIMIZER, OPTIMIZER_2), split=True),
+            Scenario("two optimisers, leaf already split", (OPTIMIZER, OPTIMIZER_2), split=True),
             None,
         ),
         Case("H15", "7.1-protect-whole-range", X86, boot, "tail-writable"),
@@ -322,7 +328,7 @@ def _tails() -> list[Case]:
 
 def _dump_with(name: str, lock: DumpLock, other: Actor, **more: object) -> Scenario:
     return _with(
-        f"dump (lock {lock}) against {name}",
+        f"ptdump (mmap_lock {lock}) against {name}",
         dict(_DUMPED)[lock],
         other,
         **({"geometry": TWO_ORDINARY} | more),
@@ -367,15 +373,15 @@ def _removals() -> list[Case]:
     whatever was optimised before.
     """
     neighbour = Scenario(
-        "neighbour in the same table removed",
+        "hot-remove of a neighbour in the same page table",
         (Actor("O", "optimise as B", act_of("B")), Actor("H", "hot-remove", c.unmap_neighbour)),
         split=True,
         complete=False,
     )
     dissolved = _with(
-        "removed after dissolving", _UNMAP, before=c.optimize_and_dissolve, complete=False
+        "hot-remove after dissolve", _UNMAP, before=c.optimize_and_dissolve, complete=False
     )
-    whole = _with("removed without dissolving", _UNMAP, before=c.optimize(0), complete=False)
+    whole = _with("hot-remove without dissolve", _UNMAP, before=c.optimize(0), complete=False)
     return [
         Case("hot-remove", "5.18+split-lock-read", ARM, dissolved, None),
         Case("hot-remove", "5.18+split-lock-read", ARM, whole, "freed-while-cached", ("leak",)),
@@ -386,12 +392,12 @@ def _removals() -> list[Case]:
 
 def _late() -> list[Case]:
     batch = Scenario(
-        "a list of two, refusals",
+        "two pages, failed allocations",
         (Actor("O", "optimise both", c.optimize(0, 1)), READER),
         failures=3,
     )
     both_leaves = Scenario(
-        "a list of two over two leaves each, refusals",
+        "two pages across two leaves each, failed allocations",
         (Actor("O", "optimise both", c.optimize(0, 1)),),
         Geometry(2, 4, 4, 2),
         failures=3,

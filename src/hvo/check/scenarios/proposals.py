@@ -45,7 +45,7 @@ def act_of(letter: str, *, tries: int = TRIES) -> Act:
     return partial(_optimize, proposal=replace(PROPOSALS[letter], tries=tries))
 
 
-def _optimize(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps:
+def _optimize(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps[object]:
     return optimize(v, proposal, g.order, g.head(0))
 
 
@@ -54,7 +54,7 @@ def undo_of(letter: str) -> Act:
     return partial(_restore, proposal=replace(PROPOSALS[letter], tries=TRIES))
 
 
-def _restore(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps:
+def _restore(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps[object]:
     return restore(v, proposal, g.order, g.head(0))
 
 
@@ -80,11 +80,11 @@ def undo_list(letter: str, pages: int) -> Act:
 
 def _work_on_list(
     v: SmallVmemmap, g: Geometry, proposal: Proposal, pages: int, work: "_OnList"
-) -> Steps:
+) -> Steps[object]:
     return work(v, proposal, g.order, [g.head(number) for number in range(pages)])
 
 
-_OnList: TypeAlias = Callable[[SmallVmemmap, Proposal, int, list[int]], Steps]
+_OnList: TypeAlias = Callable[[SmallVmemmap, Proposal, int, list[int]], Steps[object]]
 
 
 def scenarios(letter: str) -> list[Scenario]:
@@ -103,13 +103,13 @@ def scenarios(letter: str) -> list[Scenario]:
         Scenario(f"{letter}: optimise against a reader", (o, g), _ONE),
         Scenario(f"{letter}: optimise against a writer of the head", (o, w), _ONE),
         Scenario(f"{letter}: optimise, interrupted by a reader", (o, i), _ONE),
-        Scenario(f"{letter}: optimise, allocations refused", (o,), _ONE, failures=2),
+        Scenario(f"{letter}: optimise, allocations fail", (o,), _ONE, failures=2),
         Scenario(f"{letter}: restore against a reader", (r, g), _ONE, before=act_of(letter)),
         Scenario(
-            f"{letter}: restore, allocations refused", (r,), _ONE, before=act_of(letter), failures=2
+            f"{letter}: restore, allocations fail", (r,), _ONE, before=act_of(letter), failures=2
         ),
         Scenario(f"{letter}: optimise a list against a reader", (both, g), TWO),
-        Scenario(f"{letter}: optimise a list, allocations refused", (both,), TWO, failures=2),
+        Scenario(f"{letter}: optimise a list, allocations fail", (both,), TWO, failures=2),
         Scenario(
             f"{letter}: restore a list against a reader",
             (undo_both, g),
@@ -117,7 +117,7 @@ def scenarios(letter: str) -> list[Scenario]:
             before=act_on_list(letter, 2),
         ),
         Scenario(
-            f"{letter}: restore a list, allocations refused",
+            f"{letter}: restore a list, allocations fail",
             (undo_both,),
             TWO,
             before=act_on_list(letter, 2),
@@ -146,12 +146,14 @@ def half_way(*, marked: bool) -> Scenario:
     Not `marked`, what was done stays but the page does not say so.
     """
     act = partial(_give_up, proposal=replace(PROPOSALS["E"], tries=1, marks_partial=marked))
-    actors = (Actor("O", "optimise and give back", act), Actor("G", "reader", c.read_twice))
-    return Scenario(f"E: given up half-way, {'marked' if marked else 'not marked'}", actors, _ONE)
+    actors = (Actor("O", "optimise, restore and free", act), Actor("G", "reader", c.read_twice))
+    return Scenario(
+        f"E: update fails half-way, {'flag set' if marked else 'flag clear'}", actors, _ONE
+    )
 
 
-def _give_up(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps:
+def _give_up(v: SmallVmemmap, g: Geometry, proposal: Proposal) -> Steps[object]:
     yield from optimize(v, proposal, g.order, g.head(0))
     if not (yield from restore(v, proposal, g.order, g.head(0))):
         yield from clear_hugetlb(g.head(0))
-        yield FreeFolio(g.head(0), g.order)
+        yield from FreeFolio(g.head(0), g.order)

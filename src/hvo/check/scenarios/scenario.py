@@ -12,7 +12,7 @@ from hvo.check.model.geometry import (
 from hvo.steps.base import Steps
 from hvo.vmemmap.era import Era
 
-Act: TypeAlias = Callable[[SmallVmemmap, Geometry], Steps]
+Act: TypeAlias = Callable[[SmallVmemmap, Geometry], Steps[object]]
 """Makes an actor."""
 
 

@@ -26,7 +26,7 @@ from hvo.errors import HvoError
 from hvo.steps.base import Step, Steps
 from hvo.vmemmap.era import Era, parse_variant
 
-Protocol: TypeAlias = Callable[[SmallVmemmap, int, int], Steps]
+Protocol: TypeAlias = Callable[[SmallVmemmap, int, int], Steps[object]]
 """What an actor of the file is: the vmemmap, the order of the huge page and the pfn of its head ->
 steps.
 """
@@ -179,7 +179,7 @@ def _is_actor(module: ModuleType, name: str, value: object) -> bool:
     )
 
 
-def run_own(v: SmallVmemmap, g: Geometry, own: Own, name: str, number: int) -> Steps:
+def run_own(v: SmallVmemmap, g: Geometry, own: Own, name: str, number: int) -> Steps[object]:
     """The actor `name` of the file on huge page `number`; what goes wrong in it is an HvoError of
     one line.
     """
@@ -195,7 +195,7 @@ def run_own(v: SmallVmemmap, g: Geometry, own: Own, name: str, number: int) -> S
     return (yield from _guarded(own, name, walk))
 
 
-def _guarded(own: Own, name: str, walk: "GeneratorType[Any, Any, Any]") -> Steps:
+def _guarded(own: Own, name: str, walk: "GeneratorType[Any, Any, Any]") -> Steps[object]:
     result: Any = None
     while True:
         try:
@@ -249,7 +249,7 @@ def _last_step(error: Exception) -> str:
         for frame, _ in traceback.walk_tb(error.__traceback__)
         for value in frame.f_locals.values()
     ]
-    steps = [
+    steps: list[Step[object]] = [
         value.step if isinstance(value, Operation) else value
         for value in known
         if isinstance(value, Step | Operation)

@@ -113,22 +113,22 @@ def _against_others(own: Own) -> Iterator[tuple[str, Scenario]]:
     g, w = Actor("G", "reader", c.read_tail), Actor("W", "writer of the head", c.write_head)
     i, dump = (
         Actor("I", "interrupt that reads", c.read_tail, interrupt=True),
-        Actor("D", "dump, lock read", c.dump("read")),
+        Actor("D", "ptdump, mmap_lock read", c.dump("read")),
     )
     yield "H01", Scenario("alone", (o,), geometry)
-    yield "H01", Scenario("alone, leaf split before", (o,), geometry, split=True)
+    yield "H01", Scenario("alone, leaf already split", (o,), geometry, split=True)
     yield "H01", Scenario("against a reader", (o, g), geometry)
     yield "H01", Scenario("against a writer of the head", (o, w), geometry)
     yield (
         "H01",
-        Scenario("a page whose tails differ", (o,), geometry, split=True, before=c.mark_tail),
+        Scenario("a page with differing tails", (o,), geometry, split=True, before=c.mark_tail),
     )
     yield "H01", Scenario("interrupted by a reader", (o, i), geometry)
     yield (
         "H02",
         Scenario(
-            "against cache flushing",
-            (o, Actor("F", "sync caches", c.sync_caches)),
+            "against __sync_icache_dcache",
+            (o, Actor("F", "__sync_icache_dcache", c.sync_caches)),
             geometry,
             split=True,
         ),
@@ -143,9 +143,9 @@ def _against_others(own: Own) -> Iterator[tuple[str, Scenario]]:
             Scenario("against a walker as in 6.13", (gathering, walker), geometry, ordinary=True),
         )
     yield "H07", Scenario("against memory failure", (o, c.MEMORY_FAILURE), geometry, split=True)
-    yield "H11", Scenario("frames taken, and read", (o, c.ALLOCATOR, c.READER), geometry)
+    yield "H11", Scenario("freed frames reused, tail read", (o, c.ALLOCATOR, c.READER), geometry)
     yield "H16", Scenario("against a page-table dump", (o, dump), geometry)
-    yield "H18", Scenario("allocations refused", (o,), geometry, failures=2)
+    yield "H18", Scenario("allocations fail", (o,), geometry, failures=2)
 
 
 def _twice(own: Own) -> Iterator[tuple[str, Scenario]]:
@@ -158,7 +158,7 @@ def _twice(own: Own) -> Iterator[tuple[str, Scenario]]:
         Actor("P", "optimize another page", act(own, number=1)),
     )
     yield "H04", Scenario("two optimisers, one leaf", both, geometry)
-    yield "H14", Scenario("two optimisers, leaf split before", both, geometry, split=True)
+    yield "H14", Scenario("two optimisers, leaf already split", both, geometry, split=True)
 
 
 def _pair(own: Own) -> Geometry:
@@ -170,13 +170,13 @@ def _way_back(own: Own) -> Iterator[tuple[str, Scenario]]:
     geometry = own.geometry or _ONE
     r, g = Actor("R", "restore", act(own, "restore")), Actor("G", "reader", c.read_tail)
     f, i = (
-        Actor("R", "give back", partial(_give_back, own=own)),
+        Actor("R", "restore and free", partial(_give_back, own=own)),
         Actor("I", "interrupt that reads", c.read_tail, interrupt=True),
     )
-    late = Actor("R", "give back as soon as it can be", partial(_give_back_late, own=own))
+    late = Actor("R", "restore and free, retried", partial(_give_back_late, own=own))
     yield (
         "H12",
-        Scenario("restore, allocations refused", (r,), geometry, before=act(own), failures=2),
+        Scenario("restore, allocations fail", (r,), geometry, before=act(own), failures=2),
     )
     yield "H12", Scenario("restore against a reader", (r, g), geometry, before=act(own))
     yield "H12", Scenario("restore, interrupted by a reader", (r, i), geometry, before=act(own))
@@ -188,19 +188,24 @@ def _way_back(own: Own) -> Iterator[tuple[str, Scenario]]:
     )
     yield (
         "H12",
-        Scenario("given back once there is memory", (late,), geometry, before=act(own), failures=2),
+        Scenario(
+            "restore retried once memory is free", (late,), geometry, before=act(own), failures=2
+        ),
     )
     yield (
         "H06",
         Scenario(
-            "given back against memory failure", (f, c.MEMORY_FAILURE), geometry, before=act(own)
+            "restore and free against memory failure",
+            (f, c.MEMORY_FAILURE),
+            geometry,
+            before=act(own),
         ),
     )
     yield (
         "H19",
         Scenario(
             "optimize, restore, free",
-            (Actor("O", "there and back", partial(_there_and_back, own=own)),),
+            (Actor("O", "optimize, restore, free", partial(_there_and_back, own=own)),),
             geometry,
         ),
     )
@@ -208,7 +213,7 @@ def _way_back(own: Own) -> Iterator[tuple[str, Scenario]]:
         "H14",
         Scenario(
             "optimize, restore, optimize",
-            (Actor("O", "there, back, there", partial(_there_again, own=own)),),
+            (Actor("O", "optimize, restore, optimize", partial(_there_again, own=own)),),
             geometry,
         ),
     )
@@ -225,12 +230,15 @@ def _neighbours(own: Own) -> Iterator[tuple[str, Scenario]]:
         Actor("P", "optimize another page", act(own, number=1)),
         Actor("G", "reader of the first", c.read_tail),
     )
-    yield "H04", Scenario("two restored, one leaf", (r, r2), geometry, before=both)
-    yield "H04", Scenario("one restored, another optimized", (r, other), geometry, before=act(own))
+    yield "H04", Scenario("two restores, one leaf", (r, r2), geometry, before=both)
+    yield (
+        "H04",
+        Scenario("restore against optimize of another page", (r, other), geometry, before=act(own)),
+    )
     yield (
         "H11",
         Scenario(
-            "the other restored, frames taken, and read",
+            "other page restored, freed frames reused, tail read",
             (r2, c.ALLOCATOR, g),
             geometry,
             before=both,
@@ -238,12 +246,12 @@ def _neighbours(own: Own) -> Iterator[tuple[str, Scenario]]:
     )
 
 
-def _both(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _both(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     for number in (0, 1):
         yield from run_own(v, g, own, "optimize", number)
 
 
-def _there_and_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _there_and_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     """Optimise, restore, and free the page unless restore says that it could not (anything but None
     or 0).
     """
@@ -251,23 +259,23 @@ def _there_and_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
     yield from _give_back(v, g, own)
 
 
-def _there_again(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _there_again(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     """Optimise, restore, and optimise again what was restored."""
     yield from run_own(v, g, own, "optimize", 0)
     if not (yield from run_own(v, g, own, "restore", 0)):
         yield from run_own(v, g, own, "optimize", 0)
 
 
-def _give_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _give_back(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     """Restore and free -> what restore says."""
     error = yield from run_own(v, g, own, "restore", 0)
     if not error:
         yield from clear_hugetlb_and_hwpoison(v, g.head(0))
-        yield FreeFolio(g.head(0), g.order)
+        yield from FreeFolio(g.head(0), g.order)
     return error
 
 
-def _give_back_late(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _give_back_late(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     """Try until it works: a page that was refused memory leaves once there is some; one whose
     entries are in use (EAGAIN) need not.
     """
@@ -275,17 +283,17 @@ def _give_back_late(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
         pass
 
 
-def _gather(v: SmallVmemmap, g: Geometry, own: Own) -> Steps:
+def _gather(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
     """Make pages that others may hold references to a huge page, as `cast.gather` does, and
     optimise it as the file says.
     """
     first, last = g.head(0), g.head(0) + g.used * STRUCTS
     for pfn in range(first, last):
-        if not (yield FreezeCount(pfn, 1)):
+        if not (yield from FreezeCount(pfn, 1)):
             return
     for pfn in range(first + 1, last):
-        yield LinkTail(pfn, first, g.order)
+        yield from LinkTail(pfn, first, g.order)
     for name, value in (("head", 1), ("order", g.order), ("hugetlb", 1)):
-        yield StorePage(first, name, value)
+        yield from StorePage(first, name, value)
     yield from run_own(v, g, own, "optimize", 0)
-    yield StorePage(first, "refcount", 1)
+    yield from StorePage(first, "refcount", 1)

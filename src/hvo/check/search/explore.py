@@ -1,6 +1,7 @@
 """The search: every interleaving, shortest first, with what makes it smaller switchable.
 
-* Reduction: local steps (`hvo.check.model.footprint`) are not interleaved.
+* Reduction: steps that are independent of all that others can still do
+  (`hvo.check.model.footprint`, with the proof) are not interleaved.
 * Symmetry: records of interchangeable actors are kept in order, unless somebody waits for one of
   them by name.
 
@@ -13,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hvo.check.model.footprint import Footprints
 from hvo.check.model.properties import SEVERITY
 from hvo.check.model.state import NODE, State
 from hvo.check.scenarios.scenario import Scenario
@@ -22,7 +22,6 @@ from hvo.check.search.path import Path, Turn, canonical
 from hvo.check.search.transition import moves
 from hvo.check.search.tree import Forest
 
-_FIRST_PASS = 250  # states; the first pass mostly finds out what actors touch
 Where = tuple[int, int, int, tuple[int, ...]]
 """The last transition of a run: the number of the state before it, the actor (-1: none went on),
 its steps and its choices.
@@ -78,30 +77,24 @@ class _Best(NamedTuple):
 @dataclass
 class _Search:
     """One pass over the states, which are numbered as they are found; `parents` says how each was
-    first reached.
-
-    A pass that is longer than `learning` states ends as soon as the footprints have grown, and is
-    to be done `again`.
+    first reached, `steps` how many there are from it.
     """
 
     forest: Forest
     scenario: Scenario
     options: Options
-    footprints: Footprints | None
     deadline: float
-    learning: int
     numbers: dict[State, int] = field(default_factory=dict[State, int])
     states: list[State] = field(default_factory=list[State])
     depths: list[int] = field(default_factory=list[int])
     parents: list[Where] = field(default_factory=list[Where])
+    steps: list[int] = field(default_factory=list[int])
     layers: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     best: dict[str, _Best] = field(default_factory=dict[str, _Best])
     announce: Callable[[int], None] | None = None
     ends: set[tuple[int, ...]] = field(default_factory=set[tuple[int, ...]])
-    transitions: int = 0
     finished: bool = True
     interrupted: bool = False
-    again: bool = False
 
     def run(self, start: State) -> None:
         """Go through all states, by number of steps; an interrupt ends it, and leaves what was
@@ -124,25 +117,19 @@ class _Search:
                 if len(self.states) > self.options.most_states or time.monotonic() > self.deadline:
                     self.finished = False
                     return
-                if len(self.states) > self.learning and self._has_learned():
-                    self.again = True
-                    return
-        self.again = self._has_learned()
-
-    def _has_learned(self) -> bool:
-        """Whether something was taken for local that is not: then the pass is of no use, and is
-        stopped once it is long.
-        """
-        return self.footprints is not None and self.footprints.grown
+            again, self.forest.again = self.forest.again, set()
+            for number in again:
+                self.layers.setdefault(self.depths[number], []).append(number)
 
     def _expand(self, number: int, depth: int) -> None:
         """Add what follows the state `number`."""
-        went = False
+        went, steps = False, 0
         state = self.states[number]
+        self.forest.state = number
         for actor in range(len(state.actors)):
-            for move in moves(self.forest, state, actor, self.footprints):
+            for move in moves(self.forest, state, actor, reduce=self.options.reduce):
                 went = True
-                self.transitions += move.steps
+                steps += move.steps
                 for rule, message, at in move.found:
                     self._note(rule, message, depth + at, (number, actor, at, move.choices))
                 if move.state is not None:
@@ -152,6 +139,7 @@ class _Search:
                         else move.state
                     )
                     self._reach(new, depth + move.steps, (number, actor, move.steps, move.choices))
+        self.steps[number] = steps
         if not went:
             self.ends.add(tuple(record[NODE] for record in state.actors))
             for rule, message in at_the_end(self.forest, self.scenario, state):
@@ -163,6 +151,7 @@ class _Search:
             self.states.append(state)
             self.depths.append(depth)
             self.parents.append(parent)
+            self.steps.append(0)
         elif self.depths[found] > depth:
             self.depths[found], self.parents[found] = depth, parent
         else:
@@ -190,28 +179,10 @@ def explore(
     options: Options,
     announce: Callable[[int], None] | None = None,
 ) -> Exploration:
-    """Search everything that `scenario` can do from `start`; with reduction as often as its
-    footprints grow.
-    """
+    """Search everything that `scenario` can do from `start`."""
     begun = time.monotonic()
-    footprints = Footprints(len(scenario.actors)) if options.reduce else None
-    learning = _FIRST_PASS
-    while True:
-        if footprints is not None:
-            footprints.grown = False
-        search = _Search(
-            forest,
-            scenario,
-            options,
-            footprints,
-            begun + options.seconds,
-            learning,
-            announce=announce,
-        )
-        search.run(start)
-        if not search.again:
-            break
-        learning = 2 * len(search.states)
+    search = _Search(forest, scenario, options, begun + options.seconds, announce=announce)
+    search.run(start)
     violations = [
         Violation(rule, best.message, best.depth, search.path(best.where))
         for rule, best in search.best.items()
@@ -221,7 +192,7 @@ def explore(
     return Exploration(
         violations,
         states,
-        search.transitions,
+        sum(search.steps),
         seconds,
         search.finished,
         search.interrupted,

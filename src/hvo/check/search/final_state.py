@@ -63,7 +63,7 @@ def mapped_frames(world: World) -> dict[int, list[tuple[int, bool]]]:
             if pmd.kind == "table"
             else pmd._replace(frame=pmd.frame + index)
         )
-        if entry.kind == "leaf":
+        if entry.kind == "leaf" and entry.frame < len(world.contents):
             shown.setdefault(entry.frame, []).append((page, entry.writable))
     return shown
 
@@ -117,7 +117,7 @@ def _flags(forest: Forest, state: State) -> Iterator[tuple[str, str]]:
             forest.model, forest.model.geometry.head(number), "vmemmap_optimized"
         )
         said = bool(decode(field, _word_at(forest, state, *place)))
-        if not state.extra[1] >> number & 1 and said != _is_optimized(world, number):
+        if not state.released >> number & 1 and said != _is_optimized(world, number):
             yield (
                 "counters",
                 (
@@ -167,7 +167,7 @@ def _heads(forest: Forest, state: State) -> Iterator[tuple[str, str]]:
     g = forest.model.geometry
     for number in range(g.pages):
         head = g.head(number)
-        if state.extra[1] >> number & 1 or not _is_compound(forest, state, head):
+        if state.released >> number & 1 or not _is_compound(forest, state, head):
             continue
         if _word(forest, state, head, LINK) & 1:
             yield "wrong-head", f"the struct page of the head, pfn {head}, is a tail's"
@@ -219,7 +219,7 @@ def _is_compound(forest: Forest, state: State, head: int) -> bool:
 
 def run_alone(forest: Forest, state: State, pfn: int) -> int | None:
     """What `compound_head` of the kernel says about `pfn` in `state`: -1 where that leads nowhere,
-    None where the vmemmap is gone.
+    None where the vmemmap is gone or waits for an entry.
     """
     model = forest.model
     root = forest.root(lambda: compound_head(model.v, pfn))
@@ -227,7 +227,8 @@ def run_alone(forest: Forest, state: State, pfn: int) -> int | None:
     last = len(state.actors)
     try:
         while forest.nodes[world.actors[last][NODE]].operation is not None:
-            step(forest, world, last)
+            if not step(forest, world, last):
+                return None
     except Fault:
         return -1 if world.found[-1][0] == "wrong-head" else None
     return int(forest.nodes[world.actors[last][NODE]].returned)
@@ -237,7 +238,7 @@ def _progress(world: World, state: State) -> Iterator[tuple[str, str]]:
     """A page is still optimised after its restore was refused by one node while another has
     memory.
     """
-    if state.extra[0] and any(
+    if state.refused and any(
         _is_optimized(world, number) for number in range(world.model.geometry.pages)
     ):
         yield (

@@ -21,7 +21,7 @@ class Done(NamedTuple):
 
     lane: int
     letter: str
-    step: Step
+    step: Step[object]
     actor: int
     before: State
     after: State

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from types import ModuleType
 
 from hvo.check import effects
-from hvo.check.model.geometry import FIRST_FRAME, ROW, small_vmemmap, struct_pages
+from hvo.check.model.geometry import ROW, small_vmemmap, struct_pages
 from hvo.check.model.hardware import Hardware
-from hvo.check.model.state import NODE, Model, State, mapped_tables, new_record, padded
+from hvo.check.model.state import NODE, Model, State, mapped_tables, new_record
 from hvo.check.model.world import World
 from hvo.check.scenarios.scenario import Act, Scenario
 from hvo.check.search.transition import step
@@ -44,7 +44,7 @@ def build(scenario: Scenario, era: Era, hardware: Hardware) -> tuple[Forest, Sta
     )
 
 
-def _bound(act: Act, model: Model) -> Callable[[], Steps]:
+def _bound(act: Act, model: Model) -> Callable[[], Steps[object]]:
     return lambda: act(model.v, model.geometry)
 
 
@@ -60,7 +60,7 @@ def _struct_pages(model: Model, scenario: Scenario) -> dict[int, tuple[int, ...]
         )
         words += [word for row in rows for word in row[: g.struct_words]]
     return {
-        FIRST_FRAME + page: padded(words[page * ROW : (page + 1) * ROW])
+        g.first_frame + page: model.padded(words[page * ROW : (page + 1) * ROW])
         for page in range(g.vmemmap_pages)
     }
 

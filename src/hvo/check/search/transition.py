@@ -5,7 +5,6 @@ its surroundings.
 from typing import NamedTuple
 
 from hvo.check.effects.registry import Again, Wait
-from hvo.check.model.footprint import Footprints
 from hvo.check.model.state import HELD, MASKED, NODE, OPEN, PHASE, STOPPED, State
 from hvo.check.model.world import Fault, Waits, World, change
 from hvo.check.search.speculation import after_test, load_early, options
@@ -28,11 +27,11 @@ class Move(NamedTuple):
     choices: tuple[int, ...]
 
 
-def moves(forest: Forest, state: State, actor: int, footprints: Footprints | None) -> list[Move]:
+def moves(forest: Forest, state: State, actor: int, *, reduce: bool) -> list[Move]:
     """Every way in which `actor` can go on from `state`; none when it is done or must wait.
 
-    Without `footprints` a move is one step; with them, steps that are local go along with the one
-    behind them.
+    A move is one step; with `reduce`, steps that are local go along with the one behind them, up to
+    the first that has several outcomes, behind which runs may meet again.
     """
     if forest.nodes[state.actors[actor][NODE]].operation is None or is_held(forest, state, actor):
         return []
@@ -40,7 +39,7 @@ def moves(forest: Forest, state: State, actor: int, footprints: Footprints | Non
     waiting: list[tuple[int, ...]] = [()]
     while waiting:
         world = World(forest.model, state, waiting.pop())
-        move = _move(forest, world, actor, footprints)
+        move = _move(forest, world, actor, reduce)
         if move is not None:
             found.append(move)
         for at in range(len(world.choices), len(world.taken)):
@@ -70,39 +69,37 @@ def _is_under_way(forest: Forest, node: int, root: int) -> bool:
     return node != root and forest.nodes[node].operation is not None
 
 
-def _move(forest: Forest, world: World, actor: int, footprints: Footprints | None) -> Move | None:
+def _move(forest: Forest, world: World, actor: int, reduce: bool) -> Move | None:
     while True:
         world.done += 1
         before = len(world.taken)
+        node = forest.nodes[world.actors[actor][NODE]]
         try:
             went = step(forest, world, actor)
         except Fault:
-            if footprints is not None:
-                footprints.add(actor, world.touched)
-            return Move(
-                None, world.done, tuple(world.found), tuple(choice for choice, _ in world.taken)
-            )
-        if footprints is not None:
-            footprints.add(actor, world.touched)
+            if reduce:
+                forest.learn(node, world.touched)
+            return _made(world, None)
+        if reduce:
+            forest.learn(node, world.touched)
         if not went:
             # What went before counts nevertheless: somebody else may have to see it first.
-            made = tuple(choice for choice, _ in world.taken[:before])
-            return (
-                Move(world.freeze(), world.done - 1, tuple(world.found), made)
-                if world.done > 1
-                else None
-            )
+            world.done -= 1
+            del world.taken[before:]
+            return _made(world, world.freeze()) if world.done else None
         if (
-            footprints is None
+            not reduce
+            or world.visible
+            or len(world.taken) > before
             or forest.nodes[world.actors[actor][NODE]].operation is None
-            or not footprints.is_local(actor, world.touched)
+            or not forest.is_local(actor, world.actors, world.touched)
         ):
-            return Move(
-                world.freeze(),
-                world.done,
-                tuple(world.found),
-                tuple(choice for choice, _ in world.taken),
-            )
+            return _made(world, world.freeze())
+
+
+def _made(world: World, state: State | None) -> Move:
+    choices = tuple([choice for choice, _ in world.taken])
+    return Move(state, world.done, tuple(world.found), choices)
 
 
 def step(forest: Forest, world: World, actor: int) -> bool:
@@ -111,7 +108,8 @@ def step(forest: Forest, world: World, actor: int) -> bool:
     On machines that reorder loads it may be one of the loads behind a test instead
     (`hvo.check.search.speculation`): `world.early` then says which.
     """
-    world.touched, world.actor, world.early = [], actor, None
+    world.touched.clear()
+    world.actor, world.early, world.visible = actor, None, False
     node = forest.nodes[world.actors[actor][NODE]]
     assert node.operation is not None
     world.urgent = actor in forest.model.interrupts

@@ -11,35 +11,49 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hvo.check.effects.registry import Operation, Outcome, operation
-from hvo.check.model.state import Model
+from hvo.check.model.footprint import Footprint
+from hvo.check.model.state import NODE, Model, Record
 from hvo.steps.base import Steps, primitives
 from hvo.steps.struct_pages import StorePage, TestPage
 
-Maker: TypeAlias = Callable[[], Steps]
+Maker: TypeAlias = Callable[[], Steps[object]]
 
 
 class Node:
     """One place in an actor's tree: `operation` is what it does there, None at its end, where
     `returned` is what it gave.
 
-    `passable`: it is a test, and the machine may do loads behind it first.
+    `passable`: it is a test, and the machine may do loads behind it first. `parent` is the node
+    before. `future` is what was seen to be touched here and behind, `relied_on` the steps of others
+    that were taken for local because of it, and `relying` the states (numbers) in which they were.
     """
 
     __slots__ = (
         "children",
+        "future",
         "history",
         "maker",
         "number",
         "operation",
+        "parent",
         "passable",
+        "relied_on",
+        "relying",
         "returned",
         "walk",
     )
 
     def __init__(
-        self, number: int, maker: Maker, history: tuple[Any, ...], walk: Steps | None
+        self,
+        number: int,
+        maker: Maker,
+        history: tuple[Any, ...],
+        walk: Steps[object] | None,
+        parent: "Node | None",
     ) -> None:
         self.number, self.maker, self.history, self.walk = number, maker, history, walk
+        self.parent, self.future, self.relied_on = parent, Footprint(), Footprint()
+        self.relying: set[int] = set()
         self.children: dict[Outcome, Node] = {}
         self.operation: Operation | None = None
         self.passable = False
@@ -47,15 +61,41 @@ class Node:
 
 
 class Forest:
-    """The trees of all actors of a scenario; nodes are numbered as they are found."""
+    """The trees of all actors of a scenario; nodes are numbered as they are found.
+
+    `state` is the number of the one that is expanded, and `again` those in which a step was taken
+    for local that clashes with what another actor was seen to do later.
+    """
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.nodes: list[Node] = []
+        self.state = 0
+        self.again: set[int] = set()
+
+    def learn(self, node: Node, touched: Footprint) -> None:
+        """The actor at `node` touched that: all nodes on the way there can come to it."""
+        at: Node | None = node
+        while at is not None and at.future.include(touched):
+            if touched.clashes(at.relied_on):
+                self.again |= at.relying
+                at.relied_on.clear()
+                at.relying.clear()
+            at = at.parent
+
+    def is_local(self, actor: int, actors: list[Record], touched: Footprint) -> bool:
+        """Whether nobody else can still do anything that `touched` is not independent of."""
+        others = [self.nodes[record[NODE]] for i, record in enumerate(actors) if i != actor]
+        if any(touched.clashes(node.future) for node in others):
+            return False
+        for node in others:
+            node.relied_on.include(touched)
+            node.relying.add(self.state)
+        return True
 
     def root(self, maker: Maker) -> int:
         """The number of the first node of the actor that `maker` makes."""
-        return self._grow(maker, (), single(maker()), None).number
+        return self._grow(maker, (), single(maker()), None, None).number
 
     def child(self, node: Node, outcome: Outcome) -> Node:
         """Where the actor is after its step at `node` gave `outcome`."""
@@ -64,11 +104,11 @@ class Forest:
             assert node.operation is not None
             sent = node.operation.sent(outcome)
             found = node.children[outcome] = self._grow(
-                node.maker, (*node.history, sent), self._walk_at(node), sent
+                node.maker, (*node.history, sent), self._walk_at(node), sent, node
             )
         return found
 
-    def _walk_at(self, node: Node) -> Steps:
+    def _walk_at(self, node: Node) -> Steps[object]:
         """A generator that waits for the result of the step at `node`; the one that came here first
         may still be there.
         """
@@ -80,8 +120,15 @@ class Forest:
                 walk.send(result)
         return walk
 
-    def _grow(self, maker: Maker, history: tuple[Any, ...], walk: Steps, sent: Any) -> Node:
-        node = Node(len(self.nodes), maker, history, walk)
+    def _grow(
+        self,
+        maker: Maker,
+        history: tuple[Any, ...],
+        walk: Steps[object],
+        sent: Any,
+        parent: Node | None,
+    ) -> Node:
+        node = Node(len(self.nodes), maker, history, walk, parent)
         self.nodes.append(node)
         try:
             node.operation = operation(self.model, walk.send(sent))
@@ -94,7 +141,7 @@ class Forest:
         return node
 
 
-def single(actor: Steps) -> Steps:
+def single(actor: Steps[object]) -> Steps[object]:
     """`actor` taken apart, with a store to several struct pages as one after the other."""
     walk = primitives(actor)
     result: Any = None

@@ -12,7 +12,7 @@ from hvo.steps.base import Step
 from hvo.steps.entries import StoreTableEntry
 
 
-def describe(model: Model, done: Step) -> str:
+def describe(model: Model, done: Step[object]) -> str:
     """A step in a few words: its name, and its fields with addresses as vmemmap pages and entries
     as what they say.
     """

@@ -1,42 +1,177 @@
-"""A run on bytes: every step done again on simulated memory, by walking page tables that lie in it,
-and compared with the checker's.
+"""A run on bytes: every step done again on a machine's memory, by the code that the machine runs
+(`hvo.world`), and compared with the checker's.
 
 The checker keeps what frames hold as numbered rows, and translations as sets. Here the same
 interleaving runs on `SimulatedMemory`: entries are words at their locations, struct pages are
 reached through a walk of the tables, and the generators go on from what is read there. Only what
-memory cannot tell is taken from the checker: which frame the allocator gave, and what came by a
-translation that a TLB still held.
+memory cannot tell is taken from the checker: which frame the allocator gave, who waits, and what
+came by a translation that a TLB still held.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
-from hvo.check.model.geometry import PMD_FRAME, PUD_FRAME, ROW
-from hvo.check.model.state import ALLOCATED, KIND, NODE, PRIVATE, STATUS, STRUCT, TABLE
-from hvo.check.replica_steps import EFFECTS, TOLD, ByteMemory, Unknown
+from hvo.check.model.geometry import KERNEL_FRAME, PAGE, PMD_FRAME, PUD_FRAME, ROW
+from hvo.check.model.state import ALLOCATED, KIND, NODE, PRIVATE, STATUS, STRUCT, TABLE, Model
 from hvo.check.search.replay import Done
 from hvo.check.search.tree import Forest, single
 from hvo.check.trace.rerun import Rerun
 from hvo.errors import HvoError
-from hvo.steps.base import Step, Steps
-from hvo.steps.entries import Entry
+from hvo.kernel.struct_page import WORDS
+from hvo.kernel.zones import Zones
+from hvo.memory.interface import Words
+from hvo.memory.simulated import SimulatedMemory
+from hvo.mmu.access import PageFault
+from hvo.mmu.walk import path
+from hvo.steps.base import Step, Steps, strided
+from hvo.steps.entries import (
+    CompareExchangeEntry,
+    Entry,
+    PublishPointer,
+    ReadEntry,
+    ReadPointer,
+    StoreTableEntry,
+    WriteEntry,
+    WritePointer,
+)
+from hvo.steps.frames import AllocateFrame, FreeBlock, FreeFrame
+from hvo.steps.struct_pages import (
+    CopyTailWords,
+    CopyWords,
+    DropReference,
+    FillTail,
+    FreezeCount,
+    IncrementUnlessZero,
+    InitPage,
+    LinkTail,
+    LoadPage,
+    StorePage,
+    TestPage,
+)
+from hvo.world.handlers import perform
+from hvo.world.state import World
+
+_SPACING = PAGE // ROW
+"""Bytes from one word of a small struct page to the next: a word stands for this many."""
+IN_MEMORY = (
+    ReadEntry,
+    WriteEntry,
+    CompareExchangeEntry,
+    StoreTableEntry,
+    ReadPointer,
+    WritePointer,
+    PublishPointer,
+    TestPage,
+    LoadPage,
+    StorePage,
+    IncrementUnlessZero,
+    FreezeCount,
+    DropReference,
+    CopyWords,
+    CopyTailWords,
+    FillTail,
+    LinkTail,
+    InitPage,
+)
+"""The steps that memory tells the result of; the checker tells that of all others."""
+_BY_TRANSLATION = (TestPage, LoadPage, IncrementUnlessZero, FreezeCount, DropReference, CopyWords)
+
+
+class TOLD(Enum):
+    """`NOTHING`: memory does not tell the result of a step."""
+
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unknown(Step[None]):
+    """What an actor does that is done."""
+
+
+class SmallWorld(World):
+    """The state of the checker's small machine, in bytes.
+
+    The walker sets an access flag that it finds clear, where the hardware does that; a write that
+    came by an older translation lands in the frame that the checker says (`written`).
+    """
+
+    hardware_access_flag = False
+    written: tuple[int, ...] = ()
+
+    def translate(self, addresses: Words, *, write: bool = False) -> Words:
+        """Physical addresses of `addresses`, which lie in one page; raises PageFault."""
+        addresses = np.asarray(addresses, np.uint64)
+        frame = self._frame_at(int(addresses.flat[0]))
+        if write and self.written and frame not in self.written:
+            frame = self.written[0]
+        return self.in_frame(frame, 0) + addresses % np.uint64(PAGE)
+
+    def _frame_at(self, address: int) -> int:
+        f = self.vmemmap.format
+        level, location, entry = path(self.memory, f, self.root, address)[-1]
+        if not f.is_leaf(entry, level):
+            raise PageFault("not-present", address, entry, level)
+        if self.hardware_access_flag:
+            self.put(location, entry | f.accessed)
+        return int(f.translate(entry, level, address)) // PAGE
+
+    def get(self, location: int) -> int:
+        """The word at a physical address."""
+        return int(self.memory.read_words(np.array([location], np.uint64))[0])
+
+    def put(self, location: int, value: int) -> None:
+        """Store the word at a physical address."""
+        self.memory.write_words(np.array([location], np.uint64), value)
+
+    def words(self, frame: int, count: int, *, table: bool) -> Words:
+        """The first `count` entries of a table, or words of struct pages."""
+        return self.memory.read_words(_places(frame, count, table=table))
+
+    def fill(self, frame: int, row: tuple[int, ...], first: int = 0, *, table: bool) -> None:
+        """Store `row` in a frame, from entry or word `first` on."""
+        places = _places(frame, first + len(row), table=table)[first:]
+        self.memory.write_words(places, np.array(row, np.uint64))
+
+
+def _places(frame: int, count: int, *, table: bool) -> Words:
+    return strided(frame * PAGE, count, 8 if table else _SPACING)
+
+
+def _world(run: Rerun) -> SmallWorld:
+    """The state that `run` begins in."""
+    model, start = run.forest.model, run.start
+    memory = SimulatedMemory(PAGE, [(0, len(start.status) * PAGE)])
+    layout = replace(model.pages.layout, stride=_SPACING)
+    if model.v.struct_page_size & (model.v.struct_page_size - 1):
+        layout = replace(layout, link="pointer")  # a mask works for powers of two only
+    world = SmallWorld(memory, PUD_FRAME * PAGE, model.v, Zones([]), layout)
+    world.hardware_access_flag = model.hardware.hardware_access_flag
+    for frame, number in enumerate(start.contents):
+        table = start.status[frame] & KIND != STRUCT and frame != KERNEL_FRAME
+        world.fill(frame, model.rows[number], table=table)
+    tail = model.rows[start.contents[KERNEL_FRAME]][0]
+    world.put(KERNEL_FRAME * PAGE, max(tail - 1, 0))
+    return world
 
 
 class Replica:
-    """The run's machine in bytes: `memory`, and the actors that go on from what they read there;
+    """The run's machine in bytes: `world`, and the actors that go on from what they read there;
     `taken` counts results that memory could not tell."""
 
     def __init__(self, run: Rerun) -> None:
         self._forest = run.forest
-        model = run.forest.model
-        self.memory = ByteMemory(model, run.start)
+        self.model: Model = run.forest.model
+        self.world = _world(run)
         self.taken = 0
-        self._actors: list[Steps] = [
-            single(actor.act(model.v, model.geometry)) for actor in run.case.scenario.actors
+        self._actors: list[Steps[object]] = [
+            single(actor.act(self.model.v, self.model.geometry))
+            for actor in run.case.scenario.actors
         ]
-        self._steps: list[Step] = [next(actor, Unknown()) for actor in self._actors]
+        self._steps: list[Step[object]] = [next(actor, Unknown()) for actor in self._actors]
 
     def do(self, done: Done) -> None:
         """Do one step of the run; raises HvoError when memory says something else than the checker
@@ -46,13 +181,11 @@ class Replica:
         told = outcomes[0] if outcomes else TOLD.NOTHING
         if told is TOLD.NOTHING and done.violated:
             return  # it ended in a fault
-        effect = EFFECTS.get(type(step))
-        result = TOLD.NOTHING if effect is None else effect(self.memory, step, done)
+        result = self._perform(step, done)
         if told is TOLD.NOTHING:
             return  # a part of a step; the rest comes
-        if result is TOLD.NOTHING or (
-            not _same(result, told) and self.memory.may_be_stale(step, done)
-        ):
+        stale = isinstance(step, _BY_TRANSLATION) and bool(done.before.stale)
+        if result is TOLD.NOTHING or (stale and not _same(result, told)):
             self.taken, result = self.taken + 1, told
         elif not _same(result, told):
             what = f"the bytes say {_plain(result)}, the checker said {_plain(told)}"
@@ -63,6 +196,77 @@ class Replica:
                 self._steps[done.lane] = self._actors[done.lane].send(sent)
             except StopIteration:
                 self._steps[done.lane] = Unknown()
+
+    def _perform(self, step: Step[object], done: Done) -> Any:
+        """Do `step` in memory -> its result, `TOLD.NOTHING` where memory does not tell it."""
+        before = _BEFORE.get(type(step))
+        if before is not None:
+            before(self, step, done)
+        if not isinstance(step, IN_MEMORY) or _only_looks(step, done):
+            return TOLD.NOTHING
+        self.world.written = tuple(
+            frame for frame in _changed(done) if done.after.status[frame] & KIND != TABLE
+        )
+        try:
+            result = perform(self.world, step)
+        except PageFault:
+            result = TOLD.NOTHING
+        if isinstance(step, CopyWords) and (done.before.stale or result is TOLD.NOTHING):
+            self._take_copy(step, done)
+            return None
+        return result
+
+    def _take_copy(self, step: CopyWords, done: Done) -> None:
+        """Where a TLB may still hold another translation, a copy is what the checker copied."""
+        row, first = self._row(done, int(step.target)), step.index * WORDS
+        self.world.fill(int(step.target), row[first : first + WORDS], first, table=False)
+
+    def _row(self, done: Done, frame: int) -> tuple[int, ...]:
+        return self.model.rows[done.after.contents[frame]]
+
+    def walked(self, step: CompareExchangeEntry, done: Done) -> None:
+        """A walker may have set the access flag of the entry before it is compared."""
+        frame, offset = divmod(int(step.location), PAGE)
+        now = self._row(done, frame)[offset // 8]
+        flagged = int(step.expected) | self.world.vmemmap.format.accessed
+        if now == flagged and now != int(step.value):
+            self.world.put(int(step.location), now)
+
+    def allocated(self, step: AllocateFrame, done: Done) -> None:
+        """The frame that the checker gave comes with what somebody left in there."""
+        for frame in _changed(done):
+            for table in (True, False):
+                self.world.fill(frame, self.model.poison[:1] * ROW, table=table)
+
+    def freed(self, step: FreeFrame | FreeBlock, done: Done) -> None:
+        """What frames held that are freed is gone."""
+        count = 1 << step.order if isinstance(step, FreeBlock) else 1
+        frames = np.arange(int(step.pfn), int(step.pfn) + count)
+        self.world.memory.forget(frames[frames < len(done.after.status)])
+
+
+_BEFORE: dict[type, Callable[[Replica, Any, Done], None]] = {
+    CompareExchangeEntry: Replica.walked,
+    AllocateFrame: Replica.allocated,
+    FreeFrame: Replica.freed,
+    FreeBlock: Replica.freed,
+}
+"""What the checker did of its own, to be done in memory before the step."""
+
+
+def _only_looks(step: Step[object], done: Done) -> bool:
+    """The flag of self-hosted memory is nowhere in this memory, and of a locked increment the read
+    before it is the checker's to tell.
+    """
+    if isinstance(step, IncrementUnlessZero):
+        return done.before.contents == done.after.contents
+    return isinstance(step, TestPage | LoadPage) and step.field == "self_hosted"
+
+
+def _changed(done: Done) -> list[int]:
+    """The frames whose contents the step changed."""
+    both = zip(done.before.contents, done.after.contents, strict=True)
+    return [frame for frame, (old, new) in enumerate(both) if old != new]
 
 
 def _outcomes(forest: Forest, done: Done) -> tuple[Any, ...]:
@@ -97,14 +301,14 @@ def differences(run: Rerun, replica: Replica) -> Iterator[str]:
     """Where the bytes end otherwise than the checker's last state: entries of live tables, and
     struct pages of live frames.
     """
-    state, model, memory = run.end, run.forest.model, replica.memory
+    state, model = run.end, run.forest.model
     for frame, number in enumerate(state.contents):
         status, row = state.status[frame], model.rows[number]
         if status & STATUS not in (ALLOCATED, PRIVATE) or status & KIND not in (TABLE, STRUCT):
             continue
         table = status & KIND == TABLE
         count = model.geometry.leaf if table and frame not in (PMD_FRAME, PUD_FRAME) else ROW
-        found = memory.words(frame, count, table=table)
+        found = replica.world.words(frame, count, table=table)
         for index in np.flatnonzero(found != np.array(row[:count], np.uint64)).tolist():
             what = "entry" if table else "word"
             yield (

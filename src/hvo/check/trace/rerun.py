@@ -34,6 +34,9 @@ class Rerun(NamedTuple):
     @property
     def ending(self) -> tuple[tuple[str, str], ...]:
         """What is violated in the end, when nobody can go on there: (property, how)."""
-        if any(moves(self.forest, self.end, actor, None) for actor in range(len(self.end.actors))):
+        if any(
+            moves(self.forest, self.end, actor, reduce=False)
+            for actor in range(len(self.end.actors))
+        ):
             return ()
         return tuple(at_the_end(self.forest, self.case.scenario, self.end))

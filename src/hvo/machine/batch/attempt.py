@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 from hvo.machine.batch.conflicts import Access, Lanes, out_of_order, written
 from hvo.machine.batch.deferred import Deferred, Taken
 from hvo.machine.batch.frame_shares import FrameShares
-from hvo.memory.interface import Words
+from hvo.memory.interface import Pfns, Words
+from hvo.mmu.access import PageFault
 from hvo.steps.base import ForEach, Step, Value
 from hvo.steps.entries import (
     Entry,
@@ -68,7 +69,8 @@ from hvo.steps.ordering import (
 )
 from hvo.steps.pool import AllocateFolio, FreeFolio, PutFree, TakeRawErrors
 from hvo.steps.struct_pages import FreezeCount, IncrementUnlessZero, LoadPage, StorePage, TestPage
-from hvo.world.state import Divergence, Frames, KernelFault, World
+from hvo.world.handlers import can_perform, perform
+from hvo.world.state import Divergence, World, one_answer
 
 _MOST_ROUNDS = 20
 
@@ -152,7 +154,7 @@ class Attempt:
             for zone, mark in zip(zones, marks, strict=True):
                 zone.rollback(mark)
             self._world.memory.forget(self._later.frames_taken())
-            if isinstance(error, KernelFault):
+            if isinstance(error, PageFault):
                 raise Abort(0) from None
             raise
         self._world.journal = None
@@ -210,7 +212,7 @@ class Attempt:
         self,
         ahead: NDArray[np.bool_],
         points: Words,
-        step: Step,
+        step: Step[object],
         lanes: Lanes,
         history: list[Any],
         rounds: int,
@@ -223,7 +225,7 @@ class Attempt:
         self._stable_words[isinstance(step, _PAGE_STEPS)].append(left[~changed])
         self._go(lanes[~ahead], [_select(past, ~ahead) for past in history], rounds + 1)
 
-    def _place(self, step: Step, lanes: Lanes) -> Words | None:
+    def _place(self, step: Step[object], lanes: Lanes) -> Words | None:
         """The word that each page reads or changes in `step`, where it is one that another page
         might touch.
         """
@@ -237,7 +239,7 @@ class Attempt:
             )
         return None
 
-    def _note(self, step: Step, place: Words | None, lanes: Lanes) -> None:
+    def _note(self, step: Step[object], place: Words | None, lanes: Lanes) -> None:
         """Log what `step` touched."""
         if place is not None:
             self._log.append(Access(place, 8, lanes, not isinstance(step, _READS)))
@@ -262,28 +264,28 @@ class Attempt:
 
     # -- steps that a run does its own way --
 
-    def _perform(self, step: Step, lanes: Lanes, place: Words | None) -> Any:
+    def _perform(self, step: Step[object], lanes: Lanes, place: Words | None) -> Any:
         if place is not None:
             if isinstance(step, TestPage):
-                return self._world.one_answer(self._world.load_at(place, step.field) != 0)
+                return one_answer(self._world.load_at(place, step.field) != 0)
             if isinstance(step, StorePage):
                 return self._world.store_at(place, step.field, step.value)
         own = self._perform_as.get(type(step))
         if own is not None:
             return own(step, lanes)
-        if not self._world.can_perform(step):
+        if not can_perform(step):
             raise Abort(0)
-        return self._world.perform(step)
+        return perform(self._world, step)
 
-    def _allocate_frame(self, step: AllocateFrame, lanes: Lanes) -> Frames:
+    def _allocate_frame(self, step: AllocateFrame, lanes: Lanes) -> Pfns:
         return self._take(lanes, 1, step.node, step.this_node_only, step.memmap)[:, 0]
 
-    def _allocate_frames(self, step: AllocateFrames, lanes: Lanes) -> Frames:
+    def _allocate_frames(self, step: AllocateFrames, lanes: Lanes) -> Pfns:
         return self._take(lanes, step.count, step.node, step.this_node_only, step.memmap)
 
     def _take(
         self, lanes: Lanes, count: int, node: Value, this_node_only: bool, memmap: bool
-    ) -> Frames:
+    ) -> Pfns:
         nodes = np.broadcast_to(np.asarray(node, np.int64), lanes.shape)
         if self._known.shares:
             frames = self._known.shares.take(lanes, count)
@@ -297,7 +299,7 @@ class Attempt:
         self._later.take(Taken(lanes, nodes, frames), memmap=memmap)
         return frames
 
-    def _frames(self, lanes: Lanes, count: int, node: int, this_node_only: bool) -> Frames:
+    def _frames(self, lanes: Lanes, count: int, node: int, this_node_only: bool) -> Pfns:
         """`count` frames for each of `lanes`, shape (pages, count); where page by page would find
         frames freed meanwhile, no more.
         """
@@ -311,7 +313,7 @@ class Attempt:
             lanes.size, count
         )
 
-    def _allocate_folio(self, step: AllocateFolio, lanes: Lanes) -> Frames:
+    def _allocate_folio(self, step: AllocateFolio, lanes: Lanes) -> Pfns:
         """One block for each of `lanes`, where they come out of a movable zone: then no frame that
         a page takes can come out of them.
         """
@@ -321,7 +323,7 @@ class Attempt:
             heads[nodes == node] = self._folios(lanes[nodes == node], step.order, node)
         return heads
 
-    def _folios(self, lanes: Lanes, order: int, node: int) -> Frames:
+    def _folios(self, lanes: Lanes, order: int, node: int) -> Pfns:
         zone = self._world.zones.zonelist(node, movable=True)[0]
         if not zone.movable or self._world.zones.fail_after is not None:
             raise Abort(0)
@@ -340,10 +342,10 @@ class Attempt:
         if len(self._world.vmemmap_page_list) or not self._later.free_pile(lanes):
             raise Abort(0)
 
-    def _skip(self, step: Step, lanes: Lanes) -> None:
+    def _skip(self, step: Step[object], lanes: Lanes) -> None:
         """A lock that only this actor could want."""
 
-    def _cannot(self, step: Step, lanes: Lanes) -> None:
+    def _cannot(self, step: Step[object], lanes: Lanes) -> None:
         raise Abort(0)
 
     # -- the end --

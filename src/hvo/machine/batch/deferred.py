@@ -11,29 +11,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.machine.batch.conflicts import Lanes
+from hvo.memory.interface import Pfns
 from hvo.steps.base import Step
 from hvo.steps.frames import Count, Counter, FreeFrame, ListAdd
 from hvo.steps.pool import FreeFolio, PutFree
-from hvo.world.state import Frames, World
+from hvo.world.frames import give_frames
+from hvo.world.handlers import perform
+from hvo.world.state import World, one_answer
+from hvo.world.struct_pages import are_sound
 
 OnHeads = TypeVar("OnHeads", FreeFolio, PutFree)
 
 
 class Taken(NamedTuple):
-    """Frames, shape (pages, n), that the pages `lanes` allocated in one step, each on its node of
+    """Pfns, shape (pages, n), that the pages `lanes` allocated in one step, each on its node of
     `nodes`.
     """
 
     lanes: Lanes
     nodes: Lanes
-    frames: Frames
+    frames: Pfns
 
 
 class Given(NamedTuple):
-    """Frames, shape (pages, n), that the pages `lanes` let go of in one step."""
+    """Pfns, shape (pages, n), that the pages `lanes` let go of in one step."""
 
     lanes: Lanes
-    frames: Frames
+    frames: Pfns
     memmap: bool
 
 
@@ -55,7 +59,7 @@ class Deferred:
     # -- what is noted --
 
     def take(self, taken: Taken, *, memmap: bool) -> None:
-        """Frames were allocated."""
+        """Pfns were allocated."""
         self._taken.append(taken)
         if memmap:
             self._counts.append((Counter.MEMMAP, taken.frames.size))
@@ -89,10 +93,9 @@ class Deferred:
 
     def free_folio(self, step: FreeFolio, lanes: Lanes) -> bool:
         """Each page gives its huge page to the page allocator -> whether that will take it."""
-        assert self._world.pools is not None
-        sound = self._world.pools.is_sound(np.asarray(step.heads, np.int64), step.order)
+        sound = are_sound(self._world, np.asarray(step.heads, np.int64), step.order)
         self._folios.append((lanes, step))
-        return self._world.one_answer(sound)
+        return one_answer(sound)
 
     def put_free(self, step: PutFree, lanes: Lanes) -> None:
         """Each page puts its huge page on a free list."""
@@ -102,24 +105,24 @@ class Deferred:
         """Each page changes a counter."""
         self._counts.append((step.counter, step.delta * lanes.size))
 
-    def flush(self, step: Step, lanes: Lanes) -> None:
+    def flush(self, step: Step[object], lanes: Lanes) -> None:
         """Each page flushes."""
         self._flushes += lanes.size
 
-    def synchronize(self, step: Step, lanes: Lanes) -> None:
+    def synchronize(self, step: Step[object], lanes: Lanes) -> None:
         """Each page waits for readers."""
         self._synchronizations += lanes.size
 
     # -- what it amounts to --
 
     def taken_on(self, node: int) -> int:
-        """Frames allocated on `node` so far."""
+        """Pfns allocated on `node` so far."""
         return sum(
             int(np.count_nonzero(taken.nodes == node)) * taken.frames.shape[1]
             for taken in self._taken
         )
 
-    def frames_taken(self) -> Frames:
+    def frames_taken(self) -> Pfns:
         """The frames allocated so far."""
         return np.concatenate(
             [np.zeros(0, np.int64), *(taken.frames.ravel() for taken in self._taken)]
@@ -169,10 +172,10 @@ class Deferred:
         self._world.flushes += self._flushes
         self._world.synchronizations += self._synchronizations
         if self._freed:
-            self._world.give_frames(_in_order_of_pages(self._freed), memmap=self._freed[0].memmap)
+            give_frames(self._world, _in_order_of_pages(self._freed), memmap=self._freed[0].memmap)
         self._world.vmemmap_page_list.push(_in_order_of_pages(self._piled))
         for step in (*_together(self._folios), *_together(self._pooled)):
-            self._world.perform(step)
+            perform(self._world, step)
 
 
 def _together(steps: Sequence[tuple[Lanes, OnHeads]]) -> list[OnHeads]:
@@ -186,7 +189,7 @@ def _together(steps: Sequence[tuple[Lanes, OnHeads]]) -> list[OnHeads]:
     return [replace(steps[0][1], heads=heads[np.argsort(lanes, kind="stable")])]
 
 
-def _in_order_of_pages(given: list[Given]) -> Frames:
+def _in_order_of_pages(given: list[Given]) -> Pfns:
     """All frames in one array, page after page, each page's in the order it let go of them."""
     if not given:
         return np.zeros(0, np.int64)

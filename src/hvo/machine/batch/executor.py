@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from hvo.machine.batch.attempt import Abort, Attempt, BatchHints, NeedsFrameShares
 from hvo.machine.batch.frame_shares import FrameShares
-from hvo.steps.base import Composite, ForEach, Step, Steps, primitives
+from hvo.steps.base import Composite, ForEach, Step, Steps
+from hvo.world.handlers import can_perform, perform
 from hvo.world.state import World
 
 _PAGES_AT_FIRST = 1 << 10  # enough to see what a block does
@@ -26,22 +27,22 @@ class ArrayExecutor:
         self.at_once = 0
         """Pages that went through a block together with others, so far."""
 
-    def run(self, actor: Steps) -> Any:
+    def run(self, actor: Steps[object]) -> Any:
         """Run `actor` to its end and give what it returns."""
         result: Any = None
         while True:
             try:
-                step: Step = actor.send(result)
+                step: Step[object] = actor.send(result)
             except StopIteration as stop:
                 return stop.value
             result = self.perform(step)
 
-    def perform(self, step: Step) -> Any:
+    def perform(self, step: Step[object]) -> Any:
         """Do one step."""
         if isinstance(step, ForEach):
             return self._for_each(step)
-        if self.world.can_perform(step):
-            return self.world.perform(step)
+        if can_perform(step):
+            return perform(self.world, step)
         assert isinstance(step, Composite), step
         return self.run(step.parts())
 
@@ -154,21 +155,3 @@ class _Run:
                 raise Abort(0)
             frames[owners == node] = got
         return frames
-
-
-class PlainExecutor:
-    """Runs actors on `world` one primitive at a time, as another CPU would see them."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def run(self, actor: Steps) -> Any:
-        """Run `actor` to its end and give what it returns."""
-        walk = primitives(actor)
-        result: Any = None
-        while True:
-            try:
-                step: Step = walk.send(result)
-            except StopIteration as stop:
-                return stop.value
-            result = self.world.perform(step)

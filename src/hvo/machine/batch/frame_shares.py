@@ -1,20 +1,19 @@
-"""Frames shared out to pages before they run, so that each gets what it would get page by page."""
+"""Pfns shared out to pages before they run, so that each gets what it would get page by page."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Frames = NDArray[np.int64]
+from hvo.memory.interface import Pfns
 
 
 class FrameShares:
     """Page k gets `counts[k]` of `frames`, page after page."""
 
-    def __init__(self, counts: Frames, frames: Frames) -> None:
+    def __init__(self, counts: Pfns, frames: Pfns) -> None:
         self._ends = np.cumsum(counts)
         self._next = self._ends - counts
         self._frames = frames
 
-    def take(self, pages: Frames, count: int) -> Frames:
+    def take(self, pages: Pfns, count: int) -> Pfns:
         """The next `count` frames of each of `pages`, shape (pages, count); a page that asks for
         more than its share gets -1.
         """

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from hvo.errors import HvoError
 from hvo.kernel.buddy import Zone
+from hvo.kernel.hugetlb import hugetlb_pools
 from hvo.kernel.struct_page import ERA_LAYOUT
 from hvo.kernel.zone_layout import zone_number
 from hvo.kernel.zones import Zones
 from hvo.layout.geometry import Geometry, geometry
 from hvo.layout.units import format_size
 from hvo.machine.boot.kernel_data import KernelData, kernel_data
-from hvo.memory.interface import Words
+from hvo.memory.interface import Pfns, Words
 from hvo.memory.simulated import SimulatedMemory
 from hvo.mmu.format import Format
 from hvo.mmu.formats import format_for
@@ -142,7 +143,9 @@ def boot(what: Plan, era: Era) -> World:
     )
     zones = _zones(what)
     slots = (what.nodes[0].own[0] + 1) * page_size
-    world = World(memory, 0, context(what, era, zones, slots), zones, ERA_LAYOUT[era.name])
+    pools = hugetlb_pools(what.geometry, len(what.nodes))
+    v = context(what, era, zones, slots)
+    world = World(memory, 0, v, zones, ERA_LAYOUT[era.name], pools)
     _map_vmemmap(world, what)
     return world
 
@@ -179,13 +182,13 @@ def context(what: Plan, era: Era, zones: Zones, slots: int) -> Vmemmap:
     the physical address `slots`.
     """
 
-    def zone_of(pfn: Value) -> Value:
+    def zone_of(pfn: Value) -> Pfns:
         return zones.zone_of(np.atleast_1d(np.asarray(pfn, np.int64))).reshape(np.shape(pfn))
 
-    def node_of(pfn: Value) -> Value:
+    def node_of(pfn: Value) -> Pfns:
         return np.array([zone.node for zone in zones.zones], np.int64)[zone_of(pfn)]
 
-    def tail_slot(zone: Value, order: int) -> Value:
+    def tail_slot(zone: Value, order: int) -> Words:
         return np.uint64(slots) + (
             np.asarray(zone).astype(np.uint64) * np.uint64(TAIL_SLOTS) + np.uint64(order)
         ) * np.uint64(8)

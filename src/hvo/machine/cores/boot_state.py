@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from hvo.errors import HvoError
 from hvo.kernel.zone_layout import zone_number
 from hvo.kernel.zones import Zones
-from hvo.machine.machine import Machine
 from hvo.memory.interface import Words
 from hvo.mmu.walk import entry_locations, walk
 from hvo.steps.struct_pages import StorePage
+from hvo.world.pools import free_sound
 from hvo.world.state import World
+from hvo.world.struct_pages import store_page
 
 Frames = NDArray[np.int64]
 _UNKNOWN = -1
@@ -43,28 +44,32 @@ class _Mapped:
     added: NDArray[np.bool_]
 
 
-def unmake_pools(machine: Machine) -> None:
-    """Free every HugeTLB page and map the whole vmemmap as at boot, from reserved frames; raises
-    `HvoError` when there is no room.
+def unmake_pools(world: World, leaf: int | None) -> None:
+    """Free every HugeTLB page and map the whole vmemmap as at boot, with leaves of `leaf` bytes
+    (None: pages), from reserved frames; raises `HvoError` when there is no room.
     """
-    world = machine.world
-    now = _mapped(machine)
-    huge = _huge(machine, now.pfn)
-    tables = _tables(machine, now)
-    _free_pages(machine)
+    now = _mapped(world, leaf)
+    huge = _huge(world, now.pfn)
+    tables = _tables(world, now)
+    _free_pages(world)
     own = _own_frames(world.zones, now)
     _move_contents(world, now, own, huge)
-    _map(machine, now, own)
+    if leaf:
+        _map_leaves(world, now, own)
+    else:
+        changed = (now.frame != own) | ~now.writable
+        entries = world.vmemmap.leaf_entry(own[changed], writable=True)
+        world.memory.write_words(now.location[changed], entries)
     _free_others(world.zones, now, own, tables)
     _reserve(world.zones, own[~now.added].ravel())
     _take(world.zones, own[now.added].ravel())
-    _free_small_pages(machine)
+    _free_small_pages(world)
     world.zones.drain()
 
 
-def _mapped(machine: Machine) -> _Mapped:
-    v, leaf = machine.world.vmemmap, machine.plan.geometry.vmemmap_leaf
-    present = [zone.present for zone in machine.world.zones.zones]
+def _mapped(world: World, leaf: int | None) -> _Mapped:
+    v = world.vmemmap
+    present = [zone.present for zone in world.zones.zones]
     ranges = [
         span
         for part in present
@@ -74,22 +79,22 @@ def _mapped(machine: Machine) -> _Mapped:
         [np.arange(start, end, v.structs_per_page, dtype=np.int64) for start, end in ranges]
     )
     pfns = pfns.reshape(-1, leaf // v.page_size if leaf else 1)
-    found = walk(machine.world.memory, v.format, machine.world.root, v.address(pfns))
+    found = walk(world.memory, v.format, world.root, v.address(pfns))
     frames = (found.address // np.uint64(v.page_size)).astype(np.int64)
-    reserved = machine.world.zones.is_reserved(frames.ravel()).reshape(frames.shape)
+    reserved = world.zones.is_reserved(frames.ravel()).reshape(frames.shape)
     added = np.zeros(len(pfns), np.bool_)
-    for start, end in machine.plan.memory:
+    for start, end in ranges:
         inside = (pfns[:, 0] >= start) & (pfns[:, 0] < end)
         added[inside] = not reserved[inside].any()
     split = (found.level[:, 0] == 0) & bool(leaf)
     return _Mapped(pfns, frames, found.writable, found.location, split, added)
 
 
-def _huge(machine: Machine, pfns: Frames) -> NDArray[np.bool_]:
+def _huge(world: World, pfns: Frames) -> NDArray[np.bool_]:
     """Which vmemmap pages are all a HugeTLB page's."""
     out, flat = np.zeros(pfns.size, np.bool_), pfns.ravel()
-    for pool in machine.pools.values():
-        pages = machine.world.vmemmap.vmemmap_pages(pool.order)
+    for pool in world.pools.values():
+        pages = world.vmemmap.vmemmap_pages(pool.order)
         if pages:
             out[np.searchsorted(flat, pool.heads())[:, None] + np.arange(pages, dtype=np.int64)] = (
                 True
@@ -97,30 +102,28 @@ def _huge(machine: Machine, pfns: Frames) -> NDArray[np.bool_]:
     return out.reshape(pfns.shape)
 
 
-def _tables(machine: Machine, now: _Mapped) -> Frames:
+def _tables(world: World, now: _Mapped) -> Frames:
     """The frames of the last-level tables of the units that were split."""
-    return now.location[now.split, 0].astype(np.int64) // machine.world.vmemmap.page_size
+    return now.location[now.split, 0].astype(np.int64) // world.vmemmap.page_size
 
 
-def _free_pages(machine: Machine) -> None:
+def _free_pages(world: World) -> None:
     """Give the HugeTLB pages whose struct pages fill whole vmemmap pages to the page allocator."""
-    for pool in machine.pools.values():
-        if machine.world.vmemmap.vmemmap_pages(pool.order):
+    for pool in world.pools.values():
+        if world.vmemmap.vmemmap_pages(pool.order):
             heads = pool.heads()
             pool.clear()
-            machine.world.zones.free(heads, pool.order)
+            world.zones.free(heads, pool.order)
 
 
-def _free_small_pages(machine: Machine) -> None:
+def _free_small_pages(world: World) -> None:
     """Unmake and free the others, whose struct pages are among those of their neighbours."""
-    pools = machine.world.pools
-    assert pools is not None
-    for pool in machine.pools.values():
+    for pool in world.pools.values():
         heads = pool.heads()
         if heads.size:
             pool.clear()
-            machine.world.perform(StorePage(heads, "hugetlb", 0))
-            pools.free(heads, pool.order)
+            store_page(world, StorePage(heads, "hugetlb", 0))
+            free_sound(world, heads, pool.order)
 
 
 # -- where the frames were --
@@ -203,12 +206,8 @@ def _move_contents(world: World, now: _Mapped, own: Frames, huge: NDArray[np.boo
         world.memory.fill_rows(own[huge][zones == index], world.layout.free_row(zone.node, number))
 
 
-def _map(machine: Machine, now: _Mapped, own: Frames) -> None:
-    world, v = machine.world, machine.world.vmemmap
-    if not machine.plan.geometry.vmemmap_leaf:
-        changed = (now.frame != own) | ~now.writable
-        world.memory.write_words(now.location[changed], v.leaf_entry(own[changed], writable=True))
-        return
+def _map_leaves(world: World, now: _Mapped, own: Frames) -> None:
+    v = world.vmemmap
     firsts = v.address(now.pfn[:, 0])
     locations = entry_locations(world.memory, v.format, world.root, firsts, 1)
     like = (

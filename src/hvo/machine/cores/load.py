@@ -17,7 +17,7 @@ from hvo.kernel.core_format import observed_format
 from hvo.kernel.core_layout import era_name, struct_page_layout
 from hvo.kernel.core_zones import SelfHosted, core_zones, online_ranges, self_hosted, settle
 from hvo.kernel.flag_widths import flag_widths
-from hvo.kernel.hugetlb import Gate, Stack
+from hvo.kernel.hugetlb import Stack, hugetlb_pools
 from hvo.kernel.image import KernelImage, KernelMemory
 from hvo.kernel.memory_map import MemoryMap, memory_map
 from hvo.kernel.page_members import PageMembers
@@ -29,8 +29,6 @@ from hvo.kernel.zones import Zones
 from hvo.layout.geometry import Geometry, geometry
 from hvo.machine.boot.build import NodePlan, Plan, context
 from hvo.machine.cores.boot_state import unmake_pools
-from hvo.machine.machine import Machine
-from hvo.machine.shared_tails import are_optimized, zone_tails
 from hvo.memory.core import open_core
 from hvo.memory.simulated import SimulatedMemory
 from hvo.mmu.walk import walk
@@ -39,7 +37,10 @@ from hvo.steps.frames import Counter
 from hvo.steps.struct_pages import StorePage
 from hvo.vmemmap.era import Era
 from hvo.vmemmap.era import era as era_of
+from hvo.world.pools import optimized
+from hvo.world.shared_tails import are_optimized, zone_tails
 from hvo.world.state import World
+from hvo.world.struct_pages import store_page
 
 _WALKED = 1 << 22  # vmemmap pages walked at once
 
@@ -59,15 +60,15 @@ class _Kernel:
     hosted: SelfHosted
 
 
-def machine_like(
+def load_core(
     source: str | Path | KernelMemory, *, era: Era | None = None, boot: bool = False
-) -> Machine:
-    """A machine in the state of the kernel in `source`, a core; with `boot`, as that kernel was
+) -> tuple[World, Plan]:
+    """The state of a machine like the kernel in `source`, a core; with `boot`, as that kernel was
     before it had any HugeTLB page.
 
     `era` is the protocol that the machine runs (None: the one that the kernel's members and mapping
-    tell). Surplus and reserved pages are not known from memory and count as none, and the gate is
-    off. Raises `HvoError` for what is no core of a kernel with a
+    tell). Surplus and reserved pages are not known from memory and count as none. Raises `HvoError`
+    for what is no core of a kernel with a
     vmemmap and HugeTLB pages.
     """
     kernel = _look(open_core(source) if isinstance(source, str | Path) else source)
@@ -80,16 +81,15 @@ def machine_like(
     what, slots = _plan(kernel, zones), _slots_frame(kernel)
     world = _world(kernel, what, protocol, zones, _layout(kernel, protocol), slots)
     _forget_marks(world, kernel.map)
-    machine = Machine(world, what, Gate())
-    _fill_pools(machine, kernel)
+    _fill_pools(world, kernel)
     _flag_as_mapped(world, kernel)
     if boot:
-        unmake_pools(machine)
+        unmake_pools(world, what.geometry.vmemmap_leaf)
     elif protocol.layout.shares == "zone-tail":
         _share_known_tails(world, kernel)
         _make_masks(world, kernel)
-    _count_frames(machine, kernel)
-    return machine
+    _count_frames(world, kernel)
+    return world, what
 
 
 # -- what is there --
@@ -213,9 +213,9 @@ def _world(
         ram = [(slots * page_size, (slots + 1) * page_size), *ram]
     memory = SimulatedMemory(page_size, ram, backing=kernel.image.memory)
     memory.write_frames(np.array([slots]), 0)
-    return World(
-        memory, kernel.image.root, context(what, protocol, zones, slots * page_size), zones, layout
-    )
+    v = context(what, protocol, zones, slots * page_size)
+    pools = hugetlb_pools(what.geometry, len(what.nodes))
+    return World(memory, kernel.image.root, v, zones, layout, pools)
 
 
 def _forget_marks(world: World, found: MemoryMap) -> None:
@@ -227,27 +227,27 @@ def _forget_marks(world: World, found: MemoryMap) -> None:
     world.memory.write_words(pages + np.uint64(8 * COUNTS), NOT_MAPPED)
 
 
-def _fill_pools(machine: Machine, kernel: _Kernel) -> None:
+def _fill_pools(world: World, kernel: _Kernel) -> None:
     """Put every HugeTLB page where it was: on its node's free list, the front on top, or in use,
     the oldest first.
     """
     heads = kernel.heads
-    for pool in machine.pools.values():
+    for pool in world.pools.values():
         mine = heads.order == pool.order
         listed = [part[::-1] for part in reversed(heads.free_list(pool.order))]
         loose = np.setdiff1d(
             heads.pfn[mine & heads.free], np.concatenate([*listed, np.zeros(0, np.int64)])
         )
         for part in (loose, *listed):
-            _push(machine, pool.free, part)
+            _push(world, pool.free, part)
         used = np.flatnonzero(mine & ~heads.free)
         oldest_first = heads.pfn[used][np.argsort(-heads.place[used], kind="stable")]
-        _push(machine, pool.used, oldest_first)
+        _push(world, pool.used, oldest_first)
 
 
-def _push(machine: Machine, lists: dict[int, Stack], heads: Pfns) -> None:
+def _push(world: World, lists: dict[int, Stack], heads: Pfns) -> None:
     """Push `heads` on the lists of their nodes."""
-    nodes = np.asarray(machine.world.vmemmap.node_of(heads))
+    nodes = np.asarray(world.vmemmap.node_of(heads))
     for node in np.unique(nodes).tolist():
         lists[node].push(heads[nodes == node])
 
@@ -260,7 +260,7 @@ def _flag_as_mapped(world: World, kernel: _Kernel) -> None:
     for value in (0, 1):
         heads = kernel.heads.pfn[wrong & (kernel.optimized == bool(value))]
         if heads.size:
-            world.perform(StorePage(heads, "vmemmap_optimized", value))
+            store_page(world, StorePage(heads, "vmemmap_optimized", value))
 
 
 def _share_known_tails(world: World, kernel: _Kernel) -> None:
@@ -284,21 +284,20 @@ def _make_masks(world: World, kernel: _Kernel) -> None:
     with it would: masks.
     """
     for head, order in zip(kernel.heads.pfn.tolist(), kernel.heads.order.tolist(), strict=True):
-        links = world.vmemmap.address(np.arange(head + 1, head + (1 << order))) + np.uint64(
-            8 * LINK
-        )
+        tails = np.arange(head + 1, head + (1 << order), dtype=np.int64)
+        links = world.vmemmap.address(tails) + np.uint64(8 * LINK)
         mask = world.layout.links(np.zeros(1, np.uint64), order)[0]
         places = world.translate(links)
         if world.memory.read_words(places[:1])[0] != mask:
             world.memory.write_words(places, mask)
 
 
-def _count_frames(machine: Machine, kernel: _Kernel) -> None:
+def _count_frames(world: World, kernel: _Kernel) -> None:
     """Set the counters: frames behind the vmemmap (of devices too), those reserved at boot and
     those that came since (shared tails are in neither).
     """
-    world, frames = machine.world, np.zeros(0, np.int64)
-    tails = zone_tails(world, (pool.order for pool in machine.pools.values()))
+    frames = np.zeros(0, np.int64)
+    tails = zone_tails(world, (pool.order for pool in world.pools.values()))
     step = kernel.image.page_size // kernel.sections.struct_page_size
     for pfns in kernel.sections.frames(step, at_a_time=_WALKED):
         found = walk(world.memory, world.vmemmap.format, world.root, world.vmemmap.address(pfns))
@@ -315,5 +314,5 @@ def _count_frames(machine: Machine, kernel: _Kernel) -> None:
         len(frames) - reserved,
     )
     world.counters[Counter.OPTIMIZED_KEY] = sum(
-        machine.optimized(size).size for size in machine.pools
+        optimized(world, pool).size for pool in world.pools.values()
     )

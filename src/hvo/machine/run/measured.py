@@ -1,5 +1,5 @@
-"""The promises that a run measures on the way: what optimising saves, that tails are read-only, and
-that restoring gives all back.
+"""The guarantees that a run measures on the way: what optimising saves, that tails are read-only,
+and that restoring gives all back.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ from hvo.kernel.struct_page import COUNTS, FLAGS, LINK, WORDS
 from hvo.layout.units import format_size
 from hvo.machine.machine import Machine
 from hvo.machine.run.memmap import Memmap
-from hvo.machine.run.results import Promise
+from hvo.machine.run.results import Guarantee
 from hvo.steps.base import strided
+from hvo.world.struct_pages import are_sound
 
 _SAMPLE = 32 << 20  # bytes of struct pages that are compared
 _NOT_PROMISED = (
@@ -53,7 +54,7 @@ def freed_frames(pools: list[Optimized]) -> int:
     return sum(pool.pages * pool.freed for pool in pools)
 
 
-def saves(before: Memmap, after: Memmap, wanted: int, *, scenario: bool) -> Promise:
+def saves(before: Memmap, after: Memmap, wanted: int, *, scenario: bool) -> Guarantee:
     """Walking the tables finds `wanted` frames less, and the page allocator has those more that did
     not go into tables and shared tails.
 
@@ -69,15 +70,15 @@ def saves(before: Memmap, after: Memmap, wanted: int, *, scenario: bool) -> Prom
             " into shared tails"
         )
     holds = walked == wanted and (scenario or walked == gained + tables + shared)
-    return Promise(
+    return Guarantee(
         "saves",
-        "every optimised page gives back all of its vmemmap pages but the kept ones",
+        "every optimised page frees all of its vmemmap pages but the kept ones",
         holds,
         evidence,
     )
 
 
-def tails_read_only(machine: Machine, after: Memmap, pools: list[Optimized]) -> Promise:
+def tails_read_only(machine: Machine, after: Memmap, pools: list[Optimized]) -> Guarantee:
     """Every vmemmap page that was given back is mapped read-only, and nothing else is; where the
     architecture cannot say so (riscv64), that is not promised.
     """
@@ -92,8 +93,8 @@ def tails_read_only(machine: Machine, after: Memmap, pools: list[Optimized]) -> 
     else:
         holds = None
         evidence = _NOT_PROMISED.format(arch=format.arch, shared=wanted, pages=after.pages)
-    return Promise(
-        "tails-read-only", "what optimised pages share cannot be written", holds, evidence
+    return Guarantee(
+        "tails-read-only", "shared vmemmap pages are mapped read-only", holds, evidence
     )
 
 
@@ -162,14 +163,13 @@ class Sample:
         )
 
 
-def frames_return(machine: Machine, restored: Memmap, sample: Sample | None) -> Promise:
+def frames_return(machine: Machine, restored: Memmap, sample: Sample | None) -> Guarantee:
     """After restoring, all struct pages have frames of their own again, and every huge page is one
     that the page allocator takes back.
     """
-    pools = machine.world.pools
-    assert pools is not None
+    world = machine.world
     unsound = sum(
-        int(np.count_nonzero(~pools.is_sound(pool.heads(), pool.order)))
+        int(np.count_nonzero(~are_sound(world, pool.heads(), pool.order)))
         for pool in machine.pools.values()
         if pool.nr()
     )
@@ -181,16 +181,16 @@ def frames_return(machine: Machine, restored: Memmap, sample: Sample | None) -> 
     )
     evidence = (
         f"{restored.frames} frames behind {restored.pages} vmemmap pages; the page allocator"
-        f" refused {len(pools.lost)} blocks and would refuse {unsound} more{compared}"
+        f" refused {len(world.lost)} blocks and would refuse {unsound} more{compared}"
     )
     holds = (
         restored.frames == restored.pages
         and not restored.read_only
-        and not (unsound or differing or pools.lost)
+        and not (unsound or differing or world.lost)
     )
-    return Promise(
+    return Guarantee(
         "frames-return",
-        "a restored page is as one that was never optimised, and can be freed",
+        "a restored page equals one that was never optimised, and can be freed",
         holds,
         evidence,
     )

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.machine.machine import Machine
-from hvo.machine.shared_tails import Frames, zone_tails
 from hvo.memory.interface import Words
 from hvo.mmu.walk import walk
+from hvo.world.shared_tails import Frames, zone_tails
 
 CELLS = 256
 """Parts of equal size that a picture of the memory map has, at most."""

@@ -10,9 +10,9 @@ from hvo.machine.scenario.scenario import Snapshot
 
 
 @dataclass(frozen=True)
-class Promise:
-    """One promise of the mechanism: its id, what it says, whether it held on this machine (None: it
-    is not promised there), and what was measured.
+class Guarantee:
+    """One guarantee of the mechanism: its id, what it says, whether it held on this machine (None:
+    it is not promised there), and what was measured.
     """
 
     id: str
@@ -56,7 +56,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run: the memory map as built, optimised and restored, and which promises held.
+    """A run: the memory map as built, optimised and restored, and which guarantees held.
 
     `sample` shows the first pages of the pool when optimised: for each which of its vmemmap pages
     (64 at most) has a frame of its own. `snapshots` is None where there was no scenario.
@@ -69,7 +69,7 @@ class RunResult:
     after: Memmap
     restored: Memmap
     sample: tuple[tuple[bool, ...], ...]
-    promises: tuple[Promise, ...]
+    guarantees: tuple[Guarantee, ...]
     seconds: Seconds
     snapshots: tuple[Snapshot, ...] | None
 
@@ -85,8 +85,8 @@ class RunResult:
 
     @property
     def kept(self) -> bool:
-        """Whether every promise held."""
-        return all(promise.holds is not False for promise in self.promises)
+        """Whether every guarantee held."""
+        return all(guarantee.holds is not False for guarantee in self.guarantees)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `hvo run --json` prints; `snapshots` only after a scenario."""
@@ -104,7 +104,7 @@ class RunResult:
                 "restored": asdict(self.restored),
             },
             "sample": self.sample,
-            "promises": [asdict(promise) for promise in self.promises],
+            "promises": [asdict(guarantee) for guarantee in self.guarantees],
             "seconds": asdict(self.seconds),
         }
         if self.snapshots is not None:

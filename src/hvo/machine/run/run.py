@@ -1,5 +1,5 @@
 """One run: build a machine, fill or size a pool, optimise, count, restore, count again, and say
-which promises held.
+which guarantees held.
 """
 
 from collections import defaultdict
@@ -13,10 +13,10 @@ from typing import Any
 from hvo.errors import HvoError
 from hvo.kernel.image import KernelMemory
 from hvo.layout.units import format_size
-from hvo.machine.cores.load import machine_like
 from hvo.machine.cores.save import save_core
 from hvo.machine.machine import Machine, VmemmapEntry
 from hvo.machine.run.cmdline import BootParameters, boot_with
+from hvo.machine.run.guarantees import guarantees
 from hvo.machine.run.measured import (
     Optimized,
     Sample,
@@ -27,11 +27,10 @@ from hvo.machine.run.measured import (
     tails_read_only,
 )
 from hvo.machine.run.memmap import Memmap, memmap
-from hvo.machine.run.promises import promises
 from hvo.machine.run.results import MachineShape, PoolResult, RunResult, Seconds
 from hvo.machine.scenario.scenario import Snapshot, run_scenario
-from hvo.machine.shared_tails import zone_tails
 from hvo.vmemmap.era import Era
+from hvo.world.shared_tails import zone_tails
 
 SAMPLE_PAGES, SAMPLE_ENTRIES = 16, 64
 """How many huge pages the result shows one by one, and how many vmemmap pages of each."""
@@ -105,7 +104,7 @@ def run(request: Request, announce: Callable[[str], None]) -> RunResult:
 
 def _build(request: Request) -> Machine:
     if request.like is not None:
-        return machine_like(request.like, era=request.era, boot=request.scenario is not None)
+        return Machine.like(request.like, era=request.era, boot=request.scenario is not None)
     return Machine.build(
         request.arch,
         request.page_size,
@@ -191,7 +190,9 @@ def _finish(
         saves(start.before, after, freed_frames(pools), scenario=request.scenario is not None),
         tails_read_only(machine, after, pools),
         frames_return(machine, restored, start.sample),
-        *clock.time("promises", "measure the other promises", partial(promises, machine, size)),
+        *clock.time(
+            "guarantees", "measure the other guarantees", partial(guarantees, machine, size)
+        ),
     )
     shape = machine.plan.geometry
     memory = machine.plan.memory_frames * shape.page_size

@@ -3,7 +3,8 @@ schemas are made of these.
 """
 
 from hvo.report.contracts.audit import Audit, Ptdump
-from hvo.report.contracts.check import Check, Litmus, Mutants, Proposals, Replay
+from hvo.report.contracts.check import Check, HazardList, Litmus, Mutants, Proposals, Replay
+from hvo.report.contracts.error import Error
 from hvo.report.contracts.fleet import Fleet, FleetCollect, FleetGenerate
 from hvo.report.contracts.host import (
     BenchHost,
@@ -26,6 +27,7 @@ CONTRACTS: dict[str, type] = {
     "audit": Audit,
     "ptdump": Ptdump,
     "check": Check,
+    "check-list": HazardList,
     "check-replay": Replay,
     "check-arm64-proposals": Proposals,
     "check-mutants": Mutants,
@@ -43,5 +45,8 @@ CONTRACTS: dict[str, type] = {
     "fleet-collect": FleetCollect,
     "fleet-generate": FleetGenerate,
     "report": Report,
+    "error": Error,
 }
-"""The object of every command; where an option decides what is printed, it is part of the name."""
+"""The object of every command, and of one that exits 2; where an option decides what is printed, it
+is part of the name.
+"""

@@ -13,6 +13,9 @@ class Counts(TypedDict):
     partial: Annotated[Pages, "of which only some do"]
     flagged: Annotated[Pages, "that the kernel takes for optimised"]
     free: Pages
+    self_hosted: Annotated[
+        Pages, "in memory blocks that host their own vmemmap, which no kernel optimises"
+    ]
     saved: Annotated[Bytes, "given back by those that are optimised"]
     possible: Annotated[Bytes, "that optimising the others would give back"]
 
@@ -40,11 +43,29 @@ class Lost(TypedDict):
     bytes: Annotated[Bytes, "memory that nobody has"]
 
 
+class FoundDefect(TypedDict):
+    """A known defect of released kernels that this memory shows."""
+
+    id: Annotated[str, "as in docs/hazards.md"]
+    summary: str
+    pages: Annotated[Pages, "that it concerns"]
+    frames: Annotated[VmemmapPages, "that are wrong in them"]
+    fixed: Annotated[str | None, "release that mended it, null if none is known"]
+
+
+class Dax(TypedDict):
+    """What device DAX saves by itself, apart from HugeTLB."""
+
+    vmemmap_pages: Annotated[VmemmapPages, "of its memory"]
+    frames: Annotated[Frames, "that they map"]
+    saved: Bytes
+
+
 class Finding(TypedDict):
-    """One thing that is wrong."""
+    """One thing that is wrong, or with severity info a fact about the kernel."""
 
     id: Annotated[str, "the rule that is broken (docs/findings.md)"]
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "warning", "info"]
     pfn: Annotated[int, "the frame; if it is about a HugeTLB page, its head's"]
     address: Annotated[int, "virtual address"]
     message: Annotated[str, "one line for people"]
@@ -82,7 +103,10 @@ class KernelAudit(TypedDict):
     possible: Annotated[Bytes, "that optimising the other pages would give back"]
     pools: Annotated[list[AuditPool], "one for each size there is"]
     lost: Lost
+    defects: list[FoundDefect]
+    dax: Dax
     findings: list[Finding]
+    notes: Annotated[list[str], "what cannot be optimised, and why"]
     missing: Annotated[list[str], "what the memory lacks and was not looked at"]
     cells: Cells
 

@@ -1,9 +1,10 @@
-"""What `hvo check --json` prints, alone and with --replay, --arm64-proposals, --mutants and
---litmus.
+"""What `hvo check --json` prints, alone and with --list, --replay, --arm64-proposals, --mutants
+and --litmus.
 """
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
+from hvo.report.contracts.error import ErrorText
 from hvo.report.contracts.units import Command, Count, Seconds, Steps
 
 Verdict = Literal["safe", "unsafe", "unfinished"]
@@ -58,6 +59,34 @@ class Check(TypedDict):
     """What `hvo check --json` prints: a verdict for each job."""
 
     results: list[CheckResult]
+    command: Command
+
+
+class FixingCommit(TypedDict):
+    """A commit of mainline."""
+
+    hash: Annotated[str | None, "12 digits; null: only revisions from before the merge are known"]
+    subject: str
+    version: Annotated[str, "the first release that has it"]
+
+
+class HazardRecord(TypedDict):
+    """One hazard."""
+
+    id: Annotated[str, "H01a, ..."]
+    title: str
+    story: Annotated[str, "what goes wrong, and why"]
+    since: Annotated[str, "the first kernel that has it"]
+    fixed_by: Annotated[FixingCommit | None, "null: there is no fix, and `note` says why"]
+    property: Annotated[str | None, "violated by it; null: no property covers it"]
+    note: str
+    command: Annotated[str | None, "shows it and its fix; null: `hvo check` has no scenario"]
+
+
+class HazardList(TypedDict):
+    """What `hvo check --list --json` prints."""
+
+    hazards: list[HazardRecord]
     command: Command
 
 
@@ -164,12 +193,12 @@ class MutantRow(TypedDict):
     mutant: Annotated[str, "what was left out or swapped"]
     verdict: Annotated[
         Literal["noticed", "redundant", "hole", "unexplained"],
-        "if it was not noticed: what is believed",
+        "noticed: killed; redundant: survives as equivalent; hole: survives by a gap in the model",
     ]
     noticed: Annotated[list[str], "properties that were violated"]
     scenario: Annotated[str | None, "in which"]
     steps: Annotated[Steps | None, "to the violation"]
-    believed: Annotated[str | None, "why it was not noticed"]
+    believed: Annotated[str | None, "why it survives; null if it was killed"]
 
 
 class Mutants(TypedDict):
@@ -201,4 +230,5 @@ class Litmus(TypedDict):
     """What `hvo check --litmus FILE --json` prints."""
 
     litmus: list[LitmusRow]
+    error: NotRequired[ErrorText]
     command: Command

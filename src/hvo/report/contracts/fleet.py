@@ -1,7 +1,8 @@
 """What `hvo fleet --json` prints, and its `collect` and `generate`."""
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
+from hvo.report.contracts.error import ErrorText
 from hvo.report.contracts.units import Bytes, Command, Count, Seconds
 
 ActionName = Literal["switch_on", "convert", "find_out", "upgrade", "change_size"]
@@ -95,12 +96,16 @@ class Impossible(TypedDict):
 
 
 class DefectHosts(TypedDict):
-    """Hosts whose kernel has a known defect of the mechanism."""
+    """Hosts whose kernel has a known defect of the mechanism, or may have it."""
 
     id: str
     summary: Annotated[str, "what goes wrong"]
     hosts: Count
-    saved: Annotated[Bytes, "by pages that would be lost when given back, at most"]
+    saved: Annotated[Bytes, "by pages that it concerns, at most"]
+    loses: Annotated[bool, "whether such pages are lost when they are given back"]
+    certain: Annotated[bool, "whether their releases are known to have it; else look in memory"]
+    look: Annotated[str, "how memory shows it"]
+    fixed: Annotated[str | None, "release that mended it, null if none is known"]
 
 
 class TopHost(TypedDict):
@@ -152,10 +157,11 @@ class Refused(TypedDict):
 class FleetCollect(TypedDict):
     """What `hvo fleet collect --json` prints."""
 
-    output: Annotated[str, "the inventory that was written"]
+    output: Annotated[str, "the inventory that was written; with `error`, left as it is"]
     files: Count
     rows: Count
     refused: list[Refused]
+    error: NotRequired[ErrorText]
     command: Command
 
 

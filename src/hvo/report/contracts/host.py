@@ -7,12 +7,15 @@ from hvo.report.contracts.units import Bytes, Command, Count, Nanoseconds, Pages
 
 
 class Defect(TypedDict):
-    """A known defect of the mechanism in the kernel that runs."""
+    """A known defect of the mechanism that the kernel that runs has, or may have."""
 
     id: str
     summary: Annotated[str, "what goes wrong"]
     source: Annotated[str, "which releases have it, and where that stands"]
     measured: Annotated[str, "where it was seen"]
+    look: Annotated[str, "how memory shows it"]
+    fixed: Annotated[str | None, "release that mended it, null if none is known"]
+    certain: Annotated[bool, "whether this release is known to have it; else look in memory"]
 
 
 class Kernel(TypedDict):
@@ -39,6 +42,8 @@ class StatusPool(TypedDict):
     surplus: Pages
     overcommit: Annotated[Pages | None, "surplus pages that may be taken; null for a node"]
     cost: Annotated[Bytes, "struct pages, nothing optimised"]
+    self_hosted_low: Annotated[Pages, "in memory that hosts its own vmemmap, at least"]
+    self_hosted_high: Annotated[Pages, "in such memory at most; none of them is optimised"]
     optimized: Pages | None
     optimized_low: Annotated[Pages, "at least"]
     optimized_high: Annotated[Pages, "at most"]
@@ -170,13 +175,25 @@ class Convert(Outcome):
 
     size: NotRequired[Annotated[Bytes, "one page"]]
     pages: NotRequired[Annotated[Pages, "in the pool"]]
-    convertible: NotRequired[Annotated[Pages, "that could be rebuilt"]]
+    convertible: NotRequired[
+        Annotated[Pages, "that could be rebuilt while as many as asked stay free"]
+    ]
     rebuilt: NotRequired[Annotated[Pages, "that were"]]
     optimized: NotRequired[
         Annotated[int | None, "that became optimised; null where the counters do not tell"]
     ]
     left: NotRequired[Annotated[Pages, "in use or reserved, and not touched"]]
     batch: NotRequired[Annotated[Pages, "out of the pool at a time"]]
+    keep_free: NotRequired[Annotated[Pages, "free and not reserved at every moment"]]
+    left_free: NotRequired[
+        Annotated[Pages, "free, and not rebuilt because so many stay free; at most"]
+    ]
+    taken_meanwhile: NotRequired[
+        Annotated[Pages, "that others used at once, beyond those that they used at first"]
+    ]
+    freed_meanwhile: NotRequired[
+        Annotated[Pages, "that others used at first, and did not at some time"]
+    ]
 
 
 class Timing(TypedDict):

@@ -55,11 +55,11 @@ class Memmaps(TypedDict):
     restored: Memmap
 
 
-class Promise(TypedDict):
-    """One promise of the mechanism, measured on this machine."""
+class Guarantee(TypedDict):
+    """One guarantee of the mechanism, measured on this machine."""
 
     id: Annotated[str, "stable name"]
-    statement: Annotated[str, "what is promised"]
+    statement: Annotated[str, "what is guaranteed"]
     holds: Annotated[bool | None, "null where it is not promised: `evidence` says why"]
     evidence: Annotated[str, "what was measured"]
 
@@ -97,7 +97,7 @@ class Run(TypedDict):
         list[list[bool]],
         "which of the vmemmap pages of the first HugeTLB pages keep a frame of their own",
     ]
-    promises: list[Promise]
+    promises: list[Guarantee]
     seconds: RunSeconds
     snapshots: NotRequired[Annotated[list[Snapshot], "only with --scenario"]]
     command: Command

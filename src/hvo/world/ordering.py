@@ -1,0 +1,60 @@
+"""What steps that order others do to a machine on which one actor runs: they are counted."""
+
+from hvo.steps.base import Step
+from hvo.steps.ordering import (
+    Acquire,
+    AwaitInvalidation,
+    EnterReadSection,
+    Flush,
+    FlushAll,
+    Invalidate,
+    InvalidateAll,
+    LeaveReadSection,
+    ReadBarrier,
+    Release,
+    SynchronizeReaders,
+    WriteBarrier,
+)
+from hvo.world.state import Handlers, World
+
+
+def acquire(world: World, step: Acquire) -> None:
+    """Take it; nobody else could let it go."""
+    if step.lock in world.locks:
+        raise AssertionError(f"{step.lock.value} is held already: the actor would wait for itself")
+    world.locks.add(step.lock)
+
+
+def release(world: World, step: Release) -> None:
+    """Let it go."""
+    world.locks.remove(step.lock)
+
+
+def invalidate(world: World, step: Step[object]) -> None:
+    """Count it."""
+    world.flushes += 1
+
+
+def synchronize_readers(world: World, step: SynchronizeReaders) -> None:
+    """Count it."""
+    world.synchronizations += 1
+
+
+def _nothing(world: World, step: Step[object]) -> None:
+    """Order that one actor alone cannot see."""
+
+
+HANDLERS: Handlers = {
+    Acquire: acquire,
+    Release: release,
+    Invalidate: invalidate,
+    InvalidateAll: invalidate,
+    Flush: invalidate,
+    FlushAll: invalidate,
+    SynchronizeReaders: synchronize_readers,
+    AwaitInvalidation: _nothing,
+    EnterReadSection: _nothing,
+    LeaveReadSection: _nothing,
+    ReadBarrier: _nothing,
+    WriteBarrier: _nothing,
+}
