@@ -2,21 +2,26 @@
 bounded memory.
 """
 
+import gzip
 import random
 import struct
 import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import dump_forms
 from hvo.audit.audit import audit
 from hvo.errors import HvoError
 from hvo.kernel.image import KernelImage
 from hvo.kernel.sections import Sections
 from hvo.memory.core import open_core
 from hvo.memory.elf import read_layout
+from hvo.memory.target import open_target
 from hvo.mmu.walk import path as entries_of
+from repack import to_kdump
 from shared_files import core
 
 NAMES = [
@@ -124,6 +129,65 @@ def test_damage(tmp_path, name):
     assert ends["audited"] > 0
     assert ends["refused"] > 0
     assert memory("VmHWM") - before < BYTES  # pages of the mapped core count here, too
+
+
+def forms_of(data: bytes) -> dict[str, list[bytes]]:
+    """A kdump-compressed core in each form that a dump may have."""
+    middle = int(np.flatnonzero(dump_forms.places(data)[1])[1000])
+    return {
+        "kdump": [data],
+        "flattened": [dump_forms.flattened(data)],
+        "split": dump_forms.split(data, [middle]),
+        "incomplete": [dump_forms.incomplete(data, range(middle))],
+        "gzip": [gzip.compress(data, 1)],
+    }
+
+
+def harmed(rng: random.Random, data: bytes) -> bytes:
+    """A copy with some bytes changed, most of them in the headers, or cut off."""
+    out = bytearray(data)
+    if not rng.randrange(6):
+        return bytes(out[: rng.randrange(len(out))])
+    for _ in range(rng.randrange(1, 30)):
+        out[rng.randrange(rng.choice((600, 9000, len(out))))] = rng.randrange(256)
+    return bytes(out)
+
+
+def endure_forms(tmp_path: Path, form: str, seed: int, count: int) -> None:
+    """Audit `count` damaged dumps of a form: each ends with a result or one line."""
+    rng = random.Random(seed)
+    to_kdump(core("x86-6.12-on"), tmp_path / "kdump")
+    parts = forms_of((tmp_path / "kdump").read_bytes())[form]
+    for number in range(count):
+        which = rng.randrange(len(parts))
+        damaged = [harmed(rng, part) if i == which else part for i, part in enumerate(parts)]
+        paths = [
+            str(dump_forms.write(tmp_path, f"part{i}", part)) for i, part in enumerate(damaged)
+        ]
+        begun = time.process_time()
+        try:
+            audit(open_target(paths[0], lambda _: None, *paths[1:])).to_json()
+            message = ""
+        except HvoError as error:
+            message = str(error)
+        assert "\n" not in message, (form, seed, number)
+        assert time.process_time() - begun < SECONDS, (form, seed, number)
+
+
+FORMS = ["kdump", "flattened", "split", "incomplete", "gzip"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_damaged_dumps(tmp_path, form):
+    """A few of each form."""
+    endure_forms(tmp_path, form, 1, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_many_damaged_dumps(tmp_path, form):
+    """Many of each form."""
+    endure_forms(tmp_path, form, 2, 150)
 
 
 @pytest.mark.slow

@@ -71,7 +71,11 @@ def optimize(machine: Machine, planned, pool) -> None:
     )
     if pool.pages:
         entries = machine.entries(int(machine.pool(pool.size).heads()[0]), pool.size)
-        assert sum(not entry.writable for entry in entries) == pool.freed_pages
+        own = machine.world.vmemmap.era.layout.shares != "zone-tail"
+        same = [entry for entry in entries if entry.frame == entries[-1].frame]
+        assert (len(same) - own if pool.freed_pages else 0) == pool.freed_pages
+        protected = machine.world.vmemmap.format.protects * pool.freed_pages
+        assert sum(not entry.writable for entry in entries) == protected
 
 
 ROWS = [

@@ -3,8 +3,8 @@
 #
 # usage: tools/install_kernels.sh DIRECTORY
 #
-# DIRECTORY gets one directory a kernel (6.1, 6.12, 6.12-oldest) with its boot/vmlinuz-* and a few modules. The packages are found by
-# name when this runs, for old versions leave the archive. 6.12 is there twice, since its stable updates changed how the vmemmap is restored.
+# DIRECTORY gets one directory a kernel (6.1, 6.12, 6.12-oldest; riscv64 and arm64-16k of trixie) with its boot/vmlinuz-* and a few modules,
+# and foreign-busybox/ARCH. The packages are found by name when this runs, for old versions leave the archive. 6.12 is there twice, since its stable updates changed how the vmemmap is restored.
 # Ends with 1 and one line that says what is missing; only root can install packages, anybody can download kernels.
 set -eu
 
@@ -57,3 +57,42 @@ if [ ! -e "$directory/6.1/package" ] || [ ! -e "$directory/6.12-oldest/package" 
 install_kernel 6.1 "$(packages_of 6.1 | tail -n 1)"
 install_kernel 6.12 "$(packages_of 6.12 | tail -n 1)"
 install_kernel 6.12-oldest "$(packages_of 6.12 | head -n 1)"
+
+# Kernels of other architectures, of trixie, with lists and a cache of their own: this machine's package manager learns of none.
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+foreign() { # ARCH COMMAND ARGUMENT...
+  arch=$1
+  command=$2
+  shift 2
+  "$command" -qq -o Dir::Etc::sourcelist="$state/sources" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$state/lists" \
+    -o Dir::Cache="$state/cache" -o Dir::State::status=/dev/null -o APT::Architecture="$arch" -o APT::Architectures="$arch" \
+    -o APT::Sandbox::User=root -o Acquire::Languages=none "$@"
+}
+
+install_foreign() { # NAME ARCH PATTERN
+  [ -e "$directory/$1/package" ] && [ -e "$directory/foreign-busybox/$2" ] && return
+  state=$(mktemp -d)
+  mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/unpacked" "$directory/foreign-busybox"
+  echo "deb [arch=$2 signed-by=$keyring] http://deb.debian.org/debian trixie main" > "$state/sources"
+  foreign "$2" apt-get update || fail "apt-get update for $2 failed: no package archive can be reached"
+  package=$(foreign "$2" apt-cache search --names-only "$3" | cut -d' ' -f1 | sort -V | tail -n 1)
+  [ -n "$package" ] || fail "the package archive has no kernel $3 for $2"
+  (cd "$state" && foreign "$2" apt-get download "$package" busybox-static) || fail "apt-get download $package for $2 failed"
+  dpkg-deb -x "$state"/busybox-static_*.deb "$state/unpacked"
+  cp "$state/unpacked/usr/bin/busybox" "$directory/foreign-busybox/$2"
+  rm -rf "${directory:?}/$1"
+  mkdir -p "$directory/$1"
+  dpkg-deb --fsys-tarfile "$state"/linux-image-*.deb | tar -x -C "$directory/$1" --wildcards './boot/vmlinu*' '*/qemu_fw_cfg.ko*'
+  rm -r "$state"
+  echo "$package" > "$directory/$1/package"
+}
+
+[ -e "$keyring" ] || fail "$keyring is absent: kernels of other architectures cannot be checked"
+install_foreign riscv64 riscv64 '^linux-image-6\.12\.[0-9].*-riscv64$'
+install_foreign arm64-16k arm64 '^linux-image-6\.12\.[0-9].*-arm64-16k$'
+if ! command -v qemu-system-riscv64 > /dev/null; then
+  is_root || fail "QEMU for riscv64 is missing; as root: apt-get install qemu-system-misc opensbi"
+  update_once
+  apt-get -qq install --yes --no-install-recommends qemu-system-misc opensbi > /dev/null || fail "apt-get install qemu-system-misc opensbi failed"
+fi

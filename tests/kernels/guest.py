@@ -49,8 +49,8 @@ class GuestRun:
 
 @dataclass(frozen=True)
 class Guest:
-    """A `kernel` with `memory_mib` of memory on `nodes` NUMA nodes that runs `scenario` (its words
-    are in init.sh); `image` is its disk.
+    """A `kernel` with `memory_mib` of memory on `nodes` NUMA nodes, and `dimms` of so many MiB that
+    are added, that runs `scenario` (its words are in init.sh); `image` is its disk.
     """
 
     kernel: Kernel
@@ -59,6 +59,7 @@ class Guest:
     image: Path | None = None
     append: str = ""
     nodes: int = 1
+    dimms: tuple[int, ...] = ()
 
     def run(self, core: Path | None = None, *, limit: float = 240) -> GuestRun:
         """Boot it, wait for the scenario's end (`limit` seconds), save its memory as the ELF file
@@ -72,7 +73,13 @@ class Guest:
             modules = ["qemu_fw_cfg", *(["virtio_pci", "virtio_blk"] if self.image else [])]
             (work / "initrd").write_bytes(initrd(self.kernel, self.scenario, modules))
             with machine(
-                self.kernel, work, self.memory_mib, self.append, self.image, self.nodes
+                self.kernel,
+                work,
+                self.memory_mib,
+                self.append,
+                self.image,
+                self.nodes,
+                self.dimms,
             ) as process:
                 report = _await_ready(process, work, started + limit)
                 if core:

@@ -44,6 +44,17 @@ def debian_kernel(name: str) -> Kernel:
     return Kernel(name, "x86_64", images[-1], KERNELS / name / "lib/modules", Path(tool("busybox")))
 
 
+def foreign_kernel(name: str, arch: str, package_arch: str) -> Kernel:
+    """The kernel of another architecture that `tools/install_kernels.sh` put into the directory
+    `name`.
+    """
+    images = sorted((KERNELS / name / "boot").glob("vmlinu*"))
+    busybox = KERNELS / "foreign-busybox" / package_arch
+    if not images or not busybox.exists():
+        pytest.skip(f"no kernel in build/kernels/{name}: `make kernels` says why")
+    return Kernel(name, arch, images[-1], KERNELS / name / "lib/modules", busybox)
+
+
 def built_kernel(name: str) -> Kernel:
     """The kernel for arm64 that `tools/build_arm64_kernels.sh` built into the directory `name`."""
     image = KERNELS / name / "Image"

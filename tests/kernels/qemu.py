@@ -15,13 +15,14 @@ _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 
 
 class Emulator(NamedTuple):
-    """How an architecture is emulated: the command, and the guest's names for its console and for
-    the port that it reports on.
+    """How an architecture is emulated: the command, the guest's names for its console and for the
+    port that it reports on, and whether QEMU takes the guest's VMCOREINFO into dumps as a note.
     """
 
     command: tuple[str, ...]
     console: str
     report: str
+    note: bool = True
 
 
 # The machine `virt` has one serial port, so reports share the console.
@@ -31,6 +32,13 @@ _EMULATORS = {
         ("qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a57"),
         "ttyAMA0",
         "ttyAMA0",
+    ),
+    "arm64-16k": Emulator(  # a Cortex-A57 has no pages of 16K
+        ("qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "max"), "ttyAMA0", "ttyAMA0"
+    ),
+    # Its fw_cfg has no DMA in QEMU 7.2, which the device vmcoreinfo needs.
+    "riscv64": Emulator(
+        ("qemu-system-riscv64", "-M", "virt", "-cpu", "rv64"), "ttyS0", "ttyS0", note=False
     ),
 }
 
@@ -105,9 +113,21 @@ def _node(node: int, memory_mib: int) -> tuple[str, ...]:
     return "-object", memory, "-numa", f"node,nodeid={node},cpus={node},memdev=node{node}"
 
 
+def _dimm(number: int, memory_mib: int) -> tuple[str, ...]:
+    """Memory that the firmware does not know, as if it were added while the machine runs."""
+    memory = f"memory-backend-ram,id=dimm{number},size={memory_mib}M"
+    return "-object", memory, "-device", f"pc-dimm,id=module{number},memdev=dimm{number}"
+
+
 @contextmanager
 def machine(
-    kernel: Kernel, work: Path, memory_mib: int, append: str, image: Path | None, nodes: int
+    kernel: Kernel,
+    work: Path,
+    memory_mib: int,
+    append: str,
+    image: Path | None,
+    nodes: int,
+    dimms: tuple[int, ...] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A machine that boots `kernel` with the archive `work`/initrd; its ports write to
     `work`/console and, if it has two, `work`/report.
@@ -125,7 +145,8 @@ def machine(
         "-smp",
         "2",
         "-m",
-        str(memory_mib),
+        f"{memory_mib},slots=4,maxmem=8G" if dimms else str(memory_mib),
+        *(word for number, size in enumerate(dimms) for word in _dimm(number, size)),
         "-kernel",
         str(kernel.image),
         "-initrd",
@@ -136,8 +157,7 @@ def machine(
         "-display",
         "none",
         "-no-reboot",
-        "-device",
-        "vmcoreinfo",
+        *(("-device", "vmcoreinfo") if emulator.note else ()),
         "-qmp",
         f"unix:{work / 'qmp'},server=on,wait=off",
         *(word for port in ports for word in ("-serial", f"file:{work / port}")),

@@ -50,6 +50,8 @@ def _bits(*numbers: int) -> int:
 
 _ARM64 = Grouping(own=_bits(0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 50, 52, 53, 54))
 """The masks of `pte_bits[]` (arch/arm64/mm/ptdump.c): what the text shows of an entry."""
+_RISCV = Grouping(own=_bits(*range(10), 61, 62, 63))
+"""The masks of `pte_bits[]` (arch/riscv/mm/ptdump.c since 6.7)."""
 _X86_ADDRESS = (1 << 52) - (1 << 12)
 _X86_NX, _X86_RW, _X86_USER, _X86_ACCESSED, _X86_DIRTY = (
     _bits(63),
@@ -70,6 +72,8 @@ def grouping(format: Format) -> Grouping:
     """
     if format.arch == "arm64":
         return _ARM64
+    if format.arch == "riscv64":
+        return _RISCV
     if format.arch == "x86_64":
         flags = WORD ^ _X86_ADDRESS | format.sme_mask
         return Grouping(flags, _X86_RW | _X86_USER, _X86_NX, _X86_ACCESSED | _X86_DIRTY)
@@ -101,6 +105,9 @@ def vmemmap_region(image: KernelImage) -> Region:
     """
     if image.arch == "arm64":
         return _arm64_region(image)
+    if image.arch == "riscv64":
+        start, end = (image.info.number(f"VMEMMAP_{edge}") for edge in ("START", "END"))
+        return Region(start & WORD, end & WORD, *_VMEMMAP)
     base = Sections.of(image).vmemmap_base
     if base is None:
         raise HvoError(
@@ -110,19 +117,16 @@ def vmemmap_region(image: KernelImage) -> Region:
 
 
 def region_at(format: Format, base: int) -> Region:
-    """The region of a vmemmap that begins at `base`, as kernels before 6.9 lay it out; raises
-    `HvoError` on other architectures.
+    """The region of a vmemmap that begins at `base`, as kernels before 6.9 lay it out on arm64, and
+    riscv64's do.
     """
     if format.arch == "x86_64":
         return Region(base, _CPU_ENTRY_AREA, "Vmemmap", "CPU entry Area")
-    if format.arch != "arm64":
-        raise HvoError(
-            f"the text of a page-table dump is known for arm64 and x86_64, not for {format.arch}"
-        )
     size = (1 << format.va_bits - 1 >> format.page_shift) * _STRUCT_PAGE_MAX
-    return Region(base, base + size, "vmemmap start", "vmemmap end")
+    return Region(base, base + size, *_VMEMMAP)
 
 
+_VMEMMAP = ("vmemmap start", "vmemmap end")
 _STRUCT_PAGE_MAX = 64
 """`1 << STRUCT_PAGE_MAX_SHIFT` (arch/arm64/include/asm/memory.h)."""
 
@@ -143,4 +147,4 @@ def _arm64_region(image: KernelImage) -> Region:
     if end == _ARM64_END:
         pages = (1 << info.number("VA_BITS")) - (1 << image.va_bits) >> image.format.page_shift
         start += pages * info.size("page")
-    return Region(start, end, "vmemmap start", "vmemmap end")
+    return Region(start, end, *_VMEMMAP)

@@ -46,6 +46,7 @@ from hvo.kernel.image import KernelImage, KernelMemory
 from hvo.kernel.page_members import PageMembers
 from hvo.kernel.sections import Pfns, Sections
 from hvo.kernel.zone_bits import ZoneBits
+from hvo.memory.core import CoreMemory
 
 Announce = Callable[[str], None]
 
@@ -246,6 +247,8 @@ class _Auditor:
                 f"{hidden} vmemmap pages are not in the memory: their struct pages were not"
                 " looked at"
             )
+        if isinstance(self.image.memory, CoreMemory):
+            yield from self.image.memory.lacks()
         if len(self.heads.unreadable):
             yield (
                 f"{len(self.heads.unreadable)} frames could be HugeTLB pages, but their struct"

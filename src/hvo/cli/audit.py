@@ -9,7 +9,7 @@ from hvo.cli.output import print_json, write_results_page
 
 
 @click.command("audit")
-@click.argument("target", shell_complete=files)
+@click.argument("target", nargs=-1, required=True, shell_complete=files)
 @click.option(
     "--html",
     type=TARGET,
@@ -17,19 +17,20 @@ from hvo.cli.output import print_json, write_results_page
 )
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
-def command(ctx: click.Context, target: str, html: Path | None, json: bool) -> None:
+def command(ctx: click.Context, target: tuple[str, ...], html: Path | None, json: bool) -> None:
     """Show which HugeTLB pages of a kernel are optimised, and verify its vmemmap.
 
-    TARGET is a core (ELF or kdump-compressed, also packed as .xz or .zst), a machine that `hvo run
-    --save` wrote, or `live` for the running kernel. Needs VMCOREINFO and no debug symbols. Exits 1
-    if there are findings, 2 if the memory cannot be audited.
+    TARGET is a core (ELF or kdump-compressed, flattened or not, also packed as .xz, .gz or .zst),
+    all parts of a split one, a machine that `hvo run --save` wrote, or `live` for the running
+    kernel. Needs VMCOREINFO and no debug symbols. Exits 1 if there are findings, 2 if the memory
+    cannot be audited.
     """
     from hvo.audit.audit import audit
     from hvo.memory.target import open_target
     from hvo.report.progress import progress
 
     with progress() as announce:
-        result = audit(open_target(target, announce), announce)
+        result = audit(open_target(target[0], announce, *target[1:]), announce)
     if html is not None:
         write_results_page(html, result.to_json())
     if json:

@@ -7,7 +7,7 @@ from hvo.cli.output import print_json
 
 
 @click.command("ptdump")
-@click.argument("target", shell_complete=files)
+@click.argument("target", nargs=-1, required=True, shell_complete=files)
 @click.option(
     "--region",
     type=click.Choice(["vmemmap"]),
@@ -20,12 +20,12 @@ from hvo.cli.output import print_json
     is_flag=True,
     help="Print one JSON object with the region and the lines of the dump.",
 )
-def command(target: str, region: str, json: bool) -> None:
-    """Print the page tables as /sys/kernel/debug/kernel_page_tables does, byte for byte (arm64 and
-    x86-64).
+def command(target: tuple[str, ...], region: str, json: bool) -> None:
+    """Print the page tables as /sys/kernel/debug/kernel_page_tables does, byte for byte (arm64,
+    riscv64 and x86-64).
 
-    TARGET is a core (ELF or kdump-compressed, also packed as .xz or .zst), a machine that `hvo run
-    --save` wrote, or `live`.
+    TARGET is a core (ELF or kdump-compressed, flattened or not, also packed as .xz, .gz or .zst),
+    all parts of a split one, a machine that `hvo run --save` wrote, or `live`.
     """
 
     from hvo.actors.ptdump import vmemmap_region
@@ -36,7 +36,7 @@ def command(target: str, region: str, json: bool) -> None:
     from hvo.report.ptdump_text import dump_text
 
     with progress() as announce:
-        memory = open_target(target, announce)
+        memory = open_target(target[0], announce, *target[1:])
         check_constants(memory.vmcoreinfo)
         image = KernelImage.of(memory)
         announce("reading page tables")

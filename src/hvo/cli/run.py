@@ -54,8 +54,11 @@ _SHAPE = ("arch", "page_size", "memory", "nodes")
 @click.option(
     "--like",
     metavar="CORE",
-    type=EXISTING,
-    help="Start from the memory of this core; with --scenario, from its state after boot.",
+    multiple=True,
+    help=(
+        "Start from the memory of this core, or of all parts of a split one; with --scenario, from"
+        " its state after boot."
+    ),
 )
 @click.option(
     "--scenario",
@@ -85,7 +88,7 @@ def command(
     pages: int | None,
     fill: bool,
     era: "Era | None",
-    like: Path | None,
+    like: tuple[str, ...],
     scenario: Path | None,
     cmdline: str | None,
     save: Path | None,
@@ -100,20 +103,24 @@ def command(
     _check_together(ctx, pages, fill, like, scenario)
     from hvo.machine.run.cmdline import parse_cmdline
     from hvo.machine.run.run import Request, run
+    from hvo.memory.target import open_target
     from hvo.report.progress import progress
 
     boot = None if cmdline is None else parse_cmdline(cmdline)
-    request = Request(
-        arch, page_size, memory, nodes, era, hugepage_size, pages, fill, boot, like, scenario, save
-    )
     with progress() as announce:
-        result = run(request, announce)
+        kernel = open_target(like[0], announce, *like[1:]) if like else None
+        asked = (arch, page_size, memory, nodes, era, hugepage_size, pages, fill, boot)
+        result = run(Request(*asked, kernel, scenario, save), announce)
     _show(result, html, json)
     ctx.exit(0 if result.kept else 1)
 
 
 def _check_together(
-    ctx: click.Context, pages: int | None, fill: bool, like: Path | None, scenario: Path | None
+    ctx: click.Context,
+    pages: int | None,
+    fill: bool,
+    like: tuple[str, ...],
+    scenario: Path | None,
 ) -> None:
     """Refuse options that contradict each other."""
     if pages is not None and fill:

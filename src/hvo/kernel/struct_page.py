@@ -81,6 +81,7 @@ class StructPageLayout:
     buddy: int
     node_shift: int = 54
     zone_shift: int = 51
+    self_hosted_bit: int = 10
     stride: int = 8
     fields: dict[str, Field] = field(init=False, compare=False)
 
@@ -91,7 +92,7 @@ class StructPageLayout:
             "reserved": _flag(self.reserved_bit),
             "dcache_clean": _flag(self.dcache_bit),
             "hwpoison": _flag(self.hwpoison_bit),
-            "self_hosted": _flag(10),
+            "self_hosted": _flag(self.self_hosted_bit),
             "link": Field(0, LINK, 0, 64),
             "mapping": Field(0, MAPPING, 0, 64),
             "private": Field(0, PRIVATE, 0, 64),
@@ -104,8 +105,8 @@ class StructPageLayout:
         object.__setattr__(self, "fields", fields)
 
     def free_row(self, node: int, zone: int) -> NDArray[np.uint64]:
-        """The struct page of a page that nobody uses: no flag, no reference, not mapped; uint64, 8
-        words.
+        """The struct page of a page that nobody uses, in the zone with the number `zone`: no flag,
+        no reference, not mapped; uint64, 8 words.
         """
         row = np.zeros(WORDS, np.uint64)
         row[FLAGS] = (node << self.node_shift) | (zone << self.zone_shift)

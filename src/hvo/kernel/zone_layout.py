@@ -21,8 +21,22 @@ LOW_ZONES: dict[str, tuple[tuple[str, int], ...]] = {
     "loongarch64": (("DMA32", 4 * _GIB),),
 }
 
+# enum zone_type (include/linux/mmzone.h) as the distributions' options make it: the number of a
+# zone in the flags of its struct pages is its place here.
+ZONE_NAMES: dict[str, tuple[str, ...]] = {
+    "x86_64": ("DMA", "DMA32", "Normal", "Movable", "Device"),
+    "arm64": ("DMA", "DMA32", "Normal", "Movable", "Device"),
+    "riscv64": ("DMA32", "Normal", "Movable", "Device"),
+    "loongarch64": ("DMA32", "Normal", "Movable", "Device"),
+}
+
 # MAX_PAGE_ORDER of each base page size (ARCH_FORCE_MAX_ORDER, arch/arm64/Kconfig).
 MAX_ORDERS = {4096: 10, 16384: 11, 65536: 13}
+
+
+def zone_number(arch: str, name: str) -> int:
+    """The number of the zone `name` in the flags of its struct pages."""
+    return ZONE_NAMES[arch].index(name)
 
 
 class ZoneMemory(NamedTuple):

@@ -132,9 +132,8 @@ class Machine:
 
     def fill(self, size: int | str) -> int:
         """Grow the pool of `size` over all memory that was asked for -> its pages."""
-        count = sum(
-            (node.memory[1] - node.memory[0]) >> self.hstate(size).order for node in self.plan.nodes
-        )
+        order = self.hstate(size).order
+        count = sum((end - start) >> order for start, end in self.plan.memory)
         self.resize(size, count)
         return self.pool(size).nr()
 
@@ -245,8 +244,8 @@ class Machine:
         ]
 
     def optimized(self, size: int | str) -> Pfns:
-        """First pfns of the pages of the pool of `size` whose last vmemmap page is mapped
-        read-only: what the tables say.
+        """First pfns of the pages of the pool of `size` whose last vmemmap page has no frame
+        of its own: what the tables say.
         """
         return optimized(self.world, self.pool(size))
 

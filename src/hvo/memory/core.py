@@ -1,8 +1,8 @@
 """Physical memory of a dumped kernel: ELF and kdump-compressed cores, without debug symbols.
 
-drgn reads both and gives VMCOREINFO. The words of an ELF core, whose pages lie in the file as they
-were, are gathered from the mapped file instead: a scattered read through drgn costs 1.5 us, and an
-audit of 1 TiB reads millions of words.
+drgn reads both, but for ELF cores without a VMCOREINFO note. The words of an ELF core, whose pages
+lie in the file as they were, are gathered from the mapped file instead: a scattered read through
+drgn costs 1.5 us, and an audit of 1 TiB reads millions of words.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import drgn
@@ -18,16 +19,16 @@ from numpy.typing import NDArray
 
 from hvo.errors import HvoError
 from hvo.memory import kdump
-from hvo.memory.elf import MACHINES, read_layout
+from hvo.memory.elf import read_layout, vmcoreinfo_note
 from hvo.memory.interface import MemoryFault, Words
 from hvo.memory.segments import Segments
 from hvo.memory.vmcoreinfo import VmcoreInfo
 
 _DRGN_ARCH = {
-    drgn.Architecture.X86_64: "x86_64",
-    drgn.Architecture.AARCH64: "arm64",
-    drgn.Architecture.RISCV64: "riscv64",
-    drgn.Architecture.LOONGARCH64: "loongarch64",
+    "x86_64": drgn.Architecture.X86_64,
+    "arm64": drgn.Architecture.AARCH64,
+    "riscv64": drgn.Architecture.RISCV64,
+    "loongarch64": drgn.Architecture.LOONGARCH64,
 }
 _CHUNK = 1 << 18
 """Addresses gathered at a time: the temporaries stay in cache and bounded."""
@@ -35,6 +36,8 @@ _PAGES_AT_A_TIME = 1024
 
 Gather = Callable[[Words], Words]
 """Words at addresses (one dimension), all of them present."""
+Read = Callable[[int, int], bytes]
+"""Bytes at a physical address, so many; raises `MemoryFault`."""
 
 
 class CoreMemory:
@@ -45,25 +48,33 @@ class CoreMemory:
     def __init__(
         self,
         path: Path,
-        program: drgn.Program,
+        read: Read,
         arch: str,
         vmcoreinfo: VmcoreInfo,
         segments: Segments,
         gather: Gather,
+        lacks: list[str],
     ) -> None:
         self.path = path
         self.arch = arch
         self.vmcoreinfo = vmcoreinfo
         self.segments = segments
         self.page_size = vmcoreinfo.page_size
-        self._program = program
+        self._read = read
         self._gather = gather
+        self._lacks = lacks
+
+    def lacks(self) -> list[str]:
+        """What the dump should have and has not, as far as it is known by now, in words."""
+        bad = self._gather.bad if isinstance(self._gather, _PackedWords) else set[int]()
+        said = f"{len(bad)} pages of the dump are damaged and cannot be unpacked"
+        return [*self._lacks, *([said] if bad else [])]
 
     def read(self, address: int, length: int) -> bytes:
-        """`length` bytes at physical `address`, through drgn; raises `MemoryFault` when any of them
-        is missing.
+        """`length` bytes at physical `address`; raises `MemoryFault` when any of them is
+        missing.
         """
-        return _read(self.path, self._program, address, length)
+        return self._read(address, length)
 
     def read_words(self, addresses: Words) -> Words:
         """The 8-byte words at physical `addresses` (multiples of 8, any shape); `MemoryFault` names
@@ -87,7 +98,10 @@ class CoreMemory:
 
     def readable(self, addresses: Words) -> NDArray[np.bool_]:
         """Which of the physical `addresses` (any shape) the core has."""
-        return self.segments.locate(addresses).present
+        present = self.segments.locate(addresses).present
+        if isinstance(self._gather, _PackedWords):
+            present &= self._gather.unpackable(addresses, present)
+        return present
 
 
 def open_core(path: str | Path) -> CoreMemory:
@@ -102,8 +116,32 @@ def open_core(path: str | Path) -> CoreMemory:
         return _open_elf(path)
     if magic == b"KDUMP   ":
         return _open_kdump(path)
-    found = "is empty" if not magic else f"starts with {magic!r}"
-    raise HvoError(f"{path}: {found}, expected an ELF or kdump-compressed core of a Linux kernel")
+    raise HvoError(f"{path}: {_named(magic)}")
+
+
+_OTHERS = {
+    b"EMiL": "is a LiME image of memory",
+    b"AVML": "is an AVML image of memory",
+    b"DISKDUMP": "is a diskdump of a kernel before 2.6.20",
+    b"PAGEDU64": "is a crash dump of Windows",
+}
+_INSTEAD = (
+    "expected an ELF or kdump-compressed core of a Linux kernel: take one with kdump, or of a guest"
+    " with virsh dump --memory-only or QEMU's dump-guest-memory"
+)
+
+
+def _named(magic: bytes) -> str:
+    """What a file that is no core is, by how it begins, and what to do."""
+    if not magic:
+        return f"is empty, {_INSTEAD}"
+    for start, what in _OTHERS.items():
+        if magic.startswith(start):
+            return f"{what}, {_INSTEAD}"
+    return (
+        f"starts with {magic!r}, as a raw image of memory may, which does not say where in memory"
+        f" its bytes lie; {_INSTEAD}"
+    )
 
 
 def _magic(path: Path) -> bytes:
@@ -117,31 +155,43 @@ def _magic(path: Path) -> bytes:
 def _open_elf(path: Path) -> CoreMemory:
     layout = read_layout(path)
     mapped = _map(path)
-    program = _program(path, None)
-    if program.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
-        text = _vmcoreinfo(program)
-    else:
-        text = _search_vmcoreinfo(path, mapped)
-        program = _program(path, text)
     gather = _MappedWords(path, mapped, layout.segments)
-    return CoreMemory(path, program, layout.arch, VmcoreInfo.parse(text), layout.segments, gather)
-
-
-def _open_kdump(path: Path) -> CoreMemory:
-    segments = kdump.read_segments(path)
-    program = _program(path, None)
-    platform = program.platform
-    arch = _DRGN_ARCH.get(platform.arch) if platform else None
-    if arch is None:
-        raise HvoError(f"{path}: a core of another architecture, expected {', '.join(MACHINES)}")
-    info = VmcoreInfo.parse(_vmcoreinfo(program))
+    text = vmcoreinfo_note(layout.notes)
+    if text is None:
+        # drgn refuses QEMU's cores of x86-64 without this note, so their bytes are read here.
+        text, read = _search_vmcoreinfo(path, mapped), gather.bytes
+    else:
+        read = partial(_read, path, _program(path))
+    lacks = (
+        []
+        if layout.missing is None
+        else [f"makedumpfile could not finish this dump: {layout.missing} bytes are missing"]
+    )
     return CoreMemory(
-        path, program, arch, info, segments, _PackedWords(path, program, segments, info.page_size)
+        path, read, layout.arch, VmcoreInfo.parse(text), layout.segments, gather, lacks
     )
 
 
-def _program(path: Path, vmcoreinfo: str | None) -> drgn.Program:
-    program = drgn.Program(vmcoreinfo=vmcoreinfo)
+def _open_kdump(path: Path) -> CoreMemory:
+    contents = kdump.read_contents(path)
+    # QEMU leaves the names of the system out of the header, and drgn then the architecture.
+    program = _program(path, drgn.Platform(_DRGN_ARCH[contents.arch]))
+    info = VmcoreInfo.parse(_vmcoreinfo(program))
+    read = partial(_read, path, program)
+    gather = _PackedWords(path, read, contents.segments, info.page_size)
+    return CoreMemory(path, read, contents.arch, info, contents.segments, gather, _lacks(contents))
+
+
+def _lacks(contents: kdump.Contents) -> list[str]:
+    """What a kdump-compressed core should have and has not, in words."""
+    if contents.complete and not contents.lacking:
+        return []
+    why = "" if contents.complete else "makedumpfile could not finish this dump: "
+    return [f"{why}{contents.lacking} pages that it should have are not in the file"]
+
+
+def _program(path: Path, platform: drgn.Platform | None = None) -> drgn.Program:
+    program = drgn.Program(platform)
     try:
         program.set_core_dump(path)
     # drgn raises ValueError for what is no core, and a bare Exception for what libelf or
@@ -162,6 +212,12 @@ def _read(path: Path, program: drgn.Program, address: int, length: int) -> bytes
         missing = np.array([fault.address], np.uint64)
         raise MemoryFault(
             f"{path}: cannot read physical address {fault.address:#x}: {fault.message}", missing
+        ) from None
+    # libkdumpfile's own errors, such as data that cannot be unpacked, have no type of their own.
+    except Exception as error:
+        missing = np.array([address], np.uint64)
+        raise MemoryFault(
+            f"{path}: cannot read physical address {address:#x}: {error}", missing
         ) from None
 
 
@@ -212,6 +268,12 @@ class _MappedWords:
             words[here] = view[(offsets[here] - np.uint64(shift)) >> np.uint64(3)]
         return words
 
+    def bytes(self, address: int, length: int) -> bytes:
+        """`length` bytes at `address`, word by word."""
+        first, end = address & ~7, address + length
+        words = self(np.arange(first, end, 8, dtype=np.uint64))
+        return words.tobytes()[address - first : end - first]
+
     def strided(self, starts: Words, count: int, step: int) -> Words:
         """`count` words from each of `starts` on, where only the starts must be looked up: whole
         rows are copied.
@@ -231,16 +293,16 @@ class _MappedWords:
 
 class _PackedWords:
     """Words of a compressed core: each page is read once through drgn, and the words gathered from
-    it.
+    it. `bad` are the numbers of pages that could not be unpacked.
     """
 
-    def __init__(
-        self, path: Path, program: drgn.Program, segments: Segments, page_size: int
-    ) -> None:
+    def __init__(self, path: Path, read: Read, segments: Segments, page_size: int) -> None:
         self._path = path
-        self._program = program
+        self._read_bytes = read
         self._segments = segments
         self._page_size = page_size
+        self._good = set[int]()
+        self.bad = set[int]()
 
     def __call__(self, addresses: Words) -> Words:
         _require(self._path, addresses, self._segments.locate(addresses).present)
@@ -256,10 +318,37 @@ class _PackedWords:
 
     def _read(self, pages: Words) -> Words:
         size = self._page_size
-        data = b"".join(
-            _read(self._path, self._program, page * size, size) for page in pages.tolist()
-        )
-        return np.frombuffer(data, "<u8").reshape(len(pages), size // 8)
+        found = [self._page(page) for page in pages.tolist()]
+        data = [page for page in found if page is not None]
+        if len(data) < len(found):
+            lost = np.array([page is None for page in found])
+            missing = pages[lost] * np.uint64(size)
+            raise MemoryFault(
+                f"{self._path}: the page of physical address {int(missing[0]):#x} is damaged"
+                f" (with it {len(missing)})",
+                missing,
+            )
+        return np.frombuffer(b"".join(data), "<u8").reshape(len(pages), size // 8)
+
+    def _page(self, page: int) -> bytes | None:
+        """The bytes of a page, None if it cannot be unpacked."""
+        if page in self.bad:
+            return None
+        try:
+            return self._read_bytes(page * self._page_size, self._page_size)
+        except MemoryFault:
+            self.bad.add(page)
+            return None
+
+    def unpackable(self, addresses: Words, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which of `addresses` lie in pages that can be unpacked, of those `asked` for: each is
+        tried once.
+        """
+        pages = addresses // np.uint64(self._page_size)
+        for page in np.unique(pages[asked]).tolist():
+            if page not in self._good and self._page(page) is not None:
+                self._good.add(page)
+        return ~np.isin(pages, np.array(sorted(self.bad), np.uint64))
 
 
 def _require(path: Path, addresses: Words, present: NDArray[np.bool_]) -> None:

@@ -36,6 +36,10 @@ _PROGRAM_HEADER = np.dtype(
 _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _IDENT = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
 _ET_CORE, _PT_LOAD, _PT_NOTE, _PN_XNUM = 4, 1, 4, 0xFFFF
+_INCOMPLETE = 1
+"""DUMP_ELF_INCOMPLETE in `e_flags`: makedumpfile ran out of room."""
+_NOTE = struct.Struct("<III")
+_MOST, _MOST_NOTES = 1 << 43, 1 << 24
 _ALIGN = 4096
 
 
@@ -50,10 +54,14 @@ class Run(NamedTuple):
 
 
 class ElfLayout(NamedTuple):
-    """What a core's headers say: its architecture and where its memory is."""
+    """What a core's headers say: its architecture, where its memory is, its notes one behind the
+    other, and, of a dump that makedumpfile says it could not finish, how many bytes are missing.
+    """
 
     arch: str
     segments: Segments
+    notes: bytes
+    missing: int | None
 
 
 def read_layout(path: Path) -> ElfLayout:
@@ -69,7 +77,7 @@ def read_layout(path: Path) -> ElfLayout:
             raise HvoError(
                 f"{path}: truncated: the ELF header needs {_HEADER.size} bytes, the file has {size}"
             )
-        ident, kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, *_ = _HEADER.unpack(
+        ident, kind, machine, _, _, phoff, shoff, flags, _, phentsize, phnum, *_ = _HEADER.unpack(
             header
         )
         arch = _checked_arch(path, ident, kind, machine)
@@ -78,7 +86,14 @@ def read_layout(path: Path) -> ElfLayout:
                 f"{path}: program headers of {phentsize} bytes, expected {_PROGRAM_HEADER.itemsize}"
             )
         count = phnum if phnum != _PN_XNUM else _extended_count(path, file, shoff)
-        return ElfLayout(arch, _segments(path, file, phoff, count, size))
+        headers = _program_header_table(path, file, phoff, count, size)
+        complete = not flags & _INCOMPLETE
+        loads, missing = _loads(path, headers[headers["type"] == _PT_LOAD], size, complete)
+        notes = b"".join(
+            _read_at(file, *place)
+            for place in headers[headers["type"] == _PT_NOTE][["offset", "filesz"]].tolist()
+        )
+        return ElfLayout(arch, _segments(loads), notes, None if complete else missing)
 
 
 def _checked_arch(path: Path, ident: bytes, kind: int, machine: int) -> str:
@@ -106,25 +121,60 @@ def _extended_count(path: Path, file: BinaryIO, shoff: int) -> int:
     return _SECTION_HEADER.unpack(section)[7]
 
 
-def _segments(path: Path, file: BinaryIO, phoff: int, count: int, size: int) -> Segments:
+def _read_at(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(min(offset, _MOST))
+    return file.read(min(length, _MOST_NOTES))
+
+
+def vmcoreinfo_note(notes: bytes) -> str | None:
+    """The text of the note VMCOREINFO; None if there is none."""
+    at = 0
+    while at + _NOTE.size <= len(notes):
+        names, length, _ = _NOTE.unpack_from(notes, at)
+        at += _NOTE.size
+        name = notes[at : at + names].rstrip(b"\0")
+        at += names + 3 & ~3
+        if name == b"VMCOREINFO":
+            return notes[at : at + length].rstrip(b"\0").decode("latin-1")
+        at += length + 3 & ~3
+    return None
+
+
+def _program_header_table(
+    path: Path, file: BinaryIO, phoff: int, count: int, size: int
+) -> np.ndarray[tuple[int], np.dtype[np.void]]:
     end = phoff + count * _PROGRAM_HEADER.itemsize
     if end > size:
         raise HvoError(
             f"{path}: truncated: {count} program headers end at offset {end}, the file at {size}"
         )
     file.seek(phoff)
-    headers = np.frombuffer(file.read(end - phoff), _PROGRAM_HEADER)
-    loads = headers[headers["type"] == _PT_LOAD]
-    # Bytes beyond p_filesz were left out of the dump; they are absent, not zero (so does drgn for
-    # kernels).
-    room = np.uint64(size)
-    beyond = (loads["offset"] > room) | (loads["filesz"] > room - np.minimum(loads["offset"], room))
-    if beyond.any():
+    return np.frombuffer(file.read(end - phoff), _PROGRAM_HEADER)
+
+
+def _loads(
+    path: Path, loads: np.ndarray[tuple[int], np.dtype[np.void]], size: int, complete: bool
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.void]], int]:
+    """The segments as far as a file of `size` bytes has them, and how many bytes it lacks; raises
+    `HvoError` for a dump that should be complete and is not.
+    """
+    room = np.uint64(size) - np.minimum(loads["offset"], np.uint64(size))
+    beyond = loads["filesz"] > room
+    if complete and beyond.any():
         load = loads[np.argmax(beyond)]
         raise HvoError(
             f"{path}: truncated: the segment of physical address {int(load['paddr']):#x} ends at"
             f" offset {int(load['offset']) + int(load['filesz'])}, the file at {size}"
         )
+    cut = loads.copy()
+    cut["filesz"] = np.minimum(loads["filesz"], room)
+    return cut, sum((loads["filesz"] - cut["filesz"]).tolist())
+
+
+def _segments(loads: np.ndarray[tuple[int], np.dtype[np.void]]) -> Segments:
+    """Bytes beyond p_filesz were left out of the dump; they are absent, not zero (so does drgn for
+    kernels).
+    """
     return Segments.of(*(loads[name].astype(np.uint64) for name in ("paddr", "filesz", "offset")))
 
 

@@ -17,8 +17,8 @@ _LEGEND = (("own", "frame of its own"), ("optimised", "on a shared frame"))
 def run_section(result: Record) -> Section:
     """The section; raises HvoError where `result` is not what `hvo run --json` prints."""
     machine, pool = result.record("machine"), result.record("pool")
-    broken = sum(not guarantee.flag("holds") for guarantee in result.records("promises"))
-    kept = len(result.records("promises")) - broken
+    held = [guarantee.flag_or_none("holds") for guarantee in result.records("promises")]
+    broken, kept = held.count(False), held.count(True)
     verdict = (
         Verdict("bad", f"{p.plural(broken, 'guarantee')} broken")
         if broken
@@ -169,14 +169,16 @@ def _guarantees(result: Record) -> Html:
     )
 
 
+_TONES: dict[bool | None, tuple[p.Tone, str]] = {
+    True: ("good", "holds"),
+    False: ("bad", "broken"),
+    None: ("unsure", "not promised"),
+}
+
+
 def _guarantee(guarantee: Record) -> Html:
-    tone = "good" if guarantee.flag("holds") else "bad"
-    mark = element(
-        "span",
-        p.GLYPH[tone],
-        class_=f"mark {tone}",
-        aria_label="holds" if tone == "good" else "broken",
-    )
+    tone, label = _TONES[guarantee.flag_or_none("holds")]
+    mark = element("span", p.GLYPH[tone], class_=f"mark {tone}", aria_label=label)
     text = element(
         "p", element("b", guarantee.text("statement")), " ", element("code", guarantee.text("id"))
     )

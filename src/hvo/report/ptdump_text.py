@@ -1,5 +1,5 @@
-"""The text of `/sys/kernel/debug/kernel_page_tables`, byte for byte as arm64 and x86-64 kernels
-print it.
+"""The text of `/sys/kernel/debug/kernel_page_tables`, byte for byte as kernels of arm64, x86-64
+and riscv64 (since 6.7) print it.
 """
 
 from collections.abc import Callable
@@ -7,11 +7,13 @@ from functools import cache
 
 from hvo.actors.ptdump import Region, grouping
 from hvo.errors import HvoError
-from hvo.memory.interface import Memory
+from hvo.memory.interface import Memory, Words
 from hvo.mmu.format import Format
 from hvo.mmu.runs import Runs, read_runs
 from hvo.mmu.shape import WORD
+from hvo.mmu.walk import walk
 
+_RISCV = "riscv64"
 _LEVELS = ("PTE", "PMD", "PUD", "P4D", "PGD")
 
 
@@ -22,20 +24,29 @@ def dump_text(memory: Memory, format: Format, root: int, region: Region) -> str:
     Raises `HvoError` for an architecture whose text is not known, `MemoryFault` for a table that
     the memory does not have.
     """
-    return runs_text(
-        read_runs(memory, format, root, region.start, region.end, grouping(format)), format, region
-    )
+    runs = read_runs(memory, format, root, region.start, region.end, grouping(format))
+    physical = walk(memory, format, root, runs.start).address if format.arch == _RISCV else None
+    return runs_text(runs, format, region, physical)
 
 
-def runs_text(runs: Runs, format: Format, region: Region) -> str:
+def runs_text(runs: Runs, format: Format, region: Region, physical: Words | None = None) -> str:
     """The dump of `region` as `runs` of it (from `hvo.actors.ptdump.ptdump`) say, from its heading
-    to that of the next region.
+    to that of the next region; riscv64's has the `physical` address where each run begins.
     """
-    if format.arch not in _LINES:
+    if format.arch == _RISCV:
+        lines = _riscv_lines(runs, physical)
+    elif format.arch in _LINES:
+        lines = _lines(runs, format)
+    else:
         raise HvoError(
-            f"the text of a page-table dump is known for {' and '.join(_LINES)}, not for"
+            f"the text of a page-table dump is known for {', '.join(_LINES)} and {_RISCV}, not for"
             f" {format.arch}"
         )
+    headings = (f"---[ {heading} ]---" for heading in (region.heading, region.ending))
+    return "".join(f"{text}\n" for text in (next(headings), *lines, next(headings)))
+
+
+def _lines(runs: Runs, format: Format) -> list[str]:
     line = _LINES[
         format.arch
     ]  # of the last line in the address space the end is 0, as the kernel prints it
@@ -48,14 +59,10 @@ def runs_text(runs: Runs, format: Format, region: Region) -> str:
     )
     # The highest level there is is the PGD: those between it and the ones there are, are folded
     # into it.
-    lines = [
+    return [
         line(start, end, _LEVELS[-1 if level == format.top else level], bits)
         for start, end, level, bits in rows
     ]
-    return "".join(
-        f"{text}\n"
-        for text in (f"---[ {region.heading} ]---", *lines, f"---[ {region.ending} ]---")
-    )
 
 
 def _size(size: int, units: str) -> str:
@@ -137,6 +144,47 @@ def _x86_attributes(bits: int, level: str) -> str:
     )
     clear = {"RW ": "ro ", "NX ": "x  "}
     return "".join(name if on else clear.get(name, " " * len(name)) for name, on in columns)
+
+
+def _riscv_lines(runs: Runs, physical: Words | None) -> list[str]:
+    """arch/riscv/mm/ptdump.c, `dump_addr` and `dump_prot`: holes have no line, and levels the names
+    that they have in a kernel that can use all five.
+    """
+    if physical is None:
+        raise HvoError("the dump of riscv64 shows physical addresses, which runs alone do not tell")
+    rows = zip(
+        runs.start.tolist(),
+        runs.ends.tolist(),
+        physical.tolist(),
+        runs.level.tolist(),
+        runs.bits.tolist(),
+        strict=True,
+    )
+    return [
+        f"0x{start:016x}-0x{end:016x}    0x{first:016x}"
+        f" {_size((end - start & WORD) >> 10, 'KMGTPE')} {_LEVELS[level]}{_riscv_attributes(bits)}"
+        for start, end, first, level, bits in rows
+        if bits
+    ]
+
+
+_RISCV_MEMORY = {0: "  ..  ", 1: "MT(NC)", 2: "MT(IO)", 3: "MT(??)"}
+"""Bits 62:61, Svpbmt."""
+
+
+@cache
+def _riscv_attributes(bits: int) -> str:
+    soft = bits >> 8 & 3
+    words = [
+        "N" if bits >> 63 & 1 else ".",
+        _RISCV_MEMORY[bits >> 61 & 3],
+        f"RSW({soft})" if soft else "  ..  ",
+        *(
+            name if bits >> bit & 1 else "."
+            for bit, name in zip(range(7, -1, -1), "DAGUXWRV", strict=True)
+        ),
+    ]
+    return "".join(f" {word}" for word in words)
 
 
 _LINES: dict[str, Callable[[int, int, str, int], str]] = {"arm64": _arm64_line, "x86_64": _x86_line}

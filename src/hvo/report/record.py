@@ -48,6 +48,10 @@ class Record:
         value = self.values.get(key)
         return value if isinstance(value, bool) else self._refuse(key, "true or false")
 
+    def flag_or_none(self, key: str) -> bool | None:
+        """True, false or null at `key`."""
+        return None if self.values.get(key, key) is None else self.flag(key)
+
     def record(self, key: str) -> "Record":
         """The object at `key`."""
         value = self.values.get(key)

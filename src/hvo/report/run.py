@@ -107,12 +107,18 @@ def _snapshots(snapshots: tuple[Snapshot, ...]) -> Table:
     return table
 
 
+_TICKS = {
+    True: Text("✓", style="bold green"),
+    False: Text("✗", style="bold red"),
+    None: Text("-", style="dim"),
+}
+
+
 def _guarantees(result: RunResult) -> Table:
     table = Table.grid(padding=(0, 1))
     for guarantee in result.guarantees:
-        tick = Text("✓", style="bold green") if guarantee.holds else Text("✗", style="bold red")
         table.add_row(
-            tick,
+            _TICKS[guarantee.holds],
             Text(guarantee.id, style="bold"),
             Group(Text(guarantee.statement), Text(guarantee.evidence, style="dim")),
         )

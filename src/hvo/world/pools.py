@@ -5,7 +5,6 @@ import numpy as np
 from hvo.kernel.hugetlb import HugetlbPool
 from hvo.memory.interface import Pfns
 from hvo.mmu.shape import Flags
-from hvo.mmu.walk import walk
 from hvo.steps.pool import (
     AddRawError,
     AddSurplus,
@@ -21,6 +20,7 @@ from hvo.steps.pool import (
     TakeOut,
     TakeRawErrors,
 )
+from hvo.world.shared_tails import are_optimized
 from hvo.world.state import Handlers, World
 from hvo.world.struct_pages import are_sound, clear_compound
 
@@ -59,7 +59,7 @@ def free_sound(world: World, heads: Pfns, order: int) -> None:
 
 
 def optimized(world: World, pool: HugetlbPool) -> Pfns:
-    """First pfns of the pages of `pool` whose last vmemmap page is mapped read-only: what the
+    """First pfns of the pages of `pool` whose last vmemmap page has no frame of its own: what the
     tables say.
     """
     v, heads = world.vmemmap, pool.heads()
@@ -67,7 +67,7 @@ def optimized(world: World, pool: HugetlbPool) -> Pfns:
     if not pages:
         return heads[:0]
     last = v.address(heads) + np.uint64((pages - 1) * v.page_size)
-    return heads[~walk(world.memory, v.format, world.root, last).writable]
+    return heads[are_optimized(world.memory, v.format, world.root, last)]
 
 
 # -- pools --

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.kernel.struct_page import LINK, MAPPING, TAIL_MAPPING, WORDS
+from hvo.kernel.zone_layout import zone_number
 from hvo.memory.interface import Pfns, Words
 from hvo.steps.base import Value, one_answer, strided
 from hvo.steps.struct_pages import (
@@ -114,8 +115,9 @@ def copy_tail_words(world: World, step: CopyTailWords) -> None:
 
 def tail_row(world: World, head: int) -> Words:
     """A struct page that is a tail in the zone of pfn `head`; its link is not filled in."""
-    zone = int(world.vmemmap.zone_of(head))
-    row = world.layout.free_row(int(world.vmemmap.node_of(head)), zone)
+    zone = world.zones.zones[int(world.vmemmap.zone_of(head))]
+    number = zone_number(world.vmemmap.format.arch, zone.name)
+    row = world.layout.free_row(zone.node, number)
     row[MAPPING] = TAIL_MAPPING
     return row
 
@@ -227,9 +229,7 @@ def _movable_row(world: World, node: int) -> Words:
     """The struct page of a free page in the movable zone of `node`, which may yet have to be
     made.
     """
-    kinds = [(zone.node, zone.movable) for zone in world.zones.zones]
-    before = sum(kind <= (node, True) for kind in kinds) - ((node, True) in kinds)
-    return world.layout.free_row(node, before)
+    return world.layout.free_row(node, zone_number(world.vmemmap.format.arch, "Movable"))
 
 
 def init_page(world: World, step: InitPage) -> None:

@@ -3,7 +3,7 @@ not be met on the way.
 """
 
 from hvo.check.model.footprint import FAULTS, FRAME, TRANSLATION, WORDS_OF_FRAME, Footprint
-from hvo.check.model.geometry import PMD_FRAME
+from hvo.check.model.geometry import KERNEL_FRAME, PMD_FRAME
 from hvo.check.model.state import (
     ALLOCATED,
     KIND,
@@ -83,6 +83,11 @@ def frames_of(world: World, page: int, *, write: bool, what: str) -> list[int]:
             world.note(
                 "write-read-only", f"{what} writes vmemmap page {page}, which is mapped read-only"
             )
+        elif write and _is_shared_tail(world, page, meaning.frame):
+            world.note(
+                "shared-tail-written",
+                f"{what} writes vmemmap page {page}, whose frame {meaning.frame} other tails share",
+            )
         elif not is_live(world, meaning.frame):
             world.note(
                 "access-freed",
@@ -134,6 +139,23 @@ def leads_to(world: World, frame: int) -> list[int]:
             touched.include(world.touched)
     world.touched = touched
     return pages
+
+
+def _is_shared_tail(world: World, page: int, frame: int) -> bool:
+    """Whether vmemmap page `page` is a tail's and shows other tails' frame, on a machine that lets
+    it be written.
+    """
+    v, g = world.model.v, world.model.geometry
+    head, index = page - page % g.group, page % g.group
+    if v.format.protects or index < v.era.layout.kept_pages:
+        return False
+    world.reads_words(KERNEL_FRAME, 0, 8)
+    others = [other for other in range(head, head + g.used) if other != page]
+    return frame + 1 in world.contents[KERNEL_FRAME][:8] or any(
+        meaning.kind == "leaf" and meaning.frame == frame
+        for other in others
+        for meaning in translations(world, other, 0)
+    )
 
 
 def _meet_invalid(world: World, page: int, what: str) -> bool:

@@ -21,6 +21,12 @@ PROPERTIES = (
         "PG_dcache_clean of the head is cleared instead",
     ),
     Property(
+        "shared-tail-written",
+        "No write reaches a shared tail where the architecture leaves it writable (riscv64).",
+        "a bit of a tail's flags is cleared: nothing faults, and every tail of the frame changes",
+        "the bit is cleared in the flags of the head",
+    ),
+    Property(
         "access-freed",
         "No translation that a CPU may use leads to a frame that was freed, reused or removed.",
         "a page table is installed whose entries map frames that another CPU has freed",

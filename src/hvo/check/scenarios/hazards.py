@@ -102,6 +102,16 @@ def _dcache() -> list[Case]:
         Actor("F", "flush_dcache_page", c.flush_dcache),
         split=True,
     )
+    optimised = scene(
+        "a cache flush of an optimised page",
+        Actor("F", "flush caches", c.flush_dcache),
+        before=c.optimize(0),
+    )
+    written = scene(
+        "a write to a tail of an optimised page",
+        Actor("T", "writer of a tail", c.mark_tail),
+        before=c.optimize(0),
+    )
     return [
         Case("H02", "5.18+split-lock-read-dcache-head", X86, flush, "write-read-only"),
         Case("H02", "5.18+split-lock-read", X86, flush, None),
@@ -115,6 +125,11 @@ def _dcache() -> list[Case]:
         ),
         Case("H02", "5.18+split-lock-read-dcache-head", X86, scenario, "write-read-only"),
         Case("H02", "5.18+split-lock-read", X86, scenario, None),
+        Case("H27b", "5.18+split-lock-read-dcache-head", RISCV, flush, "shared-tail-written"),
+        Case("H27b", "5.18+split-lock-read", RISCV, flush, None),
+        Case("H27b", "7.1-dcache-head", RISCV, optimised, "shared-tail-written"),
+        Case("H27b", "7.1", RISCV, optimised, None),
+        Case("H27b", "7.1", RISCV, written, "shared-tail-written"),
     ]
 
 
@@ -139,8 +154,8 @@ def _walkers() -> list[Case]:
         Case("H03a", "6.2", X86, _WALKED["6.13"], None),
         Case("H03a", "6.2-wait-for-readers", X86, _WAITED, "write-read-only"),
         Case("H03b", "6.2", X86, _WALKED["6.10"], "write-read-only"),
-        Case("H03b", "6.2", RISCV, _WALKED["6.10"], "write-read-only"),
-        Case("H03b", "6.2", RISCV, _WALKED["6.10-swapped"], "write-read-only"),
+        Case("H03b", "6.2", RISCV, _WALKED["6.10"], "shared-tail-written"),
+        Case("H03b", "6.2", RISCV, _WALKED["6.10-swapped"], "shared-tail-written"),
         Case("H03b", "6.2", X86, _WALKED["6.10-swapped"], None),
         Case("H03b", "6.2", X86, _WALKED["6.13"], None),
         Case("H03b", "6.2", RISCV, _WALKED["6.13"], None),

@@ -190,8 +190,12 @@ def _is_optimized(world: World, number: int) -> bool:
 
 
 def _tails(world: World) -> Iterator[tuple[str, str]]:
-    """Shared frames are read-only but where the head shows them."""
+    """Shared frames are read-only but where the head shows them, and where the architecture has no
+    read-only entries of the kernel's.
+    """
     g = world.model.geometry
+    if not world.model.v.format.protects:
+        return
     shared = shared_tails(world)
     kept = world.model.v.era.layout.kept_pages
     for frame, shows in mapped_frames(world).items():

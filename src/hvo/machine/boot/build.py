@@ -15,6 +15,7 @@ from hvo.errors import HvoError
 from hvo.kernel.buddy import Zone
 from hvo.kernel.hugetlb import hugetlb_pools
 from hvo.kernel.struct_page import ERA_LAYOUT
+from hvo.kernel.zone_layout import zone_number
 from hvo.kernel.zones import Zones
 from hvo.layout.geometry import Geometry, geometry
 from hvo.layout.units import format_size
@@ -59,7 +60,7 @@ class Plan:
     """What to build: geometry, page-table format, the nodes, and where the vmemmap begins.
 
     A machine that is loaded from a core has no region of its own, and no `data` that it could
-    describe itself with.
+    describe itself with; its memory has holes, so `ranges` are the frames (start, end) that it is.
     """
 
     geometry: Geometry
@@ -67,11 +68,22 @@ class Plan:
     base: int
     nodes: tuple[NodePlan, ...]
     data: KernelData | None = None
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def memory(self) -> tuple[tuple[int, int], ...]:
+        """The frames (start, end) of the memory that may become HugeTLB pages, ascending."""
+        return self.ranges or tuple(node.memory for node in self.nodes)
+
+    @property
+    def memory_frames(self) -> int:
+        """How many frames that memory has."""
+        return sum(end - start for start, end in self.memory)
 
     @property
     def end(self) -> int:
         """The first frame number behind all RAM."""
-        return self.nodes[-1].memory[1]
+        return self.memory[-1][1]
 
 
 def plan(arch: str, page_size: int, memory: int, nodes: int = 1) -> Plan:
@@ -225,13 +237,13 @@ def _map_node(world: World, what: Plan, index: int, node: NodePlan, bump: "_Bump
     for pfns in (node.own, node.memory):
         first, count = _map_range(world, what, pfns, bump)
         frames += count
-        for number, zone in enumerate(world.zones.zones):
+        for zone in world.zones.zones:
             start, end = max(zone.start_pfn, pfns[0]), min(zone.end_pfn, pfns[1])
             if zone.node == index and start < end:
                 pages = (np.array([start, end]) - pfns[0]) // world.vmemmap.structs_per_page + first
                 world.memory.fill_rows(
                     np.arange(pages[0], pages[1], dtype=np.int64),
-                    world.layout.free_row(index, number),
+                    world.layout.free_row(index, zone_number(what.geometry.arch, zone.name)),
                 )
     return frames
 

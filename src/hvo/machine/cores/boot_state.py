@@ -3,7 +3,8 @@
 At boot, leaves (or pages, where no leaf maps the vmemmap) map frames that were reserved before the
 page allocator existed. Optimising gives those frames to the allocator, which drops the mark, and
 restoring takes others: so whatever still maps a reserved frame shows where its leaf's frames were,
-and leaves of which nothing is left lie in line with their neighbours.
+and leaves of which nothing is left lie in line with their neighbours. The vmemmap of memory that
+was added later has frames from the page allocator.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvo.errors import HvoError
+from hvo.kernel.zone_layout import zone_number
 from hvo.kernel.zones import Zones
 from hvo.memory.interface import Words
 from hvo.mmu.walk import entry_locations, walk
@@ -30,7 +32,8 @@ class _Mapped:
     pages).
 
     `pfn`: first frame whose struct page is in each vmemmap page; `frame` that it maps; `split`:
-    which units a table of pages maps.
+    which units a table of pages maps; `added`: which units are of memory that was not there at
+    boot: no page of a range of it maps a reserved frame.
     """
 
     pfn: Frames
@@ -38,6 +41,7 @@ class _Mapped:
     writable: NDArray[np.bool_]
     location: Words
     split: NDArray[np.bool_]
+    added: NDArray[np.bool_]
 
 
 def unmake_pools(world: World, leaf: int | None) -> None:
@@ -57,7 +61,8 @@ def unmake_pools(world: World, leaf: int | None) -> None:
         entries = world.vmemmap.leaf_entry(own[changed], writable=True)
         world.memory.write_words(now.location[changed], entries)
     _free_others(world.zones, now, own, tables)
-    _reserve(world.zones, own.ravel())
+    _reserve(world.zones, own[~now.added].ravel())
+    _take(world.zones, own[now.added].ravel())
     _free_small_pages(world)
     world.zones.drain()
 
@@ -76,9 +81,13 @@ def _mapped(world: World, leaf: int | None) -> _Mapped:
     pfns = pfns.reshape(-1, leaf // v.page_size if leaf else 1)
     found = walk(world.memory, v.format, world.root, v.address(pfns))
     frames = (found.address // np.uint64(v.page_size)).astype(np.int64)
-    return _Mapped(
-        pfns, frames, found.writable, found.location, (found.level[:, 0] == 0) & bool(leaf)
-    )
+    reserved = world.zones.is_reserved(frames.ravel()).reshape(frames.shape)
+    added = np.zeros(len(pfns), np.bool_)
+    for start, end in ranges:
+        inside = (pfns[:, 0] >= start) & (pfns[:, 0] < end)
+        added[inside] = not reserved[inside].any()
+    split = (found.level[:, 0] == 0) & bool(leaf)
+    return _Mapped(pfns, frames, found.writable, found.location, split, added)
 
 
 def _huge(world: World, pfns: Frames) -> NDArray[np.bool_]:
@@ -131,13 +140,16 @@ def _own_frames(zones: Zones, now: _Mapped) -> Frames:
 
 
 def _shown_firsts(zones: Zones, now: _Mapped) -> Frames:
-    """The first frame of each unit as its entries show it: where most of those that map a reserved
-    frame agree.
+    """The first frame of each unit as its entries show it: where most of those agree that map a
+    reserved frame (any, in memory that was added), and no other maps.
     """
     pages = now.pfn.shape[1]
     reserved = zones.is_reserved(now.frame.ravel()).reshape(now.frame.shape) & now.writable
+    _, which, times = np.unique(now.frame, return_inverse=True, return_counts=True)
+    alone = times[which.reshape(now.frame.shape)] == 1
+    reserved = (reserved | now.added[:, None]) & alone
     firsts = now.frame - np.arange(pages, dtype=np.int64)
-    out = np.where(reserved[:, 0], firsts[:, 0], _UNKNOWN)
+    out = np.where(reserved[:, 0] & ~now.split, firsts[:, 0], _UNKNOWN)
     for unit in np.flatnonzero(now.split).tolist():
         values, counts = np.unique(
             firsts[unit][reserved[unit] & (firsts[unit] % pages == 0)], return_counts=True
@@ -188,9 +200,10 @@ def _move_contents(world: World, now: _Mapped, own: Frames, huge: NDArray[np.boo
     moved = ~huge & (now.frame != own)
     world.memory.write_frames(own[moved], world.memory.read_frames(now.frame[moved]))
     zones = np.asarray(world.vmemmap.zone_of(now.pfn[huge]))
-    for zone in (int(zone) for zone in np.unique(zones)):
-        node = world.zones.zones[zone].node
-        world.memory.fill_rows(own[huge][zones == zone], world.layout.free_row(node, zone))
+    for index in (int(index) for index in np.unique(zones)):
+        zone = world.zones.zones[index]
+        number = zone_number(world.vmemmap.format.arch, zone.name)
+        world.memory.fill_rows(own[huge][zones == index], world.layout.free_row(zone.node, number))
 
 
 def _map_leaves(world: World, now: _Mapped, own: Frames) -> None:
@@ -215,6 +228,11 @@ def _free_others(zones: Zones, now: _Mapped, own: Frames, tables: Frames) -> Non
     """
     later = np.setdiff1d(now.frame, own)
     zones.free_reserved(np.union1d(later, tables))
+
+
+def _take(zones: Zones, frames: Frames) -> None:
+    """Allocate those of `frames` that are free."""
+    zones.take(np.sort(frames[zones.is_free(frames)]))
 
 
 def _reserve(zones: Zones, frames: Frames) -> None:

@@ -2,6 +2,7 @@
 exports (kernel/vmcore_info.c).
 """
 
+from hvo.kernel.flag_widths import zonelists_end
 from hvo.kernel.struct_page import (
     COUNTS,
     FLAGS,
@@ -34,6 +35,7 @@ def vmcoreinfo(world: World, what: Plan, data: KernelData) -> VmcoreInfo:
         "SIZE(list_head)": 16,
         "OFFSET(list_head.next)": 0,
         "OFFSET(list_head.prev)": 8,
+        **_zones(world.layout),
         "LENGTH(zone.free_area)": world.zones.zones[0].max_order + 1,
         "NUMBER(NR_FREE_PAGES)": 0,
         **_flags(world.layout),
@@ -55,6 +57,17 @@ def _sections(data: KernelData) -> dict[str, str | int]:
         "NUMBER(SECTION_SIZE_BITS)": data.section_bits,
         "NUMBER(MAX_PHYSMEM_BITS)": data.physical_bits,
     }
+
+
+_ZONE_SIZE = 1728
+"""Of a `struct zone`, in 6.12."""
+
+
+def _zones(layout: StructPageLayout) -> dict[str, str | int]:
+    """What tells how many bits of flags hold node and zone (`hvo.kernel.flag_widths`)."""
+    nodes, zones = 64 - layout.node_shift, layout.node_shift - layout.zone_shift
+    end = zonelists_end(_ZONE_SIZE, (1 << zones - 1) + 1, nodes)
+    return {"SIZE(zone)": _ZONE_SIZE, "OFFSET(pglist_data.nr_zones)": end}
 
 
 def _page(layout: StructPageLayout) -> dict[str, str | int]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from hvo.machine.machine import Machine
 from hvo.memory.interface import Words
 from hvo.mmu.walk import walk
+from hvo.world.shared_tails import Frames, zone_tails
 
 CELLS = 256
 """Parts of equal size that a picture of the memory map has, at most."""
@@ -19,12 +20,11 @@ _PIECE = 1 << 18  # vmemmap pages walked at once
 class Memmap:
     """The vmemmap of the memory that was asked for, at one moment.
 
-    `pages`: its virtual pages; `frames`: frames that one of them maps writable; `shared`: frames
-    that hold the shared tails of a zone (7.1), which no page maps writable and the kernel does not
-    count as memory map; `read_only`: pages mapped read-only; `tables`: last-level tables in place
-    of a leaf; `free`: free frames of the page allocator, of all memory. `page_size` in bytes. `own`
-    is, for each of at most 256 parts of the vmemmap from its start, the share of pages that have a
-    frame of their own.
+    `pages`: its virtual pages; `frames`: frames behind them but for `shared`: those that hold the
+    shared tails of a zone (7.1), which the kernel does not count as memory map; `read_only`: pages
+    mapped read-only; `tables`: last-level tables in place of a leaf; `free`: free frames of the
+    page allocator, of all memory. `page_size` in bytes. `own` is, for each of at most 256 parts of
+    the vmemmap from its start, the share of pages that have a frame of their own.
     """
 
     page_size: int
@@ -43,44 +43,64 @@ class Memmap:
 
 
 class _Seen:
-    """Which frame numbers came up."""
+    """Which frame numbers came up, of pages that have a frame of their own; `tails` never count."""
 
-    def __init__(self) -> None:
+    def __init__(self, tails: Frames) -> None:
+        self._tails = tails
         self._seen = np.zeros(0, np.bool_)
+        self._grow(tails)
+        self._seen[tails] = True
 
-    def add(self, frames: NDArray[np.int64]) -> None:
-        """Note `frames`."""
+    def _grow(self, frames: Frames) -> None:
         if frames.size and frames.max() >= self._seen.size:
             self._seen = np.concatenate(
                 [self._seen, np.zeros(int(frames.max()) + 1 - self._seen.size, np.bool_)]
             )
+
+    def add_first(self, frames: Frames) -> NDArray[np.bool_]:
+        """Note `frames` -> which of them come up for the first time."""
+        self._grow(frames)
+        first = np.zeros(frames.size, np.bool_)
+        first[np.unique(frames, return_index=True)[1]] = True
+        first &= ~self._seen[frames]
+        self._seen[frames] = True
+        return first
+
+    def add(self, frames: Frames) -> None:
+        """Note `frames`."""
+        self._grow(frames)
         self._seen[frames] = True
 
     def count(self) -> int:
-        """How many different ones."""
-        return int(np.count_nonzero(self._seen))
+        """How many different ones, without the tails."""
+        return int(np.count_nonzero(self._seen)) - self._tails.size
 
 
 def memmap(machine: Machine) -> Memmap:
     """Walk every page of the vmemmap of the memory that was asked for, and count; holes in that
     memory have none.
     """
-    page_size, seen = machine.world.vmemmap.page_size, _Seen()
-    flags: list[NDArray[np.bool_]] = []
+    page_size, v = machine.world.vmemmap.page_size, machine.world.vmemmap
+    tails = zone_tails(machine.world, (pool.order for pool in machine.pools.values()))
+    seen, flags, read_only = _Seen(tails), [np.zeros(0, np.bool_)], 0
     for addresses in _addresses(machine):
-        found = walk(
-            machine.world.memory, machine.world.vmemmap.format, machine.world.root, addresses
-        )
-        seen.add((found.address[found.writable] // np.uint64(page_size)).astype(np.int64))
-        flags.append(found.writable[found.valid])
-    writable = np.concatenate(flags)
-    parts = np.array_split(writable, min(CELLS, writable.size))
+        found = walk(machine.world.memory, v.format, machine.world.root, addresses)
+        frames = (found.address[found.valid] // np.uint64(page_size)).astype(np.int64)
+        writable = found.writable[found.valid]
+        read_only += int(np.count_nonzero(~writable))
+        if v.format.protects:
+            seen.add(frames[writable])
+            flags.append(writable)
+        else:
+            flags.append(seen.add_first(frames))
+    own = np.concatenate(flags)
+    parts = np.array_split(own, min(CELLS, own.size))
     return Memmap(
         page_size,
-        writable.size,
+        own.size,
         seen.count(),
-        _shared_tails(machine),
-        int(np.count_nonzero(~writable)),
+        tails.size,
+        read_only,
         _tables(machine),
         machine.world.zones.free_pages,
         tuple(float(part.mean()) for part in parts),
@@ -88,12 +108,9 @@ def memmap(machine: Machine) -> Memmap:
 
 
 def _spans(machine: Machine) -> list[tuple[int, int]]:
-    """The vmemmap of each node's memory: first address and the one behind."""
+    """The vmemmap of each range of memory: first address and the one behind."""
     v = machine.world.vmemmap
-    return [
-        (int(v.address(node.memory[0])), int(v.address(node.memory[1])))
-        for node in machine.plan.nodes
-    ]
+    return [(int(v.address(start)), int(v.address(end))) for start, end in machine.plan.memory]
 
 
 def _addresses(machine: Machine) -> Iterator[Words]:
@@ -112,16 +129,3 @@ def _tables(machine: Machine) -> int:
         found = walk(machine.world.memory, v.format, machine.world.root, leaves, stop_level=1)
         count += int(np.count_nonzero(v.format.is_table(found.entry, 1)))
     return count
-
-
-def _shared_tails(machine: Machine) -> int:
-    """How many frames the zones have for shared tails: one for each zone and order that was ever
-    optimised, and never freed.
-    """
-    v, zones = machine.world.vmemmap, np.arange(len(machine.world.zones.zones))
-    if v.era.layout.shares != "zone-tail":
-        return 0
-    slots = [
-        np.asarray(v.tail_slot(zones, pool.order), np.uint64) for pool in machine.pools.values()
-    ]
-    return int(np.count_nonzero(machine.world.memory.read_words(np.concatenate(slots))))

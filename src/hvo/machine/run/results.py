@@ -12,13 +12,13 @@ from hvo.world.costs import CostCounts
 
 @dataclass(frozen=True)
 class Guarantee:
-    """One guarantee of the mechanism: its id, what it says, whether it held on this machine, and
-    what was measured.
+    """One guarantee of the mechanism: its id, what it says, whether it held on this machine (None:
+    it is not promised there), and what was measured.
     """
 
     id: str
     statement: str
-    holds: bool
+    holds: bool | None
     evidence: str
 
 
@@ -89,7 +89,7 @@ class RunResult:
     @property
     def kept(self) -> bool:
         """Whether every guarantee held."""
-        return all(guarantee.holds for guarantee in self.guarantees)
+        return all(guarantee.holds is not False for guarantee in self.guarantees)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `hvo run --json` prints; `snapshots` only after a scenario, `costs` only

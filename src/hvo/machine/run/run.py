@@ -3,7 +3,7 @@ which guarantees held.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,10 @@ from time import perf_counter
 from typing import Any
 
 from hvo.errors import HvoError
+from hvo.kernel.image import KernelMemory
 from hvo.layout.units import format_size
 from hvo.machine.cores.save import save_core
-from hvo.machine.machine import Machine
+from hvo.machine.machine import Machine, VmemmapEntry
 from hvo.machine.run.cmdline import BootParameters, boot_with
 from hvo.machine.run.guarantees import guarantees
 from hvo.machine.run.measured import (
@@ -29,6 +30,7 @@ from hvo.machine.run.memmap import Memmap, memmap
 from hvo.machine.run.results import MachineShape, PoolResult, RunResult, Seconds
 from hvo.machine.scenario.scenario import Snapshot, run_scenario
 from hvo.vmemmap.era import Era
+from hvo.world.shared_tails import zone_tails
 
 SAMPLE_PAGES, SAMPLE_ENTRIES = 16, 64
 """How many huge pages the result shows one by one, and how many vmemmap pages of each."""
@@ -53,7 +55,7 @@ class Request:
     pages: int | None = None
     fill: bool = False
     boot: BootParameters | None = None
-    like: Path | None = None
+    like: Path | KernelMemory | None = None
     scenario: Path | None = None
     save: Path | None = None
 
@@ -154,10 +156,7 @@ def _fill(machine: Machine, request: Request, size: int) -> None:
     all that memory holds.
     """
     pool = machine.pool(size)
-    most = (
-        sum(end - first for first, end in (node.memory for node in machine.plan.nodes))
-        >> pool.order
-    )
+    most = machine.plan.memory_frames >> pool.order
     if request.pages is not None:
         machine.resize(size, min(request.pages, most))
         if pool.nr() < request.pages:
@@ -199,10 +198,7 @@ def _finish(
         ),
     )
     shape = machine.plan.geometry
-    memory = (
-        sum(end - first for first, end in (node.memory for node in machine.plan.nodes))
-        * shape.page_size
-    )
+    memory = machine.plan.memory_frames * shape.page_size
     seconds = Seconds(
         **{part: clock.seconds[part] for part in ("build", "optimize", "restore", "audit")}
     )
@@ -225,10 +221,20 @@ def _finish(
 
 def _sample_rows(machine: Machine, size: int) -> tuple[tuple[bool, ...], ...]:
     heads = machine.pool(size).heads()[:SAMPLE_PAGES].tolist()
+    tails = set(zone_tails(machine.world, [machine.pool(size).order]).tolist())
     return tuple(
-        tuple(entry.writable for entry in machine.entries(head, size)[:SAMPLE_ENTRIES])
-        for head in heads
+        tuple(_own_frames(machine.entries(head, size)[:SAMPLE_ENTRIES], tails)) for head in heads
     )
+
+
+def _own_frames(entries: list[VmemmapEntry], tails: set[int]) -> Iterator[bool]:
+    """Whether each of `entries` is writable and the first to map its frame, which is none of the
+    shared `tails`.
+    """
+    seen = set(tails)
+    for entry in entries:
+        yield entry.writable and entry.frame not in seen
+        seen.add(entry.frame)
 
 
 def _restore(machine: Machine) -> None:

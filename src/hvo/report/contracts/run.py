@@ -61,7 +61,7 @@ class Guarantee(TypedDict):
 
     id: Annotated[str, "stable name"]
     statement: Annotated[str, "what is guaranteed"]
-    holds: bool
+    holds: Annotated[bool | None, "null where it is not promised: `evidence` says why"]
     evidence: Annotated[str, "what was measured"]
 
 
