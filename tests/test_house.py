@@ -161,7 +161,9 @@ def test_the_order_forbids_what_it_should():
 
 
 def test_functions_are_short():
-    """None has more than 270 syntax nodes, nine in ten at most 108 (to be 95), half of them at most 37."""
+    """None has more than 270 syntax nodes, nine in ten at most 108 (to be 95), half of them at
+    most 37.
+    """
     sizes = {
         f"{relative(path)}:{node.lineno} {node.name}": body_nodes(node)
         for path in SOURCES
@@ -192,8 +194,8 @@ def test_files_fit_in_a_head():
 
 
 def test_rooms_are_no_halls():
-    """No room has more than 19 % of the lines (to be 16); check/ has at most 16 entries, machine/ at most
-    8.
+    """No room has more than 19 % of the lines (to be 16); check/ has at most 16 entries, machine/
+    at most 8.
     """
     lines: Counter[str] = Counter()
     for path in SOURCES:
