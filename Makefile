@@ -9,12 +9,16 @@ ARGS ?=
 # pyright runs on the node of the lock file, whatever the machine has.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: run test lint bench tools lock dist reference docs clean
+.PHONY: run test test-all lint bench tools lock dist reference docs clean
 
 run: $(READY)
 	$(BIN)/hvo run $(ARGS)
 
 test: lint tools
+	$(BIN)/pytest -m "not exhaustive" $(ARGS)
+
+# Also the tests that take many minutes each: 10^5 random programs, all golden records.
+test-all: lint tools
 	$(BIN)/pytest $(ARGS)
 
 lint: $(DEV)

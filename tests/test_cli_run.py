@@ -126,9 +126,12 @@ def test_errors_of_the_process():
 
 
 def test_a_defect_of_our_own_is_not_hidden(monkeypatch):
-    """Only errors about the input become one line; anything else keeps its traceback."""
+    """It is called one, with its place; 2, for 1 would mean that a guarantee does not hold."""
     monkeypatch.setattr("hvo.machine.run.run.run", lambda *_: 1 / 0)
-    assert isinstance(hvo(*SMALL).exception, ZeroDivisionError)
+    found = hvo(*SMALL)
+    assert (found.exit_code, found.stdout, found.stderr.count("\n")) == (2, "", 1)
+    assert "defect of hvo, please report it: ZeroDivisionError" in found.stderr
+    assert "test_cli_run.py line" in found.stderr
 
 
 def test_a_reader_that_leaves():

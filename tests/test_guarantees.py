@@ -9,7 +9,7 @@ import pytest
 
 from hvo.layout.geometry import GEOMETRIES
 from hvo.machine.run import alignment, guarantees
-from hvo.machine.run.guarantees import Shape
+from hvo.machine.run.shape import Shape
 from hvo.steps.entries import TableIsEmpty
 from hvo.steps.frames import AllocateFrames
 from hvo.vmemmap import split

@@ -31,6 +31,7 @@ def test_a_part_is_as_before() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_everything_is_as_before() -> None:
     """All jobs; every explanation explains something."""
     assert compare(records.read(OLD), asked(quick=False), read_changes(CHANGES)) == []

@@ -3,7 +3,17 @@ of.
 """
 
 from hvo.memory.interface import Pfns, Words
-from hvo.steps.base import Block, Composite, ForEach, Step, Steps, Value, primitives, strided
+from hvo.steps.base import (
+    Assert,
+    Block,
+    Composite,
+    ForEach,
+    Step,
+    Steps,
+    Value,
+    primitives,
+    strided,
+)
 from hvo.steps.entries import (
     RESET_STRUCT_PAGES,
     AllowFaults,
@@ -35,6 +45,7 @@ from hvo.steps.frames import (
     ListAdd,
     ListEmpty,
     ListPop,
+    ReadCounter,
     TakeFreed,
     WriteData,
 )
@@ -45,6 +56,7 @@ from hvo.steps.ordering import (
     EnterReadSection,
     Flush,
     FlushAll,
+    FullBarrier,
     Invalidate,
     InvalidateAll,
     LeaveReadSection,
@@ -107,6 +119,7 @@ __all__ = [
     "AllocateFrame",
     "AllocateFrames",
     "AllowFaults",
+    "Assert",
     "AwaitInvalidation",
     "Block",
     "CompareExchangeEntry",
@@ -132,6 +145,7 @@ __all__ = [
     "FreeFrame",
     "FreeVmemmapPageList",
     "FreezeCount",
+    "FullBarrier",
     "IncrementUnlessZero",
     "InitPage",
     "InitPages",
@@ -153,6 +167,7 @@ __all__ = [
     "PublishPointer",
     "PutFree",
     "ReadBarrier",
+    "ReadCounter",
     "ReadEntry",
     "ReadPointer",
     "ReadPool",

@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
-from hvo.check.scenarios.exercises import PROTOCOLS, exercises
 from random_protocols import MACHINES, mutant, strangers
 
 from hvo.check.model.footprint import (
@@ -20,6 +19,7 @@ from hvo.check.model.footprint import (
     FAULTS,
     FRAME,
     FREED,
+    KEY,
     LOCK,
     RAW_ERRORS,
     REFUSALS,
@@ -47,6 +47,7 @@ from hvo.check.model.state import (
 from hvo.check.model.store_buffer import RELEASED
 from hvo.check.model.store_buffer import STORES as PENDING_STORES
 from hvo.check.model.world import Fault, World
+from hvo.check.mutants.suite import PROTOCOLS, suite
 from hvo.check.scenarios.case import Case
 from hvo.check.scenarios.hazards import CASES
 from hvo.check.search.explore import Options, explore
@@ -58,7 +59,7 @@ PLAIN = Options(reduce=False, symmetry=False, most_states=20_000)
 REDUCED = Options(symmetry=False, most_states=20_000)
 SMALL_CASES = [
     case
-    for case in (*CASES, *(case for protocol in PROTOCOLS for case in exercises(protocol)))
+    for case in (*CASES, *(case for protocol in PROTOCOLS for case in suite(protocol)))
     if len(case.scenario.actors) > 1 and case.scenario.geometry.pages == 1
 ]
 
@@ -136,11 +137,14 @@ def changed(model: Model, done: Done) -> set[int]:
     cells |= {TRANSLATION + key for key, _, _ in held[0] ^ held[1]}
     cells |= {COPY + copy[2] for copy in set(before.copies) ^ set(after.copies)}
     plain = {
-        COUNTERS: ("counters", "refused", "released"),
+        COUNTERS: ("refused", "released"),
         REFUSALS: ("failures",),
         FAULTS: ("faults_wait",),
         RAW_ERRORS: ("raw_errors", "broken"),
     }
+    for at, cell in enumerate((KEY, COUNTERS)):
+        if before.counters[at] != after.counters[at]:
+            cells.add(cell)
     for cell, names in plain.items():
         if any(getattr(before, name) != getattr(after, name) for name in names):
             cells.add(cell)

@@ -109,7 +109,8 @@ def test_actors_without_an_optimiser(tmp_path: Path):
 
 
 AROUND = """
-from hvo.vmemmap.proposals import PROPOSALS, optimize as _optimize, restore as _restore
+from hvo.vmemmap.proposals import (optimize as _optimize, restore as _restore)
+from hvo.vmemmap.exchange import (PROPOSALS)
 
 MACHINE = "arm64"
 

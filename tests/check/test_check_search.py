@@ -317,6 +317,8 @@ def test_loads_are_reordered(hardware: Hardware, barrier: bool, reordered: bool)
 
     def write(v, g):
         yield from StorePage(g.head(0), data, 0)
+        if barrier:
+            yield from WriteBarrier()
         yield from StorePage(g.head(1), flag, 1)
 
     def read(v, g):

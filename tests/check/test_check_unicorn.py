@@ -1,10 +1,10 @@
 """What the checker lets a CPU use of a page's translations, against emulated MMUs of Unicorn.
 
-`World.translations` is what every access of the checker goes by. Here an actor takes its steps one
-by one in the checker, and its page tables are written, entry by entry, into the memory of two
-emulated CPUs (arm64, x86-64 and riscv64), each with a TLB of its own, which load from the pages and
-store to them between the steps. Whatever they do, the checker must allow; after an invalidation it
-must allow nothing else.
+`check.model.access.translations` is what every access of the checker goes by. Here an actor takes
+its steps one by one in the checker, and its page tables are written, entry by entry, into the
+memory of two emulated CPUs (arm64, x86-64 and riscv64), each with a TLB of its own, which load from
+the pages and store to them between the steps. Whatever they do, the checker must allow; after an
+invalidation it must allow nothing else.
 
 The checker's tables are those of hardware with fewer entries, so that an entry needs no translation
 but of the frame that it leads to: a leaf maps 8 pages there and 512 here.
@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulated_mmu import TAG, PhysicalMemory, cpu_on
+from hvo.check.model.access import translations
 from hvo.check.model.geometry import (
     BASE,
     FIRST_FRAME,
@@ -69,7 +70,7 @@ class Mirror:
             MEMORY.words[MEMORY.root // 8 :][:ENTRIES] = 0
             MEMORY.words[MEMORY.root // 8] = self.format.make_table(self.place(PUD_FRAME))
         self.cpus = [cpu_on(self.format, MEMORY) for _ in range(2)]
-        self.pending: list[Step] = []
+        self.pending: list[Step[object]] = []
         self.old = self.only = 0
 
     @staticmethod
@@ -104,7 +105,7 @@ class Mirror:
             return word
         return int(self.format.with_output(f.with_output(word, 0, level), target, level))
 
-    def invalidate(self, taken: Step, *, this_cpu: bool) -> None:
+    def invalidate(self, taken: Step[object], *, this_cpu: bool) -> None:
         """Drop what an invalidation is about, on one CPU or on both."""
         for cpu in self.cpus[:1] if this_cpu else self.cpus:
             if isinstance(taken, Invalidate):
@@ -113,7 +114,7 @@ class Mirror:
             else:
                 cpu.invalidate_all()
 
-    def follow(self, taken: Step) -> None:
+    def follow(self, taken: Step[object]) -> None:
         """Do with the CPUs what a step did with TLBs: a broadcast is done when it is awaited."""
         if isinstance(taken, Invalidate | InvalidateAll):
             if taken.this_cpu:
@@ -132,7 +133,7 @@ class Mirror:
         asked = World(world.model, world.freeze())
         for number, cpu in enumerate(self.cpus):
             for page in pages:
-                allowed = asked.translations(page, world.model.cpu(number))
+                allowed = translations(asked, page, world.model.cpu(number))
                 self.check_load(cpu.load(self.address(page)), allowed)
                 if number:
                     stored = cpu.store(self.address(page))
@@ -218,14 +219,14 @@ CHANGES = st.lists(
 def changing(changes: list[tuple[tuple[str, int, int, str], set[int]]]) -> Actor:
     """An actor that changes the tables so."""
 
-    def act(v, geometry) -> Steps:
+    def act(v, geometry) -> Steps[None]:
         for kind, *rest in (change for change, _ in changes):
             yield made(v, kind, *rest)
 
     return Actor("O", "changes tables", act)
 
 
-def made(v, kind: str, first: int = 0, second: int = 0, how: str = "") -> Step:
+def made(v, kind: str, first: int = 0, second: int = 0, how: str = "") -> Step[object]:
     """The step of one change."""
     f, table = v.format, GEOMETRY.first_reserved(0)
     if kind == "page":

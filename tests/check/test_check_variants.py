@@ -402,7 +402,8 @@ def test_a_page_that_never_leaves(tmp_path: Path):
 
 AS_E = """
 from dataclasses import replace
-from hvo.vmemmap.proposals import PROPOSALS, optimize as _optimize, restore as _restore
+from hvo.vmemmap.proposals import (optimize as _optimize, restore as _restore)
+from hvo.vmemmap.exchange import (PROPOSALS)
 
 _E = replace(PROPOSALS["E"], tries=2)
 

@@ -239,7 +239,8 @@ def test_nothing_is_advised_that_is_refused(tmp_path):
 def test_the_boot_command_line_is_advised_where_it_reserves_pages(cmdline, told, tmp_path):
     """Gigantic pages from boot that are not optimised: the parameter makes the next ones so."""
     host = Host(pools={SIZE: {0: NodePool()}, GIB: {0: NodePool(4, 4)}}, cmdline=cmdline)
-    found = [each.command for each in read_status(host.write(tmp_path)).advice]
+    advice = read_status(host.write(tmp_path)).advice
+    found = [each.command for each in advice if each.command]  # H15 is told, and has none
     assert found == ["hvo enable --boot"] * told + ["hvo convert --size 1GiB --gigantic"]
 
 

@@ -719,6 +719,25 @@ def test_two_at_once_are_refused(tmp_path):
     assert resize(tree, SIZE, 50, 0).ok
 
 
+def test_a_node_keeps_its_share_and_the_rest_is_named(tmp_path):
+    """100 of 400 free pages stay free, 3 of 4 of them on the node that has 3 of 4; the note names
+    the command that takes them too, and afterwards it leaves none.
+    """
+    tree = kernel(tmp_path, NodePool(320, 300), NodePool(100, 100))
+    dry = convert(tree, SIZE, batch=20, keep_free=100, dry_run=True, hold=tree)
+    outcome = convert(tree, SIZE, batch=20, keep_free=100, hold=tree)
+    assert outcome.ok, outcome.complaint
+    assert (dry.writes, dry.notes) == (outcome.writes, outcome.notes)
+    assert [tree.optimised(node).count(False) for node in (0, 1)] == [75, 25]
+    assert (outcome.details["rebuilt"], outcome.details["left_free"]) == (300, 100)
+    command = "hvo convert --size 2MiB --keep-free 0"
+    assert f"100 stay free: {command} takes them too" in outcome.notes[-1]
+    assert [each.command for each in read_status(tree).advice] == [command]
+    assert convert(tree, SIZE, keep_free=0, hold=tree).details["left_free"] == 0
+    assert sum(tree.optimised(0)) + sum(tree.optimised(1)) == 400
+    assert [each.command for each in read_status(tree).advice] == [None]
+
+
 # --- the commands
 
 
@@ -754,6 +773,8 @@ def test_commands_on_a_plain_tree(tmp_path):
         ["--undo", "--node", "0"],
         ["--resume", "--size", "1G"],
         ["--resume", "--force"],
+        ["--undo", "--keep-free", "0"],
+        ["--keep-free", "-1"],
     )
     resizes = (["resize", "2MiB=1"], ["resize", "2MiB"], ["resize", "2MiB=5", "--node", "9"])
     for words in (*resizes, *(["convert", *words] for words in taken_up)):

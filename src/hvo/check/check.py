@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from hvo.check.model.pending import MOST_PENDING
 from hvo.check.scenarios.hazards import Case
 from hvo.check.scenarios.user_protocol import Own, missteps
 from hvo.check.search.explore import Exploration, Options, explore
@@ -149,6 +150,8 @@ def _bounds(case: Case, options: Options, found: Exploration) -> str:
         f"{len(scenario.actors)} CPUs",
         f"{scenario.failures} refused allocations",
     ]
+    if case.hardware.buffers_stores:
+        parts.append(f"{MOST_PENDING} stores on their way a CPU")
     parts.append("freed frames are handed out again only to the allocator actor")
     if found.interrupted:
         parts.append(f"interrupted at {found.states} states")

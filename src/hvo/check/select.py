@@ -9,13 +9,12 @@ from functools import partial
 from hvo.check.model.hardware import Hardware, parse_hardware
 from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.hazards import CASES, Case
-from hvo.check.scenarios.proposals import LETTERS
 from hvo.check.scenarios.scenario import Actor
 from hvo.check.scenarios.user_protocol import Own, read_own
-from hvo.check.scenarios.user_scenarios import own_cases
+from hvo.check.scenarios.user_scenarios import PREMISES, own_cases
 from hvo.check.trace.token import Token
 from hvo.errors import HvoError
-from hvo.vmemmap.era import parse_variant
+from hvo.vmemmap.era import LETTERS, parse_variant
 from hvo.vmemmap.hazards.registry import hazards_named
 
 PROPOSED = tuple(f"proposal-{letter}" for letter in LETTERS)
@@ -26,18 +25,25 @@ _MARK = "#"
 
 
 def asked(
-    protocols: Iterable[str], arch: Hardware | None, hazards: Iterable[str], cpus: int | None
+    protocols: Iterable[str],
+    arch: Hardware | None,
+    hazards: Iterable[str],
+    cpus: int | None,
+    *,
+    lifted: frozenset[str] = frozenset(),
+    sequential: bool = False,
 ) -> list[Case]:
     """The jobs that were asked for: the benchmark's own, or each of `protocols` (a variant, a
     proposal or a file) in every scenario.
 
     `arch` (None: all) picks machines of the benchmark, and is the machine that given protocols run
-    on. Raises HvoError for an unknown protocol or hazard, or when nothing is left.
+    on; files are asked without the premises `lifted`, and `sequential` machines reorder nothing.
+    Raises HvoError for an unknown protocol or hazard, or when nothing is left.
     """
     protocols, hazards = tuple(protocols), tuple(hazards)
     files = [name for name in protocols if is_file(name)]
     chosen: list[Case] = [
-        case for name in files for case in own_cases(read_own(name), arch, hazards)
+        case for name in files for case in own_cases(read_own(name), arch, hazards, lifted)
     ]
     if len(files) < len(protocols) or not protocols:
         chosen += _of_the_benchmark(
@@ -46,6 +52,8 @@ def asked(
     found = [case for case in (with_cpus(case, cpus) for case in chosen) if case is not None]
     if not found:
         raise HvoError(f"nothing to check: {_why_nothing(chosen, protocols, arch, hazards)}")
+    if sequential:
+        return [replace(case, hardware=replace(case.hardware, sequential=True)) for case in found]
     return found
 
 
@@ -175,4 +183,4 @@ def _candidates(said: Token, hardware: Hardware) -> Iterable[Case]:
         raise HvoError(
             f"{path} has changed since that run was found: check it again with `hvo check {path}`"
         )
-    return own_cases(own, hardware, ())
+    return own_cases(own, hardware, (), frozenset(PREMISES))

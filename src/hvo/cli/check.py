@@ -54,6 +54,25 @@ if TYPE_CHECKING:
     show_default=True,
     help="Maximum time per search in seconds.",
 )
+@click.option(
+    "--memory-model",
+    type=click.Choice(("hardware", "sc")),
+    default="hardware",
+    show_default=True,
+    help="Let CPUs reorder accesses as the architecture allows, or not (sequential consistency).",
+)
+@click.option(
+    "--against",
+    metavar="ERA",
+    help="Report only what that kernel's own protocol does not violate in the same scenario.",
+)
+@click.option(
+    "--lift",
+    "lifted",
+    multiple=True,
+    type=click.Choice(("frozen-head", "no-dcache-flag")),
+    help="Search a file also where this premise of the kernels does not hold.",
+)
 @click.option("--plain", is_flag=True, help="Search without partial-order and symmetry reduction.")
 @click.option(
     "--scheduler",
@@ -107,6 +126,9 @@ def command(
     cpus: int | None,
     states: int,
     seconds: float,
+    memory_model: str,
+    against: str | None,
+    lifted: tuple[str, ...],
     plain: bool,
     scheduler: str | None,
     html: Path | None,
@@ -144,9 +166,10 @@ def command(
         ctx.exit(_mutants(protocols, options, scheduler, json))
     from hvo.check.select import asked
 
-    ctx.exit(
-        _check(asked(protocols, _machine(arch), hazards, cpus), options, scheduler, html, json)
-    )
+    sequential = memory_model == "sc"
+    without = frozenset(lifted)
+    cases = asked(protocols, _machine(arch), hazards, cpus, lifted=without, sequential=sequential)
+    ctx.exit(_check(cases, options, scheduler, html, json, against))
 
 
 _BY_THEMSELVES = {
@@ -198,7 +221,12 @@ def _machine(text: str | None) -> "Hardware | None":
 
 
 def _check(
-    cases: "list[Case]", options: "Options", scheduler: str | None, html: Path | None, json: bool
+    cases: "list[Case]",
+    options: "Options",
+    scheduler: str | None,
+    html: Path | None,
+    json: bool,
+    against: str | None,
 ) -> int:
     from hvo.check.batch import Interrupted
 
@@ -207,17 +235,35 @@ def _check(
         results = _results(cases, options, scheduler)
     except Interrupted as ended:
         results, interrupted = ended.results, True
+    if against is not None and not interrupted:
+        results = _new_in(results, against, options, scheduler)
     _show(results, json)
     if html is not None:
         from hvo.report.check_html import check_page
 
         write_page(html, check_page(results))
     if interrupted:
-        complain(
-            f"interrupted: {len(cases) - len(results)} of {len(cases)} jobs were not looked at"
-        )
+        left = len(cases) - len(results)
+        complain(f"interrupted: {left} of {len(cases)} jobs were not looked at")
         raise click.Abort
     return 1 if any(result.verdict == "unsafe" for result in results) else 0
+
+
+def _new_in(
+    results: "list[Result]", against: str, options: "Options", scheduler: str | None
+) -> "list[Result]":
+    """The results without what the kernel `against` violates as well."""
+    from hvo.check.against import counterparts, without_known
+
+    others = counterparts([result.case for result in results], against)
+    wanted = [
+        other if result.findings else None for result, other in zip(results, others, strict=True)
+    ]
+    known = iter(_results([case for case in wanted if case is not None], options, scheduler))
+    return [
+        without_known(result, None if case is None else next(known), against)
+        for result, case in zip(results, wanted, strict=True)
+    ]
 
 
 def _results(cases: "list[Case]", options: "Options", scheduler: str | None) -> "list[Result]":
@@ -228,7 +274,7 @@ def _results(cases: "list[Case]", options: "Options", scheduler: str | None) -> 
     from hvo.report.progress import progress
 
     with progress() as announce:
-        if scheduler is None and len(cases) == 1:
+        if scheduler is None and len(cases) <= 1:
             return check_all(cases, options, None, announce)
         with dask(scheduler) if scheduler is not None else processes() as executor:
             return check_all(cases, options, executor, announce)

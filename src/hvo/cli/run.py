@@ -48,7 +48,7 @@ _SHAPE = ("arch", "page_size", "memory", "nodes")
     type=ERA,
     help=(
         "Kernel era: 5.14, 5.18, 6.2 or 7.1, with named fixes added (+NAME) or left out"
-        " (-NAME).  [default: 7.1]"
+        " (-NAME); or proposal-A to proposal-F, the proposals for arm64.  [default: 7.1]"
     ),
 )
 @click.option(

@@ -195,7 +195,7 @@ def _suspected(kernel: Kernel, rows: list[PoolStatus]) -> Iterator[Advice]:
     if gigantic and kernel.reserves_at_boot and kernel.on_at_boot:
         for each in kernel.suspected:
             text = f"defect {each.defect.id} of this kernel: {each.said}"
-            yield Advice(text, "hvo audit live", 0)
+            yield Advice(text, None, 0)
 
 
 def _in_hosted_memory(row: PoolStatus) -> Iterator[Advice]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hvo.errors import HvoError
+from hvo.litmus.arithmetic import changed, narrow, operate, stored
 from hvo.litmus.condition import Fault
 from hvo.litmus.instructions import Atomic, Branch, Compute, Fence, Invalidate, Load, Store
 from hvo.litmus.program import Test
@@ -19,7 +20,6 @@ from hvo.litmus.values import (
     Address,
     Descriptor,
     Value,
-    as_descriptor,
     flags_of,
     with_hardware_update,
 )
@@ -28,8 +28,6 @@ INITIAL, READ, WRITE, WALK, UPDATE, FAULT, FENCE, INVALIDATE = range(8)
 """Kinds of events: a place's initial value, explicit reads and writes, the walk's read of a
 descriptor, the hardware's write to it, ...
 """
-_WORD = (1 << 64) - 1
-_HALF = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,7 @@ class Thread:
             for value in sorted(values.get(place, ()), key=str):
                 after = on.fork()
                 at = after.add(replace(made, kind=READ, place=place, value=value, marks=load.order))
-                after.put(load.register, _narrow(value, load.narrow), frozenset({at}))
+                after.put(load.register, narrow(value, load.narrow), frozenset({at}))
                 yield after
 
         address, depends = self._address(path, load.base, load.index, event)
@@ -194,10 +192,8 @@ class Thread:
         value, data = path.get(store.register)
 
         def write(on: _Path, place: Address, made: Event) -> Iterator[_Path]:
-            stored = _stored(place, _narrow(value, store.narrow))
-            on.add(
-                replace(made, kind=WRITE, place=place, value=stored, data=data, marks=store.order)
-            )
+            kept = stored(place, narrow(value, store.narrow))
+            on.add(replace(made, kind=WRITE, place=place, value=kept, data=data, marks=store.order))
             yield on
 
         address, depends = self._address(path, store.base, store.index, event)
@@ -317,18 +313,18 @@ def _exchanged(
     written, data = source, depends
     if atomic.operation == "CAS":
         written, data = path.get(atomic.register or "XZR")
-        path.put(atomic.source, _narrow(value, atomic.narrow), frozenset({at}))
-        if value != _stored(place, source):
+        path.put(atomic.source, narrow(value, atomic.narrow), frozenset({at}))
+        if value != stored(place, source):
             yield path.fork()
             written, data = value, frozenset({at})
     else:
         if atomic.operation != "SWP":
-            written, data = _changed(atomic.operation, value, source, event.text), depends | {at}
-        path.put(atomic.register, _narrow(value, atomic.narrow), frozenset({at}))
+            written, data = changed(atomic.operation, value, source, event.text), depends | {at}
+        path.put(atomic.register, narrow(value, atomic.narrow), frozenset({at}))
     marks = "L" if "L" in atomic.order else ""
-    stored = _stored(place, _narrow(written, atomic.narrow))
+    kept = stored(place, narrow(written, atomic.narrow))
     path.add(
-        replace(event, kind=WRITE, place=place, value=stored, data=data, marks=marks, partner=at)
+        replace(event, kind=WRITE, place=place, value=kept, data=data, marks=marks, partner=at)
     )
     yield path
 
@@ -337,20 +333,6 @@ def _read_marks(atomic: Atomic) -> str:
     """N when no register gets the value, A for acquire."""
     returned = atomic.operation == "CAS" or atomic.register not in (None, "XZR")
     return ("A" if "A" in atomic.order else "") if returned else "N"
-
-
-def _changed(operation: str, old: Value, operand: Value, text: str) -> Value:
-    return _operate(
-        {"ADD": "ADD", "CLR": "BIC", "EOR": "EOR", "SET": "ORR"}[operation], (old, operand), text
-    )
-
-
-def _stored(place: Address, value: Value) -> Value:
-    return as_descriptor(value) if place.kind == "PTE" else value
-
-
-def _narrow(value: Value, narrow: bool) -> Value:
-    return value & _HALF if narrow and isinstance(value, int) else value
 
 
 def _compute(path: _Path, compute: Compute, test: Test) -> None:
@@ -362,62 +344,9 @@ def _compute(path: _Path, compute: Compute, test: Test) -> None:
         depends |= more
     path.put(
         compute.register,
-        _narrow(
-            _operate(compute.operation, tuple(values), f"{test.file}: {compute.text}"),
+        narrow(
+            operate(compute.operation, tuple(values), f"{test.file}: {compute.text}"),
             compute.narrow,
         ),
         depends,
     )
-
-
-def _operate(operation: str, values: tuple[Value, ...], text: str) -> Value:
-    """What an instruction computes; of addresses only what names one again, of descriptors what
-    acts on their bits.
-    """
-    first = values[0]
-    if operation == "MOV":
-        return first & _WORD if isinstance(first, int) else first
-    second = values[1]
-    if isinstance(first, Address) or isinstance(second, Address):
-        return _on_addresses(operation, first, second, text)
-    result = _INTEGER[operation](_bits(first), _bits(second)) & _WORD
-    return (
-        Descriptor(result)
-        if isinstance(first, Descriptor) != isinstance(second, Descriptor) and operation in _BITWISE
-        else result
-    )
-
-
-def _on_addresses(operation: str, first: Value, second: Value, text: str) -> Value:
-    if operation == "LSR" and isinstance(first, Address) and first.kind == "VA" and second == 12:
-        return Address("TLB", first.name)
-    if operation in ("EOR", "SUB", "BIC") and first == second:
-        return 0
-    if operation in ("ADD", "ORR", "EOR", "SUB", "BIC", "LSL") and second == 0:
-        return first
-    if operation in ("ADD", "ORR", "EOR") and first == 0:
-        return second
-    if operation == "AND" and (first == second or 0 in (first, second)):
-        return first if first == second else 0
-    raise HvoError(
-        f"{text}: cannot compute with the address of a page; expected LSR #12 for TLBI, or an"
-        " operand that is 0"
-    )
-
-
-def _bits(value: Value) -> int:
-    assert not isinstance(value, Address)
-    return value.word if isinstance(value, Descriptor) else value
-
-
-_BITWISE = ("AND", "BIC", "ORR", "EOR")
-_INTEGER: dict[str, Callable[[int, int], int]] = {
-    "ADD": lambda a, b: a + b,
-    "SUB": lambda a, b: a - b,
-    "AND": lambda a, b: a & b,
-    "BIC": lambda a, b: a & ~b,
-    "ORR": lambda a, b: a | b,
-    "EOR": lambda a, b: a ^ b,
-    "LSL": lambda a, b: a << (b & 63),
-    "LSR": lambda a, b: (a & _WORD) >> (b & 63),
-}

@@ -98,7 +98,9 @@ class Machine:
 
     def run(self, actor: Steps[object]) -> Any:
         """Run a protocol or another actor to its end -> what it returns."""
-        return self.executor.run(actor)
+        result = self.executor.run(actor)
+        self.world.costs.end()
+        return result
 
     def set_gate(self, on: bool) -> None:
         """Write the run-time switch `hugetlb_optimize_vmemmap`; pages that are there stay as they

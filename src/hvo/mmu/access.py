@@ -38,11 +38,10 @@ class PageFault(Exception):
         return _WHY[self.kind]
 
 
-def translate(
+def access(
     memory: Memory, format: Format, root: int, addresses: Words, *, write: bool = False
-) -> Words:
-    """Physical addresses (same shape) of the virtual `addresses` for a load, or with `write` for a
-    store.
+) -> Walk:
+    """The walks of the virtual `addresses` for a load, or with `write` for a store.
 
     Raises `PageFault` for the first address, in order, that faults. The order of the checks is the
     hardware's: a leaf that is both old and read-only is an access-flag fault (Arm ARM D8.15,
@@ -54,6 +53,14 @@ def translate(
         good = good & format.is_accessed(found.entry)
     if not good.all():
         raise _page_fault(found, int(np.flatnonzero(~good)[0]))
+    return found
+
+
+def translate(
+    memory: Memory, format: Format, root: int, addresses: Words, *, write: bool = False
+) -> Words:
+    """Physical addresses, in the same shape, of what `access` walks to."""
+    found = access(memory, format, root, addresses, write=write)
     return found.address.reshape(np.shape(addresses))
 
 

@@ -1,5 +1,7 @@
 """What `hvo run` shows on a terminal."""
 
+from dataclasses import astuple
+
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -9,6 +11,7 @@ from hvo.machine.scenario.scenario import Snapshot
 from hvo.report import memory_map as picture
 from hvo.report.memory_map import Cells
 from hvo.report.terminal import console
+from hvo.world.costs import CostCounts
 
 _STYLE = {"blue": "blue", "orange": "yellow", "green": "green"}
 
@@ -27,6 +30,8 @@ def print_run(result: RunResult) -> None:
         Text(),
         _guarantees(result),
     ]
+    if result.costs is not None:
+        parts[-1:-1] = [_costs(*result.costs), Text()]
     if result.snapshots is not None:
         parts[-1:-1] = [_snapshots(result.snapshots), Text()]
     out.print(Group(*parts))
@@ -80,6 +85,15 @@ def _counts(result: RunResult) -> Table:
         table.add_column(heading, justify="right" if number else "left")
     for name, memmap in picture.states(result):
         table.add_row(*picture.memmap_line(name, memmap))
+    return table
+
+
+def _costs(*costs: CostCounts) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "interrupts", "invalidations", "entries broken", "steps", "longest"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, counts in zip(("optimise", "restore"), costs, strict=True):
+        table.add_row(name, *map(str, astuple(counts)))
     return table
 
 

@@ -20,6 +20,7 @@ from typing import Generic, TypeAlias, TypeVar, cast
 import numpy as np
 
 from hvo.memory.interface import Pfns, Words
+from hvo.mmu.shape import Flags
 
 R_co = TypeVar("R_co", covariant=True)
 Value: TypeAlias = int | np.int64 | np.uint64 | Pfns | Words
@@ -41,6 +42,27 @@ Block: TypeAlias = Callable[[Pfns], Steps[int]]
 """What `ForEach` runs for one item (or, with arrays, for many)."""
 
 
+class Divergence(Exception):
+    """Pages of a run get different answers where the code between steps may branch; `keys` tells
+    them apart.
+    """
+
+    def __init__(self, keys: Pfns) -> None:
+        super().__init__("pages of one run diverge")
+        self.keys = keys
+
+
+def one_answer(answers: Flags) -> bool:
+    """The answer that all pages of a run give, to branch on; where they differ the run parts
+    (Divergence).
+    """
+    if answers.all():
+        return True
+    if answers.any():
+        raise Divergence(answers.astype(np.int64))
+    return False
+
+
 def strided(start: Value, count: int, stride: int) -> Words:
     """`start`, `start + stride`, ...: `count` values on a new last axis, for one start or one a
     page.
@@ -48,6 +70,17 @@ def strided(start: Value, count: int, stride: int) -> Words:
     return np.asarray(start, np.uint64)[..., None] + np.arange(
         0, count * stride, stride, dtype=np.uint64
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assert(Step[None]):
+    """The actor knows that something holds: where `holds` is false the property `violates` is
+    violated -> None.
+    """
+
+    holds: bool
+    says: str
+    violates: str = "assertion"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

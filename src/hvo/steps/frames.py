@@ -55,6 +55,13 @@ class Count(Step[None]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ReadCounter(Step[int]):
+    """Read `counter` -> its value (`static_branch_unlikely` asks whether the key's is not 0)."""
+
+    counter: Counter
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ListAdd(Step[None]):
     """Put `pfns` (last axis) on top of the actor's list, one after the other -> None."""
 

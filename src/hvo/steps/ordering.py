@@ -37,6 +37,18 @@ class WriteBarrier(Step[None]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class StoreVisible(Step[None]):
+    """A store that waited in the CPU's store buffer reaches memory: no protocol does that, it
+    happens, and is shown so in traces -> None.
+    """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FullBarrier(Step[None]):
+    """Make earlier writes visible, and take earlier loads, before later ones (`smp_mb`) -> None."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ReadBarrier(Step[None]):
     """Take no later load before an earlier one (`smp_rmb`, or the load before is an acquire) ->
     None.

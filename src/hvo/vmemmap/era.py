@@ -166,17 +166,24 @@ _BORN_WITH["7.1"] = (
 )
 
 
+LETTERS = ("A", "B", "C", "D", "E", "F")
+"""The proposals for arm64 (`hvo.vmemmap.proposals`)."""
+_PROPOSED = "proposal-"
+
+
 @dataclass(frozen=True)
 class Era:
     """A protocol variant: how the era lays out an optimised vmemmap, and which fixes are in.
 
     `batched`: a list of pages is optimised with two full flushes (6.7 and later); otherwise each
-    page flushes for itself.
+    page flushes for itself. `proposal` is the letter of a way that was proposed for arm64, which
+    takes the place of the remapping of this era.
     """
 
     layout: EraLayout
     batched: bool
     fixes: frozenset[str]
+    proposal: str = ""
 
     @property
     def name(self) -> str:
@@ -190,7 +197,8 @@ class Era:
         """
         born = frozenset(_BORN_WITH[self.name])
         more = [f"+{fix}" for fix in sorted(self.fixes - born)]
-        return self.name + "".join(more + [f"-{fix}" for fix in sorted(born - self.fixes)])
+        name = f"{_PROPOSED}{self.proposal}" if self.proposal else self.name
+        return name + "".join(more + [f"-{fix}" for fix in sorted(born - self.fixes)])
 
     def has(self, fix: str) -> bool:
         """Whether the named fix is in."""
@@ -201,16 +209,20 @@ class Era:
 
 def era(name: str, *, add: tuple[str, ...] = (), drop: tuple[str, ...] = ()) -> Era:
     """The era `name` ("5.14", "5.18", "6.2", "7.1") with the fixes it was born with, plus `add`,
-    less `drop`.
+    less `drop`; "proposal-B" is 7.1 with that proposal's remapping.
 
     Raises HvoError for an unknown era or fix, with what is accepted.
     """
     for fix in (*add, *drop):
         if fix not in FIXES:
             raise HvoError(f"unknown fix {fix!r}: known are {', '.join(FIXES)}")
+    letter = name.removeprefix(_PROPOSED)
+    if letter != name and letter not in LETTERS:
+        raise HvoError(f"unknown proposal {letter!r}: expected one of {', '.join(LETTERS)}")
+    name = name if letter == name else "7.1"
     layout = era_layout(name)
     fixes = (frozenset(_BORN_WITH[name]) | frozenset(add)) - frozenset(drop)
-    return Era(layout, name in ("6.2", "7.1"), fixes)
+    return Era(layout, name in ("6.2", "7.1"), fixes, letter if letter in LETTERS else "")
 
 
 _FIX = re.compile(rf"([+-])({'|'.join(sorted(FIXES, key=len, reverse=True))})(?=[+-]|$)")
@@ -223,7 +235,9 @@ def parse_variant(text: str) -> Era:
     `Era.variant` gives such a text back. Raises HvoError for an unknown era or fix, with what is
     accepted.
     """
-    name = re.split("[+-]", text, maxsplit=1)[0]
+    found = re.match(rf"(?:{_PROPOSED})?[^+-]*", text)
+    assert found is not None
+    name = found[0]
     changes: dict[str, list[str]] = {"+": [], "-": []}
     at = len(name)
     while at < len(text):

@@ -22,7 +22,10 @@ from hvo.steps.frames import (
 )
 from hvo.steps.ordering import Acquire, FlushAll, Lock, Release, SynchronizeReaders
 from hvo.steps.struct_pages import CopyFrame, StorePage, TestPage
+from hvo.vmemmap.boot import hugetlb_vmemmap_init
 from hvo.vmemmap.context import ENOMEM, EOPNOTSUPP, Vmemmap
+from hvo.vmemmap.exchange import PROPOSALS
+from hvo.vmemmap.proposals import optimize
 from hvo.vmemmap.remap import Remap, vmemmap_remap_free
 from hvo.vmemmap.shared_tail import shared_tail
 from hvo.vmemmap.split import split_vmemmap_huge_pmd
@@ -48,6 +51,10 @@ def hugetlb_vmemmap_optimize_folios(v: Vmemmap, order: int, heads: Pfns) -> Step
     """
     if not hugetlb_vmemmap_optimizable(v, order):
         return np.full(heads.size, EOPNOTSUPP, np.int64)
+    if v.era.proposal == "F":
+        return (yield from hugetlb_vmemmap_init(v, order, heads))
+    if v.era.proposal:
+        return (yield from ForEach(partial(_optimize_as_proposed, v, order), heads))
     if not v.era.batched:
         return (yield from ForEach(partial(hugetlb_vmemmap_optimize, v, order), heads))
     yield from ForEach(partial(_split_folio, v, order), heads, stops=bool)
@@ -58,6 +65,12 @@ def hugetlb_vmemmap_optimize_folios(v: Vmemmap, order: int, heads: Pfns) -> Step
     yield from FlushAll()
     yield from FreeVmemmapPageList()
     return results
+
+
+def _optimize_as_proposed(v: Vmemmap, order: int, head: Value) -> Steps[int]:
+    if (yield from _self_hosted(v, head)):
+        return EOPNOTSUPP
+    return (yield from optimize(v, PROPOSALS[v.era.proposal], order, head))
 
 
 def hugetlb_vmemmap_optimize(v: Vmemmap, order: int, head: Value) -> Steps[int]:

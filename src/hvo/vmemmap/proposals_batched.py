@@ -17,18 +17,17 @@ from hvo.steps.entries import (
     AllowFaults,
     CompareExchangeEntry,
     EntryKind,
-    FillTable,
     Locate,
     ReadEntry,
     WriteEntry,
 )
-from hvo.steps.frames import AllocateFrame, AllocateFrames, Count, Counter, FreeFrame
+from hvo.steps.frames import Count, Counter, FreeFrame
 from hvo.steps.ordering import Acquire, Lock, Release, WriteBarrier
-from hvo.steps.struct_pages import CopyFrame, StorePage, TestPage
+from hvo.steps.struct_pages import StorePage, TestPage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
-from hvo.vmemmap.proposals import EAGAIN, Change, Proposal, break_and_make, changes_of, span
+from hvo.vmemmap.exchange import Change, Proposal, access_flag_cleared, break_and_make, span
+from hvo.vmemmap.proposals import EAGAIN, changes_of, table_for, with_frames
 from hvo.vmemmap.shared_tail import shared_tail
-from hvo.vmemmap.split import table_of_leaf
 
 
 def optimize_folios(
@@ -48,7 +47,7 @@ def _optimize(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) 
     shared = (yield from shared_tail(v, order, heads[0])) if split else None
     if shared is None:
         return [ENOMEM] * len(heads)
-    entry = int(v.leaf_entry(shared, writable=False))
+    entry = v.leaf_entry(shared, writable=False)
     changes: list[Change] = []
     for head in heads[:split]:
         found = yield from changes_of(v, order, head)
@@ -56,11 +55,15 @@ def _optimize(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) 
         yield from StorePage(head, "vmemmap_optimized", 1)
     done = yield from exchange(v, proposal, changes)
     for change in done:
-        yield from FreeFrame(int(v.pfn(change.old)), memmap=True)
+        yield from FreeFrame(v.pfn(change.old), memmap=True)
     results: list[int] = []
     for head in heads[:split]:
         results.append((yield from _mark(proposal, head, _of(done, head), _of(changes, head))))
     return results + [ENOMEM] * (len(heads) - split)
+
+
+def _among(change: Change, changes: list[Change]) -> bool:
+    return any(change is other for other in changes)
 
 
 def _of(changes: list[Change], head: int) -> int:
@@ -81,34 +84,18 @@ def _split(v: Vmemmap, proposal: Proposal, order: int, heads: Sequence[int]) -> 
     changes: dict[int, Change] = {}
     for number, head in enumerate(heads):
         for first, _ in v.pieces(order, 0):
-            if not (
-                yield from _prepare_split(
-                    v, order, head, int(v.address(head)) + first * v.page_size, changes
-                )
-            ):
+            address = v.address(head) + np.uint64(first * v.page_size)
+            pmd = yield from Locate(address, 1)
+            entry = yield from ReadEntry(pmd, 1)
+            if int(pmd) in changes or entry.kind is not EntryKind.LEAF:
+                continue
+            change = yield from table_for(v, order, head, first, pmd, entry)
+            if change is None:
                 yield from _split_now(v, proposal, list(changes.values()))
                 return number
+            changes[int(pmd)] = change
     yield from _split_now(v, proposal, list(changes.values()))
     return len(heads)
-
-
-def _prepare_split(
-    v: Vmemmap, order: int, head: int, address: int, changes: dict[int, Change]
-) -> Steps[bool]:
-    """Add the exchange of the leaf at `address`, if it is one and not among `changes` yet -> False
-    when no table could be had.
-    """
-    pmd = int((yield from Locate(address, 1)))
-    entry = yield from ReadEntry(pmd, 1)
-    if pmd in changes or entry.kind is not EntryKind.LEAF:
-        return True
-    table = yield from AllocateFrame(v.node_of(head))
-    if table is None:
-        return False
-    yield from FillTable(table, table_of_leaf(v, entry.value))
-    new = int(v.table_entry(table))
-    changes[pmd] = Change(pmd, int(entry.value), new, 1, address & -v.leaf, head, order)
-    return True
 
 
 def _split_now(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[None]:
@@ -151,8 +138,8 @@ def _in_rounds(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[l
             if (
                 yield from CompareExchangeEntry(
                     change.location,
-                    int(now.value),
-                    _cleared(v, change),
+                    now.value,
+                    access_flag_cleared(v, change),
                     change.level,
                     change.address,
                 )
@@ -164,20 +151,20 @@ def _in_rounds(v: Vmemmap, proposal: Proposal, changes: list[Change]) -> Steps[l
         for change in cleared:
             if (
                 yield from CompareExchangeEntry(
-                    change.location, _cleared(v, change), change.new, change.level, change.address
+                    change.location,
+                    access_flag_cleared(v, change),
+                    change.new,
+                    change.level,
+                    change.address,
                 )
             ):
                 made.append(change)
-        left = [change for change in left if change not in made]
+        left = [change for change in left if not _among(change, made)]
         if not left:
             break
     for change in left:
         yield from WriteEntry(change.location, change.old, change.level, change.address)
-    return [change for change in changes if change not in left]
-
-
-def _cleared(v: Vmemmap, change: Change) -> int:
-    return int(v.format.access_flag_cleared(change.old))
+    return [change for change in changes if not _among(change, left)]
 
 
 def restore_folios(
@@ -190,14 +177,18 @@ def restore_folios(
     wanted: list[Change] = []
     results: list[int] = []
     for head in heads:
-        found = yield from _with_frames(v, order, head)
+        found: list[Change] | None = []
+        if (yield from TestPage(head, "vmemmap_optimized")):
+            found = yield from with_frames(v, order, head)
+            if found is not None:
+                yield from WriteBarrier()
         results.append(ENOMEM if found is None else 0)
         wanted += found or []
     done = yield from exchange(v, proposal, wanted)
     yield from Release(Lock.MMAP_WRITE)
     for change in wanted:
-        if change not in done:
-            yield from FreeFrame(int(v.pfn(change.new)), memmap=True)
+        if not _among(change, done):
+            yield from FreeFrame(v.pfn(change.new), memmap=True)
     for number, head in enumerate(heads):
         if _of(done, head) < _of(wanted, head):
             results[number] = EAGAIN
@@ -205,23 +196,3 @@ def restore_folios(
             yield from StorePage(head, "vmemmap_optimized", 0)
             yield from Count(Counter.OPTIMIZED_KEY, -1)
     return results
-
-
-def _with_frames(v: Vmemmap, order: int, head: int) -> Steps[list[Change] | None]:
-    """The changes that give one page's shared tails new frames, with copies of what they show ->
-    None when there is no memory.
-    """
-    if not (yield from TestPage(head, "vmemmap_optimized")):
-        return []
-    every = yield from changes_of(v, order, head)
-    changes = [change for change in every if not v.format.is_writable(change.old)]
-    frames = yield from AllocateFrames(len(changes), v.node_of(head), memmap=True)
-    if frames is None:
-        return None
-    for change, frame in zip(changes, np.asarray(frames).tolist(), strict=True):
-        yield from CopyFrame(change.address, frame, v.structs_per_page)
-    yield from WriteBarrier()
-    return [
-        change._replace(new=int(v.leaf_entry(frame, writable=True)))
-        for change, frame in zip(changes, frames.tolist(), strict=True)
-    ]

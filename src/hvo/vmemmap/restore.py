@@ -8,6 +8,8 @@ from hvo.steps.frames import AllocateFrames, Count, Counter
 from hvo.steps.ordering import Acquire, FlushAll, Lock, Release, SynchronizeReaders
 from hvo.steps.struct_pages import StorePage, TestPage
 from hvo.vmemmap.context import ENOMEM, Vmemmap
+from hvo.vmemmap.exchange import PROPOSALS
+from hvo.vmemmap.proposals import restore
 from hvo.vmemmap.remap import Restore, restore_pages, shared_source
 
 
@@ -17,12 +19,13 @@ def hugetlb_vmemmap_restore_folios(v: Vmemmap, order: int, heads: Pfns) -> Steps
 
     A page that fails stays optimised and usable. Batched eras flush once, at the end.
     """
-    if v.era.batched and v.era.has("wait-for-readers"):
+    batched = v.era.batched and v.era.proposal not in PROPOSALS
+    if batched and v.era.has("wait-for-readers"):
         yield from SynchronizeReaders()
     results = yield from ForEach(
-        partial(hugetlb_vmemmap_restore, v, order, flush=not v.era.batched), heads, stops=bool
+        partial(hugetlb_vmemmap_restore, v, order, flush=not batched), heads, stops=bool
     )
-    if v.era.batched:
+    if batched:
         yield from FlushAll()
     return results
 
@@ -35,6 +38,8 @@ def hugetlb_vmemmap_restore(
 
     Without `flush` the caller flushes, before anyone writes to a tail.
     """
+    if v.era.proposal in PROPOSALS:
+        return (yield from restore(v, PROPOSALS[v.era.proposal], order, head))
     if not (yield from TestPage(head, "vmemmap_optimized")):
         return 0
     first = v.era.layout.kept_pages

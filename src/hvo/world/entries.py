@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from hvo.memory.interface import Words
 from hvo.mmu.format import Format
 from hvo.mmu.runs import Runs, read_runs
-from hvo.steps.base import Value, strided
+from hvo.steps.base import Divergence, Value, one_answer, strided
 from hvo.steps.entries import (
     RESET_STRUCT_PAGES,
+    AllowFaults,
     CompareExchangeEntry,
     Entry,
     EntryKind,
@@ -27,7 +28,7 @@ from hvo.steps.entries import (
     WriteEntry,
     WritePointer,
 )
-from hvo.world.state import Divergence, Handlers, World, one_answer
+from hvo.world.state import Handlers, World
 
 
 def locate(world: World, step: Locate) -> Words:
@@ -130,8 +131,8 @@ def fill_table(world: World, step: FillTable) -> None:
 def remap_entries(world: World, step: RemapEntries) -> Words:
     """Exchange them."""
     old = world.memory.read_words(step.locations)
-    if world.journal is not None:
-        world.journal.append(partial(world.memory.write_words, step.locations, old))
+    if world.transaction is not None:
+        world.transaction.add(partial(world.memory.write_words, step.locations, old))
     world.memory.write_words(step.locations, step.values)
     return old
 
@@ -141,8 +142,8 @@ def restore_entries(world: World, step: RestoreEntries) -> None:
     if step.source is None:
         sources = world.vmemmap.pfn(world.memory.read_words(step.locations)).ravel()
     else:
-        source = world.frame_of(np.atleast_1d(np.asarray(step.source, np.uint64)))
-        sources = np.repeat(source, step.frames.shape[-1])
+        source = world.frame_of(np.asarray(step.source, np.uint64)[..., None])
+        sources = np.broadcast_to(source, step.frames.shape).ravel()
     targets = step.frames.ravel()
     world.memory.copy_frames(sources, targets, reset=RESET_STRUCT_PAGES if step.reset else 0)
     world.store(step.locations, step.values)
@@ -151,6 +152,10 @@ def restore_entries(world: World, step: RestoreEntries) -> None:
 def table_is_empty(world: World, step: TableIsEmpty) -> bool:
     """Look at all entries."""
     return not world.memory.read_words(strided(step.table, step.entries, 8)).any()
+
+
+def allow_faults(world: World, step: AllowFaults) -> None:
+    """Nobody else is there that could wait."""
 
 
 def read_page_tables(world: World, step: ReadRuns) -> Runs:
@@ -172,4 +177,5 @@ HANDLERS: Handlers = {
     RestoreEntries: restore_entries,
     TableIsEmpty: table_is_empty,
     ReadRuns: read_page_tables,
+    AllowFaults: allow_faults,
 }

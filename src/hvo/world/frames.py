@@ -16,8 +16,13 @@ from hvo.steps.frames import (
     ListAdd,
     ListEmpty,
     ListPop,
+    TakeFreed,
+    WriteData,
 )
 from hvo.world.state import Handlers, World
+
+_DATA = 0x5555_5555_5555_5555
+"""What whoever takes a freed frame writes into it: no valid entry, and no struct page."""
 
 
 def allocate_frame(world: World, step: AllocateFrame) -> Value | None:
@@ -56,6 +61,7 @@ def give_frames(world: World, pfns: Pfns, *, memmap: bool) -> None:
     """Free `pfns` in that order, with the counters' due; what they hold is gone."""
     world.memory.forget(pfns)
     world.frames_freed += pfns.size
+    world.freed = pfns
     reserved = world.zones.free_reserved(pfns)
     if memmap:
         world.counters[Counter.MEMMAP_BOOT] -= reserved
@@ -65,6 +71,20 @@ def give_frames(world: World, pfns: Pfns, *, memmap: bool) -> None:
 def count(world: World, step: Count) -> None:
     """Add."""
     world.counters[step.counter] += step.delta
+
+
+def take_freed(world: World, step: TakeFreed) -> int | None:
+    """The frame that was freed last, of those that are still free."""
+    freed = world.freed[world.zones.is_free(world.freed)]
+    if not freed.size:
+        return None
+    world.zones.take(freed[-1:])
+    return int(freed[-1])
+
+
+def write_data(world: World, step: WriteData) -> None:
+    """Fill the frame."""
+    world.memory.write_frames(np.array([step.pfn], np.int64), _DATA)
 
 
 # -- blocks --
@@ -121,6 +141,8 @@ HANDLERS: Handlers = {
     FreeBlock: free_block,
     ListAdd: list_add,
     ListEmpty: list_empty,
+    TakeFreed: take_freed,
+    WriteData: write_data,
     ListPop: list_pop,
     FreeVmemmapPageList: free_vmemmap_page_list,
 }

@@ -1,4 +1,6 @@
-"""What steps that order others do to a machine on which one actor runs: they are counted."""
+"""What steps that order others do to a machine on which one actor runs: they are counted
+(`hvo.world.costs`).
+"""
 
 from hvo.steps.base import Step
 from hvo.steps.ordering import (
@@ -12,6 +14,8 @@ from hvo.steps.ordering import (
     LeaveReadSection,
     ReadBarrier,
     Release,
+    ResumeCpus,
+    StopCpus,
     SynchronizeReaders,
     WriteBarrier,
 )
@@ -30,11 +34,6 @@ def release(world: World, step: Release) -> None:
     world.locks.remove(step.lock)
 
 
-def invalidate(world: World, step: Step[object]) -> None:
-    """Count it."""
-    world.flushes += 1
-
-
 def synchronize_readers(world: World, step: SynchronizeReaders) -> None:
     """Count it."""
     world.synchronizations += 1
@@ -47,14 +46,16 @@ def _nothing(world: World, step: Step[object]) -> None:
 HANDLERS: Handlers = {
     Acquire: acquire,
     Release: release,
-    Invalidate: invalidate,
-    InvalidateAll: invalidate,
-    Flush: invalidate,
-    FlushAll: invalidate,
+    Invalidate: _nothing,
+    InvalidateAll: _nothing,
+    Flush: _nothing,
+    FlushAll: _nothing,
     SynchronizeReaders: synchronize_readers,
     AwaitInvalidation: _nothing,
     EnterReadSection: _nothing,
     LeaveReadSection: _nothing,
     ReadBarrier: _nothing,
     WriteBarrier: _nothing,
+    StopCpus: _nothing,
+    ResumeCpus: _nothing,
 }

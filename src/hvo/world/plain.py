@@ -23,3 +23,4 @@ class PlainExecutor:
             except StopIteration as stop:
                 return stop.value
             result = perform(self.world, step)
+            self.world.costs.count(step)

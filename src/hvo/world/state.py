@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hvo.kernel.hugetlb import HugetlbPool, Stack
 from hvo.kernel.struct_page import StructPageLayout
@@ -18,29 +17,13 @@ from hvo.kernel.zones import Zones
 from hvo.memory.interface import Pfns, Words
 from hvo.memory.simulated import SimulatedMemory
 from hvo.mmu import access
+from hvo.mmu.walk import Walk
 from hvo.steps.base import Value
 from hvo.steps.frames import Counter
 from hvo.steps.ordering import Lock
 from hvo.vmemmap.context import Vmemmap
-
-
-class Divergence(Exception):
-    """Pages of a run get different answers where the code between steps may branch; `keys` tells
-    them apart.
-    """
-
-    def __init__(self, keys: NDArray[np.int64]) -> None:
-        super().__init__("pages of one run diverge")
-        self.keys = keys
-
-
-def one_answer(answers: NDArray[np.bool_]) -> bool:
-    """The answer that all pages of a run give; raises Divergence when they differ."""
-    if answers.all():
-        return True
-    if answers.any():
-        raise Divergence(answers.astype(np.int64))
-    return False
+from hvo.world.costs import Costs
+from hvo.world.transaction import Transaction
 
 
 @dataclass
@@ -49,7 +32,8 @@ class World:
 
     `root` is the physical address of the top table; `raw_errors` are the records of broken pages,
     by the heads of HugeTLB pages; `lost` are (head, order) of blocks that the page allocator
-    refused ("Bad page state"); `journal`, where set, collects what undoes each change made since.
+    refused ("Bad page state"); `freed` are the frames that were freed last; `transaction`, if one
+    was begun, undoes every change made since.
     """
 
     memory: SimulatedMemory
@@ -63,29 +47,41 @@ class World:
     vmemmap_page_list: Stack = field(default_factory=Stack)
     raw_errors: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     lost: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    journal: list[Callable[[], None]] | None = None
-    flushes: int = 0
+    transaction: Transaction | None = None
     frames_freed: int = 0
+    freed: Pfns = field(default_factory=lambda: np.zeros(0, np.int64))
     synchronizations: int = 0
+    costs: Costs = field(init=False)
     _tables: dict[int, int] = field(default_factory=dict[int, int], init=False)
+
+    def __post_init__(self) -> None:
+        self.costs = Costs(self.vmemmap.format if self.vmemmap.era.proposal else None)
 
     # -- words --
 
     def store(self, locations: Words, values: Words | int) -> None:
-        """Write words, and remember the old ones where a journal is kept."""
-        if self.journal is not None:
-            self.journal.append(
-                partial(self.memory.write_words, locations, self.memory.read_words(locations))
-            )
+        """Write words; a transaction remembers the old ones."""
+        if np.ndim(values) > locations.ndim:  # one place for all pages of a run
+            locations = np.broadcast_to(locations, np.shape(values))
+        if self.transaction is not None:
+            old = self.memory.read_words(locations)
+            self.transaction.add(partial(self.memory.write_words, locations, old))
         self.memory.write_words(locations, values)
 
-    def undo(self) -> None:
-        """Take back every change made since the journal was begun, the last one first, and end
-        it.
-        """
-        for change in reversed(self.journal or []):
-            change()
-        self.journal = None
+    def begin(self) -> Transaction:
+        """From now on every change can be taken back."""
+        self.transaction = Transaction(self.memory, self.zones)
+        return self.transaction
+
+    def commit(self) -> None:
+        """Keep what was changed."""
+        self.transaction = None
+
+    def rollback(self) -> None:
+        """Undo what was changed."""
+        assert self.transaction is not None
+        self.transaction.rollback()
+        self.transaction = None
 
     def in_frame(self, pfn: Value, offset: int) -> Words:
         """Physical address of the byte `offset` of the frame `pfn`."""
@@ -131,13 +127,19 @@ class World:
         addresses = np.asarray(addresses, np.uint64)
         return access.translate(self.memory, self.vmemmap.format, self.root, addresses, write=write)
 
-    def field_location(self, pfn: Value, name: str, *, write: bool = False) -> Words:
-        """Physical address of the word that holds field `name` of the struct pages of `pfn`, as
-        mapped now; raises PageFault.
-        """
+    def access(self, addresses: Words, *, write: bool = False) -> Walk:
+        """The walks of the virtual `addresses`; raises PageFault as `translate` does."""
+        return access.access(self.memory, self.vmemmap.format, self.root, addresses, write=write)
+
+    def field_address(self, pfn: Value, name: str) -> Words:
+        """Virtual address of the word that holds field `name` of the struct pages of `pfn`."""
         place = self.layout.fields[name]
         address = self.vmemmap.address(np.asarray(pfn, np.int64) + place.page)
-        return self.translate(address + np.uint64(self.layout.stride * place.word), write=write)
+        return address + np.uint64(self.layout.stride * place.word)
+
+    def field_location(self, pfn: Value, name: str, *, write: bool = False) -> Words:
+        """Its physical address as it is mapped now; raises PageFault."""
+        return self.translate(self.field_address(pfn, name), write=write)
 
     def load_at(self, locations: Words, name: str) -> Words:
         """Field `name` of the struct pages whose word with it lies at `locations`."""

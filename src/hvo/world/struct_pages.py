@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hvo.kernel.struct_page import LINK, MAPPING, TAIL_MAPPING, WORDS
 from hvo.kernel.zone_layout import zone_number
 from hvo.memory.interface import Pfns, Words
-from hvo.steps.base import Value, strided
+from hvo.steps.base import Value, one_answer, strided
 from hvo.steps.struct_pages import (
     CopyFrame,
     CopyTailWords,
@@ -30,7 +30,7 @@ from hvo.steps.struct_pages import (
     StorePage,
     TestPage,
 )
-from hvo.world.state import Handlers, World, one_answer
+from hvo.world.state import Handlers, World
 
 _AT_ONCE = 1 << 15
 
@@ -87,8 +87,9 @@ def drop_reference(world: World, step: DropReference) -> int:
 
 def copy_frame(world: World, step: CopyFrame) -> None:
     """Copy frames as templates."""
+    targets = np.atleast_1d(np.asarray(step.target, np.int64))
     sources = world.frame_of(np.atleast_1d(np.asarray(step.source, np.uint64)))
-    world.memory.copy_frames(sources, np.atleast_1d(np.asarray(step.target, np.int64)))
+    world.memory.copy_frames(np.broadcast_to(sources, targets.shape), targets)
 
 
 def copy_words(world: World, step: CopyWords) -> None:
@@ -128,8 +129,8 @@ def _links(world: World, heads: Value, order: int) -> Words:
 
 def fill_tails(world: World, step: FillTails) -> None:
     """Fill frames as templates."""
-    heads = np.atleast_1d(np.asarray(step.head))
     targets = np.atleast_1d(np.asarray(step.target, np.int64))
+    heads = np.broadcast_to(np.asarray(step.head), targets.shape)
     links = _links(world, heads, step.order)
     for head, target, link in zip(heads.tolist(), targets, links, strict=True):
         world.memory.fill_rows(np.array([target]), tail_row(world, head), np.array([link]))
@@ -149,8 +150,8 @@ def fill_tail(world: World, step: FillTail) -> None:
 def prepare_compound(world: World, step: PrepareCompound) -> None:
     """Write all tails, then what the heads know."""
     heads = np.atleast_1d(np.asarray(step.heads, np.int64))
-    if world.journal is not None:
-        world.journal.append(partial(clear_compound, world, heads, step.order))
+    if world.transaction is not None:
+        world.transaction.add(partial(clear_compound, world, heads, step.order))
     for piece in _pieces(heads):
         _set_tails(world, piece, step.order, _links(world, piece, step.order), TAIL_MAPPING)
         store_page(world, StorePage(piece, "head", 1))

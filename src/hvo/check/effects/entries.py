@@ -6,6 +6,7 @@ from hvo.check.effects.registry import Operation, Outcome, Result, as_word, read
 from hvo.check.model.access import walk_on_a_guess
 from hvo.check.model.footprint import FAULTS, FRAME
 from hvo.check.model.geometry import BASE, PAGE, PMD_FRAME
+from hvo.check.model.pending import before_other_store, empty
 from hvo.check.model.state import ALLOCATED, KIND, PRIVATE, STATUS, TABLE, Model
 from hvo.check.model.store_buffer import order, publish, store
 from hvo.check.model.tables import write_entry
@@ -75,6 +76,7 @@ def _ready_write_entry(model: Model, step: WriteEntry) -> Operation:
 def _write_entry(
     world: World, actor: int, phase: int, location: int, value: int, level: int
 ) -> Result:
+    before_other_store(world, actor)
     walk_on_a_guess(world, location // PAGE, location % PAGE // 8, level)
     write_entry(world, location, value, level)
     return None
@@ -121,6 +123,7 @@ def _write_pointer(
     world: World, actor: int, phase: int, location: int, value: int, swap: bool
 ) -> Result:
     """Store frame number `value`; with `swap` only where there is none."""
+    (empty if swap else before_other_store)(world, actor)
     found = _read_pointer(world, actor, phase, location)
     if swap and found is not None:
         return found
@@ -152,6 +155,7 @@ def _exchange(
 ) -> Result:
     """Compare and swap, with what a walker may have made of the entry."""
     frame, index = location // PAGE, location % PAGE // 8
+    empty(world, actor)
     world.reads(location // 8)
     world.reads(FRAME + frame)
     walk_on_a_guess(world, frame, index, level)

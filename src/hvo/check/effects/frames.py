@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from hvo.check.effects.registry import Operation, Outcome, Result, no_effect, ready
-from hvo.check.model.footprint import COUNTERS, FRAME, FREED, REFUSALS
+from hvo.check.model.footprint import COUNTERS, FRAME, FREED, KEY, REFUSALS
+from hvo.check.model.pending import before_other_store
 from hvo.check.model.state import (
     ALLOCATED,
     FREED_TO_BUDDY,
@@ -30,6 +31,7 @@ from hvo.steps.frames import (
     ListAdd,
     ListEmpty,
     ListPop,
+    ReadCounter,
     TakeFreed,
     WriteData,
 )
@@ -75,6 +77,7 @@ def _ready_free(model: Model, step: FreeFrame) -> Operation:
 
 
 def _free(world: World, actor: int, phase: int, frame: int, memmap: bool) -> Result:
+    before_other_store(world, actor)
     free(world, frame)
     _count(world, actor, 0, 1, -int(memmap))
     return None
@@ -86,10 +89,20 @@ def _ready_count(model: Model, step: Count) -> Operation:
 
 
 def _count(world: World, actor: int, phase: int, which: int, delta: int) -> Result:
-    world.adds_to(COUNTERS)
+    world.adds_to(COUNTERS if which else KEY)
     counters = world.counters
     world.counters = (*counters[:which], counters[which] + delta, *counters[which + 1 :])
     return None
+
+
+@ready(ReadCounter)
+def _ready_read_counter(model: Model, step: ReadCounter) -> Operation:
+    return Operation(step, _read_counter, (0 if step.counter is Counter.OPTIMIZED_KEY else 1,))
+
+
+def _read_counter(world: World, actor: int, phase: int, which: int) -> Result:
+    world.reads(COUNTERS if which else KEY)
+    return world.counters[which]
 
 
 @ready(ListAdd)

@@ -4,15 +4,19 @@ from typing import TypeAlias
 
 from hvo.check.effects.registry import WAIT, Again, Operation, Result, no_effect, page_range, ready
 from hvo.check.model.footprint import LOCK, SECTIONS
+from hvo.check.model.pending import empty, empty_all, let_go, taken, write_barrier
+from hvo.check.model.properties import SEVERITY
 from hvo.check.model.state import HELD, LOCKS, MASKED, OPEN, PENDING, SECTION, STOPPED, Model
 from hvo.check.model.store_buffer import acquire, order, release
 from hvo.check.model.tlb import Reach, complete, request
 from hvo.check.model.world import World, change
-from hvo.steps.base import Step
+from hvo.errors import HvoError
+from hvo.steps.base import Assert, Step
 from hvo.steps.ordering import (
     Acquire,
     AwaitInvalidation,
     EnterReadSection,
+    FullBarrier,
     Invalidate,
     InvalidateAll,
     LeaveReadSection,
@@ -86,6 +90,7 @@ def _acquire(
         return Again(1)
     change(world, actor, HELD, held | bit | mask)
     acquire(world, actor)
+    taken(world, actor, how[0])
     return None
 
 
@@ -93,6 +98,7 @@ def _release(world: World, actor: int, phase: int, bits: int, how: _How) -> Resu
     _touch_lock(world, how)
     change(world, actor, HELD, world.actors[actor][HELD] & ~bits)
     release(world, actor)
+    let_go(world, actor, how[0])
     return None
 
 
@@ -119,6 +125,7 @@ def _ready_synchronize(model: Model, step: SynchronizeReaders) -> Operation:
 def _synchronize(world: World, actor: int, phase: int) -> Result:
     world.changes(SECTIONS)
     bit = 2 << actor
+    empty_all(world)
     if not phase:
         order(world, actor)
         for other, record in enumerate(world.actors):
@@ -174,7 +181,9 @@ def _await(world: World, actor: int, phase: int) -> Result:
         ):
             return WAIT
     order(world, actor)
+    empty(world, actor)
     if pending:
+        empty_all(world)
         complete(world, actor, pending >> 8, (pending & 255) - 1)
         change(world, actor, PENDING, 0)
     return None
@@ -190,6 +199,18 @@ def _ready_barrier(model: Model, step: WriteBarrier) -> Operation:
 
 def _barrier(world: World, actor: int, phase: int) -> Result:
     order(world, actor)
+    write_barrier(world, actor)
+    return None
+
+
+@ready(FullBarrier)
+def _ready_full_barrier(model: Model, step: FullBarrier) -> Operation:
+    return Operation(step, _full_barrier, ())
+
+
+def _full_barrier(world: World, actor: int, phase: int) -> Result:
+    order(world, actor)
+    empty(world, actor)
     return None
 
 
@@ -199,6 +220,19 @@ def _ready_read_barrier(model: Model, step: ReadBarrier) -> Operation:
     holds them back, and this one does nothing else.
     """
     return Operation(step, no_effect, ())
+
+
+@ready(Assert)
+def _ready_assert(model: Model, step: Assert) -> Operation:
+    if step.violates not in SEVERITY:
+        raise HvoError(f"Assert violates {step.violates!r}: expected one of {', '.join(SEVERITY)}")
+    return Operation(step, _assert, (bool(step.holds), step.says, step.violates))
+
+
+def _assert(world: World, actor: int, phase: int, holds: bool, says: str, violates: str) -> Result:
+    if not holds:
+        world.note(violates, says)
+    return None
 
 
 _SPINNING = 1 << LOCKS.index(Lock.PAGE_TABLE) | 1 << LOCKS.index(Lock.HUGETLB)
@@ -225,6 +259,7 @@ def _stop(world: World, actor: int, phase: int, preemptible: bool, bits: int) ->
     for cell in _LOOKED_AT:
         world.reads(cell)
     order(world, actor)
+    empty_all(world)
     others = [record for other, record in enumerate(world.actors) if other != actor]
     if any(record[HELD] & MASKED for record in others):
         return WAIT

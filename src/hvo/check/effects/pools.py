@@ -5,6 +5,7 @@ from hvo.check.effects.struct_pages import decode, field_of
 from hvo.check.model.access import frames_of
 from hvo.check.model.footprint import COUNTERS, RAW_ERRORS, WORDS_OF_FRAME
 from hvo.check.model.geometry import STRUCTS
+from hvo.check.model.pending import empty
 from hvo.check.model.state import Model
 from hvo.check.model.world import World
 from hvo.kernel.struct_page import LINK
@@ -31,6 +32,7 @@ def _free_folio(world: World, actor: int, phase: int, head: int) -> Result:
     still in the record is lost.
     """
     model = world.model
+    empty(world, actor)
     number = head // (1 << model.geometry.order)
     world.reads(RAW_ERRORS)
     first, end = _pages_of(model, head)

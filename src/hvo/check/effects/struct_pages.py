@@ -4,10 +4,21 @@ is used.
 
 from typing import Any
 
-from hvo.check.effects.registry import Again, Operation, Place, Result, as_word, place_of, ready
-from hvo.check.model.access import frames_of, translations
+from hvo.check.effects.registry import (
+    WAIT,
+    Again,
+    Operation,
+    Place,
+    Result,
+    as_word,
+    place_of,
+    ready,
+)
+from hvo.check.model.access import frames_of
+from hvo.check.model.contents import check_contents, put_word
 from hvo.check.model.footprint import COPY, FRAME, WORDS_OF_FRAME
 from hvo.check.model.geometry import BASE, PAGE
+from hvo.check.model.pending import before_other_store, empty, forwarded, hold_back
 from hvo.check.model.state import ALLOCATED, KIND, PRIVATE, STATUS, STRUCT, Model
 from hvo.check.model.store_buffer import order, store
 from hvo.check.model.world import World
@@ -75,7 +86,8 @@ def _load(
     values: list[int] = []
     for frame in frames_of(world, place.page, write=False, what=what):
         world.reads(frame * WORDS_OF_FRAME + place.at)
-        value = decode(field, world.contents[frame][place.at])
+        (word,) = forwarded(world, actor, frame, place.at, (world.contents[frame][place.at],))
+        value = decode(field, word)
         value = int(value != 0) if test else value
         if value not in values:
             values.append(value)
@@ -99,7 +111,12 @@ def _store(
     world: World, actor: int, phase: int, place: Place, field: Field, value: int, what: str
 ) -> Result:
     frame = _written(world, place, what)
-    _put(world, place, frame, encode(field, world.contents[frame][place.at], value))
+    raw = encode(field, 0, value)
+    held = hold_back(world, actor, frame, place.at, (field.mask, raw))
+    if held is None:
+        return WAIT
+    if not held:
+        put_word(world, frame, place.at, encode(field, world.contents[frame][place.at], value))
     return None
 
 
@@ -112,27 +129,9 @@ def _written(world: World, place: Place, what: str) -> int:
 
 
 def _put(world: World, place: Place, frame: int, value: int) -> None:
-    """Change a word of a struct page, and look whether a copy of it misses that."""
-    if world.contents[frame][place.at] == value:
-        return
-    world.put(frame, place.at, value)
-    copies: list[tuple[int, int, int, int, int]] = []
-    for copy in world.copies:
-        if copy[:2] == (place.page, frame) and copy[3] == place.at // WORDS:
-            world.changes(COPY + copy[2])
-            if any(
-                meaning.frame == copy[2]
-                for meaning in translations(world, place.page, world.model.every_cpu)
-            ):
-                world.note(
-                    "lost-update",
-                    f"a write to vmemmap page {place.page} reaches frame {frame}, which was copied"
-                    f" to frame {copy[2]} before",
-                )
-            copies.append((*copy[:4], 1))
-        else:
-            copies.append(copy)
-    world.copies = tuple(sorted(set(copies)))
+    """Store a word of a struct page that is not held back."""
+    before_other_store(world, world.actor)
+    put_word(world, frame, place.at, value)
 
 
 @ready(LinkTail)
@@ -178,6 +177,7 @@ def _increment(
         value = _load(world, actor, 0, place, field, False, what)
         assert isinstance(value, int)
         return Again(value) if value else 0
+    empty(world, actor)
     frame = _written(world, place, what)
     now = decode(field, world.contents[frame][place.at])
     if now != phase:
@@ -198,6 +198,7 @@ def _ready_freeze(model: Model, step: FreezeCount) -> Operation:
 def _freeze(
     world: World, actor: int, phase: int, place: Place, field: Field, expected: int, what: str
 ) -> Result:
+    empty(world, actor)
     frame = _written(world, place, what)
     word = world.contents[frame][place.at]
     if decode(field, world.contents[frame][place.at]) != expected:
@@ -215,6 +216,7 @@ def _ready_drop(model: Model, step: DropReference) -> Operation:
 
 
 def _drop(world: World, actor: int, phase: int, place: Place, field: Field, what: str) -> Result:
+    empty(world, actor)
     frame = _written(world, place, what)
     left = decode(field, world.contents[frame][place.at]) - 1
     _put(world, place, frame, encode(field, world.contents[frame][place.at], left))
@@ -239,7 +241,8 @@ def _copy(world: World, actor: int, phase: int, place: Place, target: int) -> Re
     found: dict[tuple[int, ...], int] = {}
     for frame in frames_of(world, place.page, write=False, what="a copy"):
         world.reads_words(frame, start, WORDS)
-        found.setdefault(world.contents[frame][start : start + WORDS], frame)
+        row = world.contents[frame][start : start + WORDS]
+        found.setdefault(forwarded(world, actor, frame, start, row), frame)
     words = list(found)[world.choose(len(found))]
     _fill(world, target, start // WORDS, words)
     world.changes(COPY + target)
@@ -261,6 +264,7 @@ def _fill(world: World, target: int, index: int, words: tuple[int, ...]) -> None
     row = world.contents[target]
     world.fill(target, (*row[: index * WORDS], *words, *row[(index + 1) * WORDS :]))
     store(world, world.actor, target)
+    check_contents(world, target)
 
 
 @ready(CopyTailWords)

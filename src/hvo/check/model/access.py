@@ -2,7 +2,7 @@
 not be met on the way.
 """
 
-from hvo.check.model.footprint import FAULTS, FRAME, TRANSLATION, WORDS_OF_FRAME
+from hvo.check.model.footprint import FAULTS, FRAME, TRANSLATION, WORDS_OF_FRAME, Footprint
 from hvo.check.model.geometry import KERNEL_FRAME, PMD_FRAME
 from hvo.check.model.state import (
     ALLOCATED,
@@ -14,6 +14,9 @@ from hvo.check.model.state import (
     Meaning,
 )
 from hvo.check.model.world import Fault, Waits, World
+
+_ZONES = 8
+"""Variables that hold a zone's shared tail, as the frame plus one."""
 
 
 def translations(world: World, page: int, cpus: int) -> list[Meaning]:
@@ -78,6 +81,8 @@ def frames_of(world: World, page: int, *, write: bool, what: str) -> list[int]:
                 f"{what} meets an entry of vmemmap page {page} whose access flag is clear",
             )
         elif write and not meaning.writable:
+            if _is_spurious(world, page, meaning.frame):
+                continue
             world.note(
                 "write-read-only", f"{what} writes vmemmap page {page}, which is mapped read-only"
             )
@@ -110,13 +115,50 @@ def _is_shared_tail(world: World, page: int, frame: int) -> bool:
     head, index = page - page % g.group, page % g.group
     if v.format.protects or index < v.era.layout.kept_pages:
         return False
-    world.reads_words(KERNEL_FRAME, 0, 1)
+    world.reads_words(KERNEL_FRAME, 0, _ZONES)
     others = [other for other in range(head, head + g.used) if other != page]
-    return frame == world.contents[KERNEL_FRAME][0] - 1 or any(
+    return frame + 1 in world.contents[KERNEL_FRAME][:_ZONES] or any(
         meaning.kind == "leaf" and meaning.frame == frame
         for other in others
         for meaning in translations(world, other, 0)
     )
+
+
+def _is_spurious(world: World, page: int, frame: int) -> bool:
+    """Whether a write that met a read-only translation is tried again with what the tables say now,
+    where the same frame is writable (`spurious_kernel_fault`, arch/x86/mm/fault.c; the fault drops
+    the translation). No other architecture here does that for a permission fault.
+    """
+    slot, index = divmod(page, world.leaf)
+    pmd = world.model.meaning(world.contents[PMD_FRAME][slot], 1)
+    now = pmd._replace(frame=pmd.frame + index)
+    if pmd.kind == "table":
+        now = world.model.meaning(world.contents[pmd.frame][index], 0)
+    return (
+        world.model.hardware.handles_spurious_faults
+        and now.kind == "leaf"
+        and now.writable
+        and now.frame == frame
+    )
+
+
+def leads_to(world: World, frame: int) -> list[int]:
+    """The vmemmap pages for which any CPU may use a translation to `frame`.
+
+    A page that cannot lead there now can only by a step that looks at the frame's fate, so what is
+    read of other pages is not declared.
+    """
+    touched, pages = world.touched, list[int]()
+    for page in range(world.model.geometry.vmemmap_pages):
+        world.touched = Footprint()
+        if any(
+            meaning.kind == "leaf" and meaning.frame == frame
+            for meaning in translations(world, page, world.model.every_cpu)
+        ):
+            pages.append(page)
+            touched.include(world.touched)
+    world.touched = touched
+    return pages
 
 
 def _meet_invalid(world: World, page: int, what: str) -> bool:

@@ -28,14 +28,19 @@ from typing import Final
 
 WORDS_OF_FRAME: Final = 512
 """Cells of memory are numbered `frame * WORDS_OF_FRAME + word`: physical addresses in words."""
-TRANSLATION, STALE, FRAME, STORES, COPY, LOCK, _OTHER = (kind << 40 for kind in range(1, 8))
+TRANSLATION, STALE, FRAME, STORES, BUFFERS, COPY, LOCK, _OTHER = (
+    kind << 40 for kind in range(1, 9)
+)
 """Added to a number: how a vmemmap page (or, above `hvo.check.model.state.LEVEL1`, a PMD slot) is
 translated, what was added to what TLBs may still hold of it, a frame's fate and kind, whether what
-was stored into a frame is visible to all, copies of struct pages into a frame, a lock.
+was stored into a frame is visible to all, copies of struct pages into a frame, a lock;
+`BUFFERS` is for an actor's store buffer.
 """
-SECTIONS, RAW_ERRORS, REFUSALS, FREED, FAULTS, COUNTERS = (_OTHER + number for number in range(6))
+SECTIONS, RAW_ERRORS, REFUSALS, FREED, FAULTS, COUNTERS, KEY = (
+    _OTHER + number for number in range(7)
+)
 """Read-side sections, the records of broken pages, how many allocations may still fail, which
-frames the page allocator can hand out, whether faults wait, what the kernel counts.
+frames the page allocator can hand out, whether faults wait, what the kernel counts, the static key.
 """
 
 

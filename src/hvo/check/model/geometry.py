@@ -7,6 +7,7 @@ like the last one.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Geometry:
     `group`, under leaves of `leaf` pages.
 
     `reserve` is how many frames each actor can get from the page allocator. A struct page is
-    `struct_words` long; an odd length straddles.
+    `struct_words` long; an odd length straddles. Huge pages are in `zones` zones, in turn.
     """
 
     pages: int = 2
@@ -58,6 +59,7 @@ class Geometry:
     leaf: int = 8
     reserve: int = 12
     struct_words: int = 8
+    zones: int = 1
 
     @property
     def order(self) -> int:
@@ -143,7 +145,7 @@ def small_vmemmap(arch: str, era: Era, geometry: Geometry) -> SmallVmemmap:
         struct_page_size=geometry.struct_size,
         era=era,
         node_of=_zero,
-        zone_of=_zero,
+        zone_of=partial(_zone_of, geometry),
         tail_slot=_tail_slot,
         used=geometry.used,
     )
@@ -153,8 +155,12 @@ def _zero(pfn: Value) -> Pfns:
     return np.zeros(np.shape(pfn), np.int64)
 
 
+def _zone_of(geometry: Geometry, pfn: Value) -> Pfns:
+    return np.asarray(pfn, np.int64) // (geometry.group * STRUCTS) % geometry.zones
+
+
 def _tail_slot(zone: Value, order: int) -> Words:
-    return np.array(KERNEL_FRAME * PAGE, np.uint64)
+    return np.uint64(KERNEL_FRAME * PAGE) + np.asarray(zone, np.uint64) * np.uint64(8)
 
 
 @dataclass(frozen=True)

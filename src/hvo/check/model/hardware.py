@@ -14,7 +14,8 @@ class Hardware:
 
     `bbm_level`: FEAT_BBM of arm64, 0 to 3. `noabort`: a core of level 2 known not to raise a TLB
     conflict abort. `hardware_access_flag`: the walker sets access flags (FEAT_HAFDBS). `flush_all`:
-    whether dropping every translation does anything (it did not on s390, H11).
+    whether dropping every translation does anything (it did not on s390, H11). `sequential`: memory
+    accesses are done in the program's order, which no such machine promises.
     """
 
     arch: str
@@ -22,6 +23,7 @@ class Hardware:
     noabort: bool = False
     hardware_access_flag: bool = False
     flush_all: bool = True
+    sequential: bool = False
 
     @property
     def breaks_before_make(self) -> bool:
@@ -40,7 +42,19 @@ class Hardware:
         """Whether others may see stores, and a CPU may do loads, in another order than the
         program's (x86-64 allows neither).
         """
-        return self.arch != "x86_64"
+        return self.arch != "x86_64" and not self.sequential
+
+    @property
+    def buffers_stores(self) -> bool:
+        """Whether a CPU goes on while its stores are not visible to others yet."""
+        return not self.sequential
+
+    @property
+    def handles_spurious_faults(self) -> bool:
+        """Whether a write that met a read-only translation is tried again where the tables allow
+        it by now (x86-64: `spurious_kernel_fault`).
+        """
+        return self.arch == "x86_64"
 
     @property
     def flush_drops_tables(self) -> bool:
@@ -64,6 +78,7 @@ class Hardware:
             ("noabort", self.noabort),
             ("haf", self.hardware_access_flag),
             ("dead-flush-all", not self.flush_all),
+            ("sc", self.sequential),
         )
         return self.arch + level + "".join(f"+{name}" for name, on in extras if on)
 
@@ -71,7 +86,7 @@ class Hardware:
 ARCHITECTURES = ("arm64", "x86_64", "riscv64")
 EXPECTED = (
     "expected x86_64, riscv64 or arm64, the last with one of +bbm1, +bbm2, +bbm3, and +noabort,"
-    " +haf; all with +dead-flush-all"
+    " +haf; all with +dead-flush-all, +sc"
 )
 """What `parse_hardware` understands, for messages."""
 _LEVELS = ("bbm1", "bbm2", "bbm3")
@@ -83,7 +98,8 @@ def parse_hardware(text: str) -> Hardware | None:
     """
     arch, *extras = text.split("+")
     levels = [int(extra[3]) for extra in extras if extra in _LEVELS]
-    known = {"dead-flush-all"} | ({"noabort", "haf", *_LEVELS} if arch == "arm64" else set[str]())
+    known = {"dead-flush-all", "sc"}
+    known |= {"noabort", "haf", *_LEVELS} if arch == "arm64" else set[str]()
     if arch not in ARCHITECTURES or not set(extras) <= known or len(levels) > 1:
         return None
     return Hardware(
@@ -92,6 +108,7 @@ def parse_hardware(text: str) -> Hardware | None:
         "noabort" in extras,
         "haf" in extras,
         "dead-flush-all" not in extras,
+        "sc" in extras,
     )
 
 

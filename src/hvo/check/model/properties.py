@@ -69,6 +69,12 @@ PROPERTIES = (
         "copy, write barrier, entry",
     ),
     Property(
+        "stale-contents",
+        "A struct page leads to the same head in every frame that a TLB may hold for its address.",
+        "the old frames are overwritten before the flush",
+        "flush, then overwrite them",
+    ),
+    Property(
         "mixed-sizes",
         "On x86-64 a 4 KiB entry agrees with a 2 MiB entry that a TLB may still hold.",
         "a leaf is split, and an entry of its table is changed before the flush",
@@ -93,6 +99,12 @@ PROPERTIES = (
         "their first struct pages are reset to tails",
     ),
     Property(
+        "wrong-zone",
+        "A page's tails are those of its own zone.",
+        "the shared tail of another zone is mapped",
+        "`vmemmap_tails` of the page's zone is looked up",
+    ),
+    Property(
         "poison-freed",
         "No frame with a recorded error reaches the page allocator without HWPoison.",
         "an error is recorded after the record was moved to the base pages",
@@ -109,6 +121,12 @@ PROPERTIES = (
         "Counters and flags agree with the page tables when all actors are done.",
         "a failed optimise leaves the static key raised",
         "optimise lowers the key again on failure",
+    ),
+    Property(
+        "assertion",
+        "What an actor asserts holds.",
+        "a reader asserts that the page it found is a head, and it is a tail",
+        "it looks at the static key first",
     ),
     Property(
         "deadlock",

@@ -5,7 +5,7 @@ where it all begins.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from hvo.check.model.footprint import Cells
 from hvo.check.model.geometry import (
@@ -32,7 +32,9 @@ data.
 """
 KIND = 24
 
-Record: TypeAlias = tuple[int, int, tuple[int, ...], int, int, int, tuple[int, ...]]
+Record: TypeAlias = tuple[
+    int, int, tuple[int, ...], int, int, int, tuple[int, ...], tuple[int, ...], tuple[Any, ...]
+]
 """What is known of an actor; `hvo.check.effects` names its items."""
 HOLDERS = 16
 """How far the bits of the CPUs that may hold a stale translation are shifted, beside the bits of
@@ -181,7 +183,7 @@ class Model:
 
 def new_record(node: int) -> Record:
     """An actor that is about to do what is at `node`, and has nothing yet."""
-    return node, 0, (), 0, 0, 0, ()
+    return node, 0, (), 0, 0, 0, (), (), ()
 
 
 def mapped_tables(
@@ -244,5 +246,13 @@ SECTION: Final = 4
 
 
 PENDING: Final = 5
+
+
+SEEN: Final = 7
+
+
+BUFFER: Final = 8
 """What an actor's record holds: its node, how far its step is, its list, its locks, its read-side
-section and who waits, its flush; then `hvo.check.model.store_buffer.STORES`."""
+section and who waits, its flush; then `hvo.check.model.store_buffer.STORES`, and what the load
+behind its step has returned already, and its store buffer (`hvo.check.model.pending`).
+"""

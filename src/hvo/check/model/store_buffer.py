@@ -53,7 +53,7 @@ def _set(world: "World", actor: int, frames: set[int]) -> None:
     before = set(record[STORES])
     if frames == before:
         return
-    world.actors[actor] = (*record[:STORES], tuple(sorted(frames)))
+    world.actors[actor] = (*record[:STORES], tuple(sorted(frames)), *record[STORES + 1 :])
     for stored in frames ^ before:
         world.changes(footprint.STORES + stored % RELEASED)
 

@@ -2,15 +2,15 @@
 the new one; and frames that are freed, to which nothing may lead any more.
 """
 
-from hvo.check.model.access import is_live, slots_of, translations
+from hvo.check.model.access import is_live, leads_to, slots_of
 from hvo.check.model.break_before_make import check_pmd, check_pte
+from hvo.check.model.contents import check_reads
 from hvo.check.model.footprint import (
     COPY,
     FRAME,
     FREED,
     TRANSLATION,
     WORDS_OF_FRAME,
-    Footprint,
 )
 from hvo.check.model.geometry import PAGE, PMD_FRAME
 from hvo.check.model.state import (
@@ -43,6 +43,10 @@ def write_entry(world: World, location: int, value: int, level: int) -> None:
     elif level == 0:
         _write_pte(world, frame, index, value)
     world.put(frame, index, value)
+    if level == 1:
+        check_reads(world, range(index * world.leaf, (index + 1) * world.leaf))
+    elif level == 0:
+        check_reads(world, [slot * world.leaf + index for slot in slots_of(world, frame)])
 
 
 def _write_pmd(world: World, slot: int, value: int) -> None:
@@ -155,23 +159,12 @@ def free(world: World, frame: int) -> None:
 
 
 def _check_unused(world: World, frame: int) -> None:
-    """Nothing that is in the tables or may be in a TLB leads to `frame`.
-
-    A page that cannot lead there now can only by a step that looks at the frame's fate.
-    """
+    """Nothing that is in the tables or may be in a TLB leads to `frame`."""
     if slots_of(world, frame):
         world.note("freed-table", f"the table in frame {frame} is freed while a CPU may walk it")
-    touched = world.touched
-    for page in range(world.model.geometry.vmemmap_pages):
-        world.touched = Footprint()
-        if any(
-            meaning.kind == "leaf" and meaning.frame == frame
-            for meaning in translations(world, page, world.model.every_cpu)
-        ):
-            world.note(
-                "freed-while-cached",
-                f"frame {frame} is freed while a CPU may hold a translation of vmemmap page"
-                f" {page} to it",
-            )
-            touched.include(world.touched)
-    world.touched = touched
+    for page in leads_to(world, frame):
+        world.note(
+            "freed-while-cached",
+            f"frame {frame} is freed while a CPU may hold a translation of vmemmap page {page} to"
+            " it",
+        )

@@ -26,7 +26,9 @@ class World:
     `actor` is whose step it is, and `early` the load behind it that was done instead; `found`
     collects what was violated in which step, `done` counts steps, `urgent` says that the actor may
     not wait, `touched` what the last step read and changed, `visible` that it must not go along
-    with others: it changes who can go on.
+    with others: it changes who can go on. `delayable` is the place in `taken` of the choice whether
+    a store stays in the store buffer (-1: none); `patient`
+    looks further than the bound of loops.
     """
 
     __slots__ = (
@@ -38,6 +40,7 @@ class World:
         "contents",
         "copies",
         "counters",
+        "delayable",
         "dirty",
         "done",
         "early",
@@ -47,6 +50,7 @@ class World:
         "leaf",
         "model",
         "numbers",
+        "patient",
         "raw_errors",
         "refused",
         "released",
@@ -84,6 +88,8 @@ class World:
         self.cells = model.cells
         self.touched = Footprint()
         self.visible = False
+        self.delayable = -1
+        self.patient = False
         self.choices = choices
         self.taken: list[tuple[int, int]] = []
 

@@ -24,12 +24,13 @@ from hvo.check.scenarios.actors import (
     RESTORER,
 )
 from hvo.check.scenarios.case import ONE, RISCV, X86, Case
-from hvo.check.scenarios.proposals import LETTERS, TRIES, act_of, half_way, rules_for, scenarios
+from hvo.check.scenarios.proposals import TRIES, act_of, half_way, rules_for, scenarios
 from hvo.check.scenarios.scenario import Act, Actor, Scenario
 from hvo.steps.base import Steps
 from hvo.steps.pool import FreeFolio
-from hvo.vmemmap.era import parse_variant
-from hvo.vmemmap.proposals import PROPOSALS, Proposal, optimize, restore
+from hvo.vmemmap.era import LETTERS, parse_variant
+from hvo.vmemmap.exchange import PROPOSALS, Proposal
+from hvo.vmemmap.proposals import optimize, restore
 
 FIXED = {
     "5.14": (

@@ -11,7 +11,6 @@ from hvo.check.model.geometry import Geometry
 from hvo.check.model.hardware import Hardware
 from hvo.check.proposals.costs import Costs, costs
 from hvo.check.scenarios.proposals import (
-    LETTERS,
     PROPOSED_FOR,
     act_of,
     act_on_list,
@@ -25,8 +24,9 @@ from hvo.check.search.explore import Exploration, Options, explore
 from hvo.check.search.start import build
 from hvo.errors import HvoError
 from hvo.vmemmap.context import ENOMEM
-from hvo.vmemmap.era import parse_variant
-from hvo.vmemmap.proposals import EAGAIN, PROPOSALS
+from hvo.vmemmap.era import LETTERS, parse_variant
+from hvo.vmemmap.exchange import PROPOSALS
+from hvo.vmemmap.proposals import EAGAIN
 
 LISTED = 4
 """Huge pages of the list that is counted."""

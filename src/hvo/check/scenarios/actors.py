@@ -20,8 +20,8 @@ from hvo.actors.unmap import vmemmap_free
 from hvo.actors.walker import SPECULATIONS, compound_head, folio_try_get, page_ref_add_unless
 from hvo.check.model.geometry import BASE, PAGE, PUD_FRAME, STRUCTS, Geometry, SmallVmemmap
 from hvo.check.scenarios.scenario import Act, Actor
-from hvo.steps.base import Steps
-from hvo.steps.frames import TakeFreed, WriteData
+from hvo.steps.base import Assert, Steps
+from hvo.steps.frames import Counter, ReadCounter, TakeFreed, WriteData
 from hvo.steps.hotplug import RemoveMemory
 from hvo.steps.ordering import Acquire, Lock, Release, ResumeCpus, StopCpus, SynchronizeReaders
 from hvo.steps.struct_pages import (
@@ -31,6 +31,7 @@ from hvo.steps.struct_pages import (
     LinkTail,
     LoadPage,
     StorePage,
+    TestPage,
 )
 from hvo.vmemmap.boot import hugetlb_vmemmap_init
 from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
@@ -215,6 +216,20 @@ def follow(v: SmallVmemmap, g: Geometry) -> Steps[object]:
     """
     head = int((yield from compound_head(v, g.head(0) + v.era.layout.kept_pages * STRUCTS)))
     return (yield from LoadPage(head, "flags"))
+
+
+def trust_the_key(v: SmallVmemmap, g: Geometry) -> Steps[object]:
+    """Look at the struct page that begins the last vmemmap page as `compound_head` does, with the
+    static key, and with nothing in between: a tail must not pass for a head.
+    """
+    pfn = last_page(g)
+    yield from StopCpus(preemptible=False)
+    link = yield from LoadPage(pfn, "link")
+    if not int(link) & 1 and not (yield from ReadCounter(Counter.OPTIMIZED_KEY)):
+        marked = yield from TestPage(pfn, "head")
+        what = f"the key is off, and pfn {pfn}, a tail, is taken for a head"
+        yield from Assert(not marked, what, "wrong-head")
+    yield from ResumeCpus()
 
 
 def mark_tail(v: SmallVmemmap, g: Geometry) -> Steps[object]:

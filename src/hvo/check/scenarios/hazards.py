@@ -5,7 +5,6 @@ Each row is data: variant of the protocol, machine, scenario, and what must come
 severe property that is violated, or None.
 """
 
-from hvo.actors.ptdump import DumpLock
 from hvo.check.model.geometry import Geometry
 from hvo.check.model.hardware import Hardware
 from hvo.check.scenarios import actors as c
@@ -18,32 +17,27 @@ from hvo.check.scenarios.actors import (
     RESTORER,
 )
 from hvo.check.scenarios.case import ARM, ARM2, ARM3, ONE, RISCV, X86, Case
-from hvo.check.scenarios.proposals import LETTERS, act_of, half_way, rules_for, scenarios
 from hvo.check.scenarios.scenario import Actor, Scenario
+from hvo.check.scenarios.table_hazards import (
+    MASKED,
+    TWO_ORDINARY,
+    dumps,
+    late,
+    proposal_cases,
+    removals,
+    scene,
+)
 from hvo.vmemmap.era import Era
 
 SPLIT_ALREADY = Scenario("one page, leaf already split", (OPTIMIZER,), geometry=ONE, split=True)
 ALONE = Scenario("one page", (OPTIMIZER,), geometry=ONE)
 TWO = Scenario("two optimisers, one leaf", (OPTIMIZER, OPTIMIZER_2))
-TWO_ORDINARY = Geometry(pages=1, used=2, group=2, leaf=2)
 _W = {
     kernel: Actor("W", f"walker as in {kernel}", c.refer(kernel))
     for kernel in ("5.14", "6.10", "6.10-swapped", "6.13")
 }
 _HEAD_WALKER = Actor("W", "walker as in 7.1", c.refer_to_head("7.1"))
 _GATHER = Actor("O", "gather and optimise", c.gather)
-
-
-def _with(name: str, *actors: Actor, **more: object) -> Scenario:
-    return Scenario(name, actors, **({"geometry": ONE} | more))  # pyright: ignore[reportArgumentType]
-
-
-_DUMPED = [
-    (lock, Actor("D", f"ptdump, mmap_lock {lock}", c.dump(lock)))
-    for lock in ("none", "read", "write")
-]
-_MASKED = Actor("L", "page-table lock, interrupts masked", c.lock_while_masked)
-_UNMAP = Actor("H", "hot-remove", c.unmap_block)
 
 
 def _has_no_section(era: Era) -> bool:
@@ -63,7 +57,7 @@ def _has_masks(era: Era) -> bool:
 
 
 _GUARDS = {"5.14": _has_no_section} | dict.fromkeys(("6.10", "6.10-swapped", "6.13"), _has_sections)
-_WAITED = _with(
+_WAITED = scene(
     "wait, then freeze, against a walker as in 6.13",
     Actor("O", "wait, gather and optimise", c.gather_waiting_first),
     _W["6.13"],
@@ -72,7 +66,7 @@ _WAITED = _with(
     fits=_has_sections,
 )
 _WALKED = {
-    kernel: _with(
+    kernel: scene(
         f"optimise against a walker as in {kernel}",
         _GATHER,
         actor,
@@ -96,24 +90,24 @@ def _bbm() -> list[Case]:
 
 
 def _dcache() -> list[Case]:
-    scenario = _with(
+    scenario = scene(
         "optimise against __sync_icache_dcache",
         OPTIMIZER,
         Actor("F", "__sync_icache_dcache", c.sync_caches),
         split=True,
     )
-    flush = _with(
+    flush = scene(
         "optimise against flush_dcache_page",
         OPTIMIZER,
         Actor("F", "flush_dcache_page", c.flush_dcache),
         split=True,
     )
-    optimised = _with(
+    optimised = scene(
         "a cache flush of an optimised page",
         Actor("F", "flush caches", c.flush_dcache),
         before=c.optimize(0),
     )
-    written = _with(
+    written = scene(
         "a write to a tail of an optimised page",
         Actor("T", "writer of a tail", c.mark_tail),
         before=c.optimize(0),
@@ -145,7 +139,7 @@ def _walkers() -> list[Case]:
             "H03a",
             "5.14",
             X86,
-            _with(
+            scene(
                 "optimise three vmemmap pages against a walker",
                 _GATHER,
                 _W["5.14"],
@@ -169,7 +163,7 @@ def _walkers() -> list[Case]:
             "H03c",
             "7.1",
             X86,
-            _with(
+            scene(
                 "optimise against a walker as in 7.1",
                 _GATHER,
                 _HEAD_WALKER,
@@ -193,34 +187,34 @@ def _splits() -> list[Case]:
 
 
 def _marks() -> list[Case]:
-    leaving = _with(
+    leaving = scene(
         "restore and free against memory failure", RESTORER, MEMORY_FAILURE, before=c.optimize(0)
     )
     new = Actor("O", "new page", c.prepare)
-    flags = _with(
+    flags = scene(
         "split and optimise against __sync_icache_dcache",
         OPTIMIZER,
         Actor("F", "__sync_icache_dcache", c.sync_caches),
     )
-    coming = _with(
+    coming = scene(
         "new page against memory failure",
         new,
         Actor("M", "memory failure, not preempted", c.fail_at_once),
         marked=False,
     )
-    halting = _with("new page against preempted memory failure", new, MEMORY_FAILURE, marked=False)
-    half = _with(
+    halting = scene("new page against preempted memory failure", new, MEMORY_FAILURE, marked=False)
+    half = scene(
         "restore and free against memory failure at the start of a vmemmap page",
         RESTORER,
         Actor("M", "memory failure", c.fail_page_start),
         before=c.optimize(0),
     )
-    broken = _with(
+    broken = scene(
         "restore and free against memory failure of a HugeTLB page",
         RESTORER,
         Actor("M", "memory failure", c.record_error),
     )
-    masked = _with("optimise against a lock taken with interrupts masked", OPTIMIZER, _MASKED)
+    masked = scene("optimise against a lock taken with interrupts masked", OPTIMIZER, MASKED)
     return [
         Case("more", "5.18+split-lock-read", X86, masked, "deadlock"),
         Case("more", "5.18+split-lock-read", RISCV, masked, None),
@@ -244,7 +238,7 @@ def _marks() -> list[Case]:
 
 
 def _memory() -> list[Case]:
-    hosting = _with(
+    hosting = scene(
         "hot-remove of a self-hosting block",
         ALLOCATOR,
         Actor("H", "hot-remove", c.remove_hosting_block),
@@ -252,13 +246,13 @@ def _memory() -> list[Case]:
         hosted=True,
         complete=False,
     )
-    odd = _with(
+    odd = scene(
         "struct pages of 56 bytes",
         OPTIMIZER,
         geometry=Geometry(pages=1, group=4, leaf=4, struct_words=7),
     )
-    reader = _with("optimise, freed frame reused, tail read", OPTIMIZER, ALLOCATOR, READER)
-    refused = _with(
+    reader = scene("optimise, freed frame reused, tail read", OPTIMIZER, ALLOCATOR, READER)
+    refused = scene(
         "restore and free, own node empty",
         RESTORER,
         before=c.optimize(0),
@@ -292,13 +286,13 @@ def _memory() -> list[Case]:
 
 
 def _tails() -> list[Case]:
-    across = _with(
+    across = scene(
         "page across two leaves, two failed allocations",
         OPTIMIZER,
         geometry=Geometry(pages=1, used=4, group=4, leaf=2),
         failures=2,
     )
-    boot = _with(
+    boot = scene(
         "built at boot",
         Actor("O", "build at boot", c.build_at_boot),
         live=False,
@@ -326,127 +320,6 @@ def _tails() -> list[Case]:
     ]
 
 
-def _dump_with(name: str, lock: DumpLock, other: Actor, **more: object) -> Scenario:
-    return _with(
-        f"ptdump (mmap_lock {lock}) against {name}",
-        dict(_DUMPED)[lock],
-        other,
-        **({"geometry": TWO_ORDINARY} | more),
-    )
-
-
-def _dumps() -> list[Case]:
-    removed = {
-        lock: _dump_with("hot-remove", lock, _UNMAP, split=True, complete=False)
-        for lock in ("none", "read", "write")
-    }
-    cases = [
-        Case("H16", "5.18", ARM, removed[lock], "freed-table") for lock in ("none", "read", "write")
-    ]
-    cases += [
-        Case("H16", "5.18+dump-hotplug-lock", ARM, removed[lock], None)
-        for lock in ("none", "read", "write")
-    ]
-    for lock in ("none", "read", "write"):
-        cases.append(
-            Case("H16", "5.18+split-lock-read", X86, _dump_with("optimise", lock, OPTIMIZER), None)
-        )
-        cases.append(
-            Case(
-                "H16",
-                "5.18+split-lock-read",
-                X86,
-                _dump_with(
-                    "restore", lock, Actor("R", "restore", c.restore(0)), before=c.optimize(0)
-                ),
-                None,
-            )
-        )
-    return cases
-
-
-def _removals() -> list[Case]:
-    """The argument for hot-remove: dissolved first, nothing is shared; a table that also maps
-    neighbours stays, for it is not empty.
-
-    On x86-64 `remove_pagetable` frees frames and tables before it clears their entries and flushes,
-    whatever was optimised before.
-    """
-    neighbour = Scenario(
-        "hot-remove of a neighbour in the same page table",
-        (Actor("O", "optimise as B", act_of("B")), Actor("H", "hot-remove", c.unmap_neighbour)),
-        split=True,
-        complete=False,
-    )
-    dissolved = _with(
-        "hot-remove after dissolve", _UNMAP, before=c.optimize_and_dissolve, complete=False
-    )
-    whole = _with("hot-remove without dissolve", _UNMAP, before=c.optimize(0), complete=False)
-    return [
-        Case("hot-remove", "5.18+split-lock-read", ARM, dissolved, None),
-        Case("hot-remove", "5.18+split-lock-read", ARM, whole, "freed-while-cached", ("leak",)),
-        Case("hot-remove", "proposal-B", ARM, neighbour, None),
-        Case("more", "7.1", X86, dissolved, "freed-while-cached"),
-    ]
-
-
-def _late() -> list[Case]:
-    batch = Scenario(
-        "two pages, failed allocations",
-        (Actor("O", "optimise both", c.optimize(0, 1)), READER),
-        failures=3,
-    )
-    both_leaves = Scenario(
-        "two pages across two leaves each, failed allocations",
-        (Actor("O", "optimise both", c.optimize(0, 1)),),
-        Geometry(2, 4, 4, 2),
-        failures=3,
-    )
-    round_trip = _with(
-        "optimise, restore, free", Actor("O", "optimise, restore, free", c.optimize_and_restore)
-    )
-    return [
-        *[
-            Case("H17", era, X86, scenario, None)
-            for era in ("6.2", "7.1")
-            for scenario in (batch, both_leaves)
-        ],
-        Case("H19", "6.2-reset-tails", X86, round_trip, "wrong-head", ("leak",)),
-        Case("H19", "6.2", X86, round_trip, None),
-        Case("H19", "5.18+split-lock-read", X86, round_trip, None),
-        Case("H19", "7.1", X86, round_trip, None),
-    ]
-
-
-def _proposals() -> list[Case]:
-    """The proposals for arm64 in everything they have to stand (H01); E given up half-way (H18),
-    and without hardware access flags.
-    """
-    cases: list[Case] = []
-    for letter in LETTERS:
-        for scenario in scenarios(letter):
-            expected = (
-                "access-invalid" if letter == "A" and "interrupted" in scenario.name else None
-            )
-            cases.append(Case("H01", f"proposal-{letter}", rules_for(letter), scenario, expected))
-    plain = Hardware("arm64", 2, noabort=True)
-    masked = _with(
-        "D: optimise against a lock taken with interrupts masked",
-        Actor("O", "optimise as D", act_of("D")),
-        _MASKED,
-    )
-    cases.append(Case("more", "proposal-D", ARM, masked, "deadlock"))
-    cases.append(
-        Case("H01", "proposal-C", Hardware("arm64", 2), scenarios("C")[0], "access-invalid")
-    )
-    cases.append(Case("H01", "proposal-E", plain, scenarios("E")[0], "access-invalid"))
-    cases += [
-        Case("H18", "proposal-E", rules_for("E"), half_way(marked=True), None),
-        Case("H18", "proposal-E", rules_for("E"), half_way(marked=False), "write-read-only"),
-    ]
-    return cases
-
-
 CASES: tuple[Case, ...] = (
     *_bbm(),
     *_dcache(),
@@ -455,9 +328,9 @@ CASES: tuple[Case, ...] = (
     *_marks(),
     *_memory(),
     *_tails(),
-    *_dumps(),
-    *_removals(),
-    *_late(),
-    *_proposals(),
+    *dumps(),
+    *removals(),
+    *late(),
+    *proposal_cases(),
 )
 """Every row of the benchmark, in the variants that have the hazard and in those that do not."""

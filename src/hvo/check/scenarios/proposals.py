@@ -14,13 +14,13 @@ from hvo.check.scenarios import actors as c
 from hvo.check.scenarios.scenario import Act, Actor, Scenario
 from hvo.steps.base import Steps
 from hvo.steps.pool import FreeFolio
-from hvo.vmemmap.proposals import PROPOSALS, Proposal, optimize, restore
-from hvo.vmemmap.proposals import TRIES as KERNEL_TRIES
+from hvo.vmemmap.exchange import PROPOSALS, Proposal
+from hvo.vmemmap.exchange import TRIES as KERNEL_TRIES
+from hvo.vmemmap.proposals import optimize, restore
 from hvo.vmemmap.proposals_batched import optimize_folios, restore_folios
 
 PROPOSED_FOR = "7.1"
 """The era whose other parts the proposals use: one shared frame of tails per zone."""
-LETTERS = ("A", "B", "C", "D", "E", "F")
 _ONE = Geometry(pages=1, group=4, leaf=4)
 TWO = Geometry(pages=2, used=2, group=2, leaf=4)
 """Two huge pages of two vmemmap pages under one leaf."""

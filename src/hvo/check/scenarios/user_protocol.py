@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import GeneratorType, ModuleType
@@ -22,6 +23,7 @@ from typing import Any, TypeAlias, cast
 from hvo.check.effects.registry import Operation
 from hvo.check.model.geometry import Geometry, SmallVmemmap
 from hvo.check.model.hardware import EXPECTED, Hardware, parse_hardware
+from hvo.check.scenarios.actors import heads_of
 from hvo.errors import HvoError
 from hvo.steps.base import Step, Steps
 from hvo.vmemmap.era import Era, parse_variant
@@ -30,9 +32,26 @@ Protocol: TypeAlias = Callable[[SmallVmemmap, int, int], Steps[object]]
 """What an actor of the file is: the vmemmap, the order of the huge page and the pfn of its head ->
 steps.
 """
-SETTINGS: dict[str, Any] = {"ERA": "7.1", "MACHINE": "x86_64", "GEOMETRY": {}}
+_PARAMETERS = ("v", "order", "head")
+ROLES = {
+    "optimize": _PARAMETERS,
+    "restore": _PARAMETERS,
+    "optimize_list": ("v", "order", "heads"),
+    "restore_list": ("v", "order", "heads"),
+}
+"""Functions of a file that have a meaning by their name, and what they are called with; `heads` is
+an int64 array.
+"""
+_EXPECTED_ROLES = f"expected {', '.join(ROLES)}, or an actor that is called with (v, order, head)"
+SETTINGS: dict[str, Any] = {"ERA": "7.1", "MACHINE": "x86_64", "GEOMETRY": {}, "SCENARIOS": []}
 """Names that the file may set: the kernel around the protocol (struct pages, other actors), the
 machine, and its size.
+"""
+
+
+ASKED = ("actors", "before", "split", "marked", "ordinary", "failures", "complete")
+"""What one of a file's SCENARIOS says: the actors (names, or a name and the number of its huge
+page), who runs alone before them, and what `hvo.check.scenarios.scenario.Scenario` has of these.
 """
 
 
@@ -64,9 +83,15 @@ class Own:
         return hardware
 
     @property
+    def sizes(self) -> dict[str, Any]:
+        """GEOMETRY as the file says it."""
+        sizes: dict[str, Any] = self._setting("GEOMETRY", dict)
+        return sizes
+
+    @property
     def geometry(self) -> Geometry | None:
         """How big the machine is; None where the file does not say."""
-        sizes: dict[str, Any] = self._setting("GEOMETRY", dict)
+        sizes = self.sizes
         known = [field.name for field in fields(Geometry)]
         for name, value in sizes.items():
             if name not in known or not isinstance(value, int) or value < 1:
@@ -94,6 +119,20 @@ class Own:
                 f" which is {geometry.group}"
             )
         return geometry
+
+    @property
+    def scenarios(self) -> list[dict[str, Any]]:
+        """What the file asks for besides: keyword arguments of scenarios."""
+        asked: list[dict[str, Any]] = self._setting("SCENARIOS", list)
+        for number, one in enumerate(asked, 1):
+            unknown: set[str] = {*one} - {*ASKED}
+            if unknown or not one.get("actors"):
+                raise HvoError(
+                    f"{self.path}: SCENARIOS, number {number}: expected `actors` and, if wanted,"
+                    f" {', '.join(name for name in ASKED if name != 'actors')}, not"
+                    f" {', '.join(sorted(unknown)) or 'none'}"
+                )
+        return asked
 
     def _setting(self, name: str, kind: type) -> Any:
         value = getattr(module_of(self), name, SETTINGS[name])
@@ -144,16 +183,16 @@ def _failed(own: Own, error: Exception) -> HvoError:
 
 
 def actors_of(own: Own) -> dict[str, Protocol]:
-    """The actors of the file by name: `optimize` and `restore` where there are any, and every other
-    public generator function.
+    """The actors of the file by name: those of `ROLES` that it has, and every other public
+    generator function of (v, order, head).
 
-    Raises HvoError when there is none, or when one cannot be called with (v, order, head).
+    Raises HvoError when there is none, or when a public generator function is none of these.
     """
     module = module_of(own)
     found: dict[str, Any] = {
         name: value
         for name, value in vars(module).items()
-        if callable(value) and (name in ("optimize", "restore") or _is_actor(module, name, value))
+        if callable(value) and (name in ROLES or _is_actor(module, name, value))
     }
     if not found:
         raise HvoError(
@@ -161,14 +200,26 @@ def actors_of(own: Own) -> dict[str, Protocol]:
             " that yields steps"
         )
     for name, function in found.items():
-        try:
-            inspect.signature(function).bind(None, 0, 0)
-        except TypeError as error:
-            raise HvoError(
-                f"{own.path}: {name}{inspect.signature(function)}: expected to be called with (v,"
-                " order, head)"
-            ) from error
+        _check_role(own, name, function)
     return found
+
+
+def _check_role(own: Own, name: str, function: Callable[..., Any]) -> None:
+    signature = inspect.signature(function)
+    wanted = ROLES.get(name, _PARAMETERS)
+    try:
+        signature.bind(None, 0, 0)
+    except TypeError as error:
+        raise HvoError(
+            f"{own.path}: {name}{signature}: expected to be called with ({', '.join(wanted)})"
+        ) from error
+    if name in ROLES:
+        return
+    said = f"{own.path}: {name}{signature} is no role"
+    if close := get_close_matches(name, ROLES, 1, 0.8):
+        raise HvoError(f"{said}: {close[0]} is one; names of helpers begin with _")
+    if tuple(signature.parameters)[:3] != _PARAMETERS:
+        raise HvoError(f"{said}: {_EXPECTED_ROLES}; names of helpers begin with _")
 
 
 def _is_actor(module: ModuleType, name: str, value: object) -> bool:
@@ -179,20 +230,23 @@ def _is_actor(module: ModuleType, name: str, value: object) -> bool:
     )
 
 
-def run_own(v: SmallVmemmap, g: Geometry, own: Own, name: str, number: int) -> Steps[object]:
-    """The actor `name` of the file on huge page `number`; what goes wrong in it is an HvoError of
-    one line.
+def run_own(
+    v: SmallVmemmap, g: Geometry, own: Own, name: str, number: int | tuple[int, ...]
+) -> Steps[object]:
+    """The actor `name` of the file on huge page `number`, or on several as a list; what goes wrong
+    in it is an HvoError of one line.
     """
-    function = actors_of(own)[name]
+    function: Any = actors_of(own)[name]
+    heads: Any = g.head(number) if isinstance(number, int) else heads_of(g, *number)
     try:
-        walk = function(v, g.order, g.head(number))
+        walk = function(v, g.order, heads)
     except HvoError:
         raise
     except Exception as error:
         raise _failed(own, error) from error
     if not isinstance(walk, GeneratorType):
         raise HvoError(f"{own.path}: {name} gives {walk!r}: expected a generator that yields steps")
-    return (yield from _guarded(own, name, walk))
+    return (yield from _guarded(own, name, cast("GeneratorType[Any, Any, Any]", walk)))
 
 
 def _guarded(own: Own, name: str, walk: "GeneratorType[Any, Any, Any]") -> Steps[object]:

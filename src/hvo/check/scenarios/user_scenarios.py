@@ -3,20 +3,21 @@ actors of its file.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from hvo.actors.memory_failure import clear_hugetlb_and_hwpoison
 from hvo.check.model.geometry import STRUCTS, Geometry, SmallVmemmap
 from hvo.check.model.hardware import Hardware
 from hvo.check.scenarios import actors as c
+from hvo.check.scenarios.asked_scenarios import act, asked_for, pair_of
 from hvo.check.scenarios.hazards import Case
-from hvo.check.scenarios.scenario import Act, Actor, Scenario
-from hvo.check.scenarios.user_protocol import Own, actors_of, run_own
+from hvo.check.scenarios.scenario import Actor, Scenario
+from hvo.check.scenarios.user_protocol import ROLES, Own, actors_of, run_own
 from hvo.errors import HvoError
 from hvo.steps.base import Steps
 from hvo.steps.pool import FreeFolio
-from hvo.steps.struct_pages import FreezeCount, LinkTail, StorePage
+from hvo.steps.struct_pages import FreezeCount, LinkTail, StorePage, TestPage
 from hvo.vmemmap.era import Era
 from hvo.vmemmap.proposals import EAGAIN
 
@@ -35,19 +36,31 @@ class OwnCase(Case):
         return self.own.era
 
 
-def act(own: Own, name: str = "optimize", number: int = 0) -> Act:
-    """The actor `name` of the file on huge page `number`."""
-    return partial(run_own, own=own, name=name, number=number)
+PREMISES = {
+    "frozen-head": (
+        "nobody writes to the head's struct page while its page is optimised: a free HugeTLB page"
+        " has a reference count of 0"
+    ),
+    "no-dcache-flag": "on x86-64 no kernel sets PG_dcache_clean in a struct page",
+}
+"""What kernels see to, and scenarios take for granted unless it is lifted."""
 
 
-def own_cases(own: Own, hardware: Hardware | None, hazards: tuple[str, ...]) -> list[OwnCase]:
-    """The jobs of a file, those of `hazards` (none given: all); raises HvoError for a hazard that
-    has no scenario here.
+def own_cases(
+    own: Own,
+    hardware: Hardware | None,
+    hazards: tuple[str, ...],
+    lifted: frozenset[str] = frozenset(),
+) -> list[OwnCase]:
+    """The jobs of a file, those of `hazards` (none given: all), with those premises `lifted`;
+    raises HvoError for a hazard that has no scenario here.
     """
     machine = hardware or own.hardware
+    kept = set(PREMISES) - lifted - ({"no-dcache-flag"} if machine.arch != "x86_64" else set())
     cases = [
         OwnCase(hazard, own.path, machine, scenario, None, own=own)
         for hazard, scenario in _scenarios(own)
+        if _NEEDS.get(scenario.name) not in kept
     ]
     known = dict.fromkeys(case.hazard for case in cases)
     for hazard in hazards:
@@ -62,17 +75,28 @@ def own_cases(own: Own, hardware: Hardware | None, hazards: tuple[str, ...]) -> 
     ]
 
 
+_NEEDS = {
+    "against a writer of the head": "frozen-head",
+    "against __sync_icache_dcache": "no-dcache-flag",
+}
+"""Scenarios that say nothing where a premise holds."""
+
+
 def _scenarios(own: Own) -> Iterator[tuple[str, Scenario]]:
     """(hazard, scenario) of everything that fits what the file has."""
     found = actors_of(own)
-    others = [name for name in found if name not in ("optimize", "restore")]
+    others = [name for name in found if name not in ROLES]
     if "optimize" not in found:
         geometry = own.geometry or _ONE
+        yield from _lists(own)
+        yield from asked_for(own)
+        if not others:
+            return
         yield (
             "own",
             Scenario(
-                " against ".join(found),
-                _letters(own, list(found)),
+                " against ".join(others),
+                _letters(own, others),
                 geometry,
                 split=True,
                 complete=False,
@@ -81,6 +105,8 @@ def _scenarios(own: Own) -> Iterator[tuple[str, Scenario]]:
         return
     yield from _against_others(own)
     yield from _twice(own)
+    yield from _lists(own)
+    yield from asked_for(own)
     for name in others:
         yield (
             "own",
@@ -133,36 +159,57 @@ def _against_others(own: Own) -> Iterator[tuple[str, Scenario]]:
             split=True,
         ),
     )
-    if (
-        own.era.layout.shares != "zone-tail"
-    ):  # 7.1's walkers take a reference without anything that a protocol could wait for (H03c)
+    yield from _walked(own)
+    yield "H07", Scenario("against memory failure", (o, c.MEMORY_FAILURE), geometry, split=True)
+    yield "H11", Scenario("freed frames reused, tail read", (o, c.ALLOCATOR, c.READER), geometry)
+    yield "H16", Scenario("against a page-table dump", (o, dump), geometry)
+    yield "H18", Scenario("allocations fail", (o,), geometry, failures=2)
+    failed = Actor("O", "optimize, and freed if that failed", partial(_freed_if_failed, own=own))
+    yield "H24", Scenario("refused, and freed then", (failed,), geometry, failures=2)
+
+
+def _walked(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """Against those who take references on a guess, and who trust the static key."""
+    o, geometry = Actor("O", "optimize", act(own)), own.geometry or _ONE
+    if own.era.layout.shares != "zone-tail":
+        # 7.1's walkers take a reference without anything that a protocol could wait for (H03c)
         walker = Actor("W", "walker as in 6.13", c.refer("6.13"))
         gathering = Actor("O", "gather and optimize", partial(_gather, own=own))
         yield (
             "H03",
             Scenario("against a walker as in 6.13", (gathering, walker), geometry, ordinary=True),
         )
-    yield "H07", Scenario("against memory failure", (o, c.MEMORY_FAILURE), geometry, split=True)
-    yield "H11", Scenario("freed frames reused, tail read", (o, c.ALLOCATOR, c.READER), geometry)
-    yield "H16", Scenario("against a page-table dump", (o, dump), geometry)
-    yield "H18", Scenario("allocations fail", (o,), geometry, failures=2)
+    if own.era.layout.shares == "head":
+        key = Actor("G", "reader that trusts the static key", c.trust_the_key)
+        yield "H21", Scenario("against a reader that trusts the key", (o, key), geometry)
 
 
 def _twice(own: Own) -> Iterator[tuple[str, Scenario]]:
     """Two optimisers of neighbouring huge pages; a file whose machine has one page gets the usual
     machine for that.
     """
-    geometry = _pair(own)
+    geometry = pair_of(own)
     both = (
         Actor("O", "optimize", act(own)),
         Actor("P", "optimize another page", act(own, number=1)),
     )
     yield "H04", Scenario("two optimisers, one leaf", both, geometry)
     yield "H14", Scenario("two optimisers, leaf already split", both, geometry, split=True)
+    if own.era.layout.shares == "zone-tail":
+        yield from _shared_tails(own, both)
 
 
-def _pair(own: Own) -> Geometry:
-    return own.geometry if own.geometry and own.geometry.pages > 1 else Geometry()
+def _shared_tails(own: Own, both: tuple[Actor, ...]) -> Iterator[tuple[str, Scenario]]:
+    """Two who need a shared tail at once: of one zone, while somebody reads, and of two."""
+    geometry = pair_of(own)
+    small = replace(geometry, used=min(geometry.used, own.era.layout.kept_pages + 1))
+    follows = Actor("G", "reader that goes to the head", c.follow)
+    yield (
+        "H27",
+        Scenario("two optimisers, read meanwhile", (*both, follows), small, split=True),
+    )
+    zones = replace(geometry, zones=2)
+    yield "H25", Scenario("two optimisers, two zones", both, zones, split=True)
 
 
 def _way_back(own: Own) -> Iterator[tuple[str, Scenario]]:
@@ -190,6 +237,17 @@ def _way_back(own: Own) -> Iterator[tuple[str, Scenario]]:
         "H12",
         Scenario(
             "restore retried once memory is free", (late,), geometry, before=act(own), failures=2
+        ),
+    )
+    failing = Actor("M", "memory failure of a HugeTLB page", c.record_error)
+    yield (
+        "H26",
+        Scenario(
+            "given back once there is memory, against memory failure",
+            (late, failing),
+            geometry,
+            before=act(own),
+            failures=1,
         ),
     )
     yield (
@@ -221,7 +279,7 @@ def _way_back(own: Own) -> Iterator[tuple[str, Scenario]]:
 
 def _neighbours(own: Own) -> Iterator[tuple[str, Scenario]]:
     """Two huge pages under one leaf, of which one or both are restored."""
-    geometry, both = _pair(own), partial(_both, own=own)
+    geometry, both = pair_of(own), partial(_both, own=own)
     r, r2 = (
         Actor("R", f"restore {which}", act(own, "restore", number))
         for number, which in enumerate(("one", "the other"))
@@ -244,6 +302,44 @@ def _neighbours(own: Own) -> Iterator[tuple[str, Scenario]]:
             before=both,
         ),
     )
+
+
+def _lists(own: Own) -> Iterator[tuple[str, Scenario]]:
+    """Two huge pages as a list, where the file says what is done with lists."""
+    found, geometry = actors_of(own), pair_of(own)
+    g = Actor("G", "reader", c.read_tail)
+    both = partial(run_own, own=own, name="optimize_list", number=(0, 1))
+    if "optimize_list" in found:
+        o = Actor("O", "optimize a list of two", both)
+        yield "H17", Scenario("a list of two against a reader", (o, g), geometry)
+        yield "H17", Scenario("a list of two, allocations refused", (o,), geometry, failures=3)
+    if "optimize_list" in found and "restore_list" in found:
+        back = partial(run_own, own=own, name="restore_list", number=(0, 1))
+        r = Actor("R", "restore a list of two", back)
+        yield (
+            "H17",
+            Scenario("a list of two restored, against a reader", (r, g), geometry, before=both),
+        )
+        yield (
+            "H17",
+            Scenario(
+                "a list of two restored, allocations refused",
+                (r,),
+                geometry,
+                before=both,
+                failures=3,
+            ),
+        )
+
+
+def _freed_if_failed(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:
+    """Optimise; a page of which that failed and that does not say that it is optimised can be freed
+    as it is.
+    """
+    error = yield from run_own(v, g, own, "optimize", 0)
+    if error and not (yield from TestPage(g.head(0), "vmemmap_optimized")):
+        yield from clear_hugetlb_and_hwpoison(v, g.head(0))
+        yield from FreeFolio(g.head(0), g.order)
 
 
 def _both(v: SmallVmemmap, g: Geometry, own: Own) -> Steps[object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hvo.actors.walker import compound_head
 from hvo.check.effects.struct_pages import decode, field_of
-from hvo.check.model.geometry import KERNEL_FRAME, PMD_FRAME, PUD_FRAME, ROW
+from hvo.check.model.geometry import KERNEL_FRAME, PMD_FRAME, PUD_FRAME, ROW, STRUCTS
 from hvo.check.model.state import (
     ALLOCATED,
     KIND,
@@ -20,7 +20,7 @@ from hvo.check.model.state import (
     new_record,
 )
 from hvo.check.model.world import Fault, World
-from hvo.check.search.transition import step
+from hvo.check.search.transition import MOST_STEPS, is_done, is_held, step
 from hvo.check.search.tree import Forest
 from hvo.kernel.struct_page import LINK
 
@@ -36,7 +36,13 @@ def at_the_end(forest: Forest, scenario: "Scenario", state: State) -> Iterator[t
         if forest.nodes[record[NODE]].operation is not None
     ]
     if stuck:
-        yield "deadlock", f"{', '.join(stuck)} wait for ever"
+        looping = any(
+            len(forest.nodes[record[NODE]].history) > MOST_STEPS for record in state.actors
+        )
+        if not looping:
+            yield "deadlock", f"{', '.join(stuck)} wait for ever"
+        elif not _ends_fairly(forest, state):
+            yield "no-progress", f"{', '.join(stuck)} go round and round, also when all get a turn"
         return
     world = World(forest.model, state)
     if scenario.complete:
@@ -44,8 +50,27 @@ def at_the_end(forest: Forest, scenario: "Scenario", state: State) -> Iterator[t
         yield from _counters(world)
         yield from _flags(forest, state)
         yield from _tails(world)
+        yield from _zones(world)
     yield from _heads(forest, state)
     yield from _progress(world, state)
+
+
+def _ends_fairly(forest: Forest, state: State) -> bool:
+    """Whether all are done in the end when each in turn does a step, from a state in which those
+    that are not done wait or go round in loops.
+    """
+    world = World(forest.model, state)
+    world.patient = True
+    for _ in range(MOST_STEPS):
+        for actor, record in enumerate(world.actors):
+            if not is_done(forest, record) and not is_held(forest, world.freeze(), actor):
+                try:
+                    step(forest, world, actor)
+                except Fault:
+                    return True  # whatever that is, it is told where it happens earlier
+        if all(is_done(forest, record) for record in world.actors):
+            return True
+    return False
 
 
 def mapped_frames(world: World) -> dict[int, list[tuple[int, bool]]]:
@@ -68,6 +93,27 @@ def mapped_frames(world: World) -> dict[int, list[tuple[int, bool]]]:
     return shown
 
 
+def shared_tails(world: World) -> dict[int, int]:
+    """The frames that kernel variables say are shared tails, and the zone of each."""
+    slots = world.contents[KERNEL_FRAME]
+    return {frame - 1: zone for zone, frame in enumerate(slots[:8]) if frame}
+
+
+def _zones(world: World) -> Iterator[tuple[str, str]]:
+    """No huge page shows the shared tail of another zone."""
+    shared, model = shared_tails(world), world.model
+    for frame, shows in mapped_frames(world).items():
+        for page, _ in shows:
+            zone = int(model.v.zone_of(page * STRUCTS))
+            if shared.get(frame, zone) != zone:
+                yield (
+                    "wrong-zone",
+                    f"vmemmap page {page}, of zone {zone}, shows frame {frame}, whose struct pages"
+                    f" say zone {shared[frame]}",
+                )
+                return
+
+
 def _frames(world: World, state: State) -> Iterator[tuple[str, str]]:
     """Frames in use that nothing leads to."""
     known = {
@@ -75,7 +121,7 @@ def _frames(world: World, state: State) -> Iterator[tuple[str, str]]:
         PMD_FRAME,
         PUD_FRAME,
         *mapped_frames(world),
-        world.contents[KERNEL_FRAME][0] - 1,
+        *shared_tails(world),
     }
     known |= {
         world.model.meaning(pmd, 1).frame
@@ -98,7 +144,7 @@ def _counters(world: World) -> Iterator[tuple[str, str]]:
     optimized = sum(_is_optimized(world, page) for page in range(world.model.geometry.pages))
     if world.counters[0] != optimized:
         yield "counters", f"{optimized} huge pages are optimised, the key says {world.counters[0]}"
-    own = len(set(shown) - {world.contents[KERNEL_FRAME][0] - 1})
+    own = len(set(shown) - {*shared_tails(world)})
     if shown and own - world.model.geometry.vmemmap_pages != world.counters[1]:
         yield (
             "counters",
@@ -138,7 +184,9 @@ def _is_optimized(world: World, number: int) -> bool:
         for frame, shows in mapped_frames(world).items()
         if any(page in pages for page, _ in shows)
     ]
-    return bool(frames) and (len(frames) < g.used or world.contents[KERNEL_FRAME][0] - 1 in frames)
+    return bool(frames) and (
+        len(frames) < g.used or any(frame in shared_tails(world) for frame in frames)
+    )
 
 
 def _tails(world: World) -> Iterator[tuple[str, str]]:
@@ -148,11 +196,11 @@ def _tails(world: World) -> Iterator[tuple[str, str]]:
     g = world.model.geometry
     if not world.model.v.format.protects:
         return
-    shared = world.contents[KERNEL_FRAME][0] - 1
+    shared = shared_tails(world)
     kept = world.model.v.era.layout.kept_pages
     for frame, shows in mapped_frames(world).items():
         for page, writable in shows:
-            if writable and (len(shows) > 1 or frame == shared) and page % g.group >= kept:
+            if writable and (len(shows) > 1 or frame in shared) and page % g.group >= kept:
                 yield (
                     "tail-writable",
                     f"vmemmap page {page} shows the shared frame {frame}, and can be written",

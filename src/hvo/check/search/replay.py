@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hvo.check.model.state import NODE, State
+from hvo.check.model.state import BUFFER, NODE, State
 from hvo.check.model.world import Fault, World
 from hvo.check.scenarios.scenario import Scenario
 from hvo.check.search.path import Path, Turn, canonical
@@ -11,6 +11,7 @@ from hvo.check.search.transition import step
 from hvo.check.search.tree import Forest
 from hvo.errors import HvoError
 from hvo.steps.base import Step
+from hvo.steps.ordering import StoreVisible
 
 _OTHER = "it belongs to another version of the protocol"
 
@@ -51,7 +52,7 @@ def _turn(
 ) -> Iterator[Done]:
     for _ in range(turn.steps):
         operation = forest.nodes[world.actors[turn.actor][NODE]].operation
-        if operation is None:
+        if operation is None and not world.actors[turn.actor][BUFFER]:
             raise HvoError(
                 f"the run goes on after {scenario.actors[turn.actor].letter} is done: {_OTHER}"
             )
@@ -66,7 +67,7 @@ def _turn(
             )
         found = tuple((rule, message) for rule, message, _ in world.found)
         did = (
-            world.early or operation.step
+            world.early or (operation and operation.step) or StoreVisible()
         )  # a load behind the test that is next was done first, or that
         yield Done(
             lane, scenario.actors[lane].letter, did, turn.actor, before, world.freeze(), found

@@ -2,14 +2,14 @@
 
 A CPU guesses what a test will say, goes on, and does the loads that follow; when the test is done
 at last and the guess was right, what was loaded early stands. A barrier, a lock, or any other step
-that is no load ends that. Past a load whose value may be the address of the next one the model does
-not guess: such a dependency orders loads.
+that is no load ends that. Past a load of a value one load may be done early (a bound of the model),
+if its address does not depend on the value: such a dependency orders loads.
 """
 
 from hvo.check.effects.registry import Again, Result, Wait
-from hvo.check.model.state import PHASE
+from hvo.check.model.state import PHASE, SEEN
 from hvo.check.model.world import Fault, Waits, World, change
-from hvo.check.search.tree import Forest, Node
+from hvo.check.search.tree import Forest, Node, is_same_load
 from hvo.steps.struct_pages import LoadPage, TestPage
 
 
@@ -49,6 +49,29 @@ def load_early(forest: Forest, world: World, actor: int, guess: int, ahead: Node
     world.early = ahead.operation.step
     change(world, actor, PHASE, forest.child(ahead, result).number << 1 | guess)
     return True
+
+
+def load_ahead(forest: Forest, world: World, actor: int, node: Node) -> bool:
+    """Do the load behind the one at `node` first -> whether it could."""
+    assert node.ahead is not None
+    before = len(world.found)
+    try:
+        result: Result = node.ahead.run(world, actor, 0)
+    except (Fault, Waits):
+        result = None
+    if len(world.found) > before or not isinstance(result, int):
+        del world.found[before:]
+        return False
+    world.early = node.ahead.step
+    change(world, actor, SEEN, (result,))
+    return True
+
+
+def after_load(forest: Forest, node: Node, child: Node, seen: tuple[int, ...]) -> Node:
+    """Where an actor is behind the load at `node`, when the load at `child` is `seen` already."""
+    if seen and node.ahead is not None and is_same_load(node.ahead, child.operation):
+        return forest.child(child, seen[0])
+    return child
 
 
 def after_test(forest: Forest, world: World, actor: int, said: int) -> Node | None:

@@ -14,7 +14,7 @@ from hvo.check.effects.registry import Operation, Outcome, operation
 from hvo.check.model.footprint import Footprint
 from hvo.check.model.state import NODE, Model, Record
 from hvo.steps.base import Steps, primitives
-from hvo.steps.struct_pages import StorePage, TestPage
+from hvo.steps.struct_pages import LoadPage, StorePage, TestPage
 
 Maker: TypeAlias = Callable[[], Steps[object]]
 
@@ -23,12 +23,14 @@ class Node:
     """One place in an actor's tree: `operation` is what it does there, None at its end, where
     `returned` is what it gave.
 
-    `passable`: it is a test, and the machine may do loads behind it first. `parent` is the node
-    before. `future` is what was seen to be touched here and behind, `relied_on` the steps of others
-    that were taken for local because of it, and `relying` the states (numbers) in which they were.
+    `passable`: it is a test, and the machine may do loads behind it first; `ahead`: the load that
+    it may do before the one here. `parent` is the node before. `future` is what was seen to be
+    touched here and behind, `relied_on` the steps of others that were taken for local because of
+    it, and `relying` the states (numbers) in which they were.
     """
 
     __slots__ = (
+        "ahead",
         "children",
         "future",
         "history",
@@ -57,6 +59,7 @@ class Node:
         self.children: dict[Outcome, Node] = {}
         self.operation: Operation | None = None
         self.passable = False
+        self.ahead: Operation | None = None
         self.returned: Any = None
 
 
@@ -135,10 +138,48 @@ class Forest:
         except StopIteration as stop:
             node.walk, node.returned = None, stop.value
         else:
-            node.passable = self.model.hardware.reorders and isinstance(
-                node.operation.step, TestPage
-            )
+            if self.model.hardware.reorders:
+                node.passable = isinstance(node.operation.step, TestPage)
+                node.ahead = self._load_ahead(node)
         return node
+
+    def _load_ahead(self, node: Node) -> Operation | None:
+        """The load behind the load at `node`, when its address does not depend on what that one
+        returns: whatever it is (a few values are tried), the next load is the same one.
+        """
+        assert node.operation is not None
+        if not isinstance(node.operation.step, LoadPage):
+            return None
+        behind = [self._behind(node, node.operation.sent(value)) for value in _TRIED]
+        found = [one for one in behind if one is not None]
+        if not found or any(not is_same_load(found[0], other) for other in found):
+            return None
+        return found[0] if len(found[0].arguments) > 1 else None
+
+    def _behind(self, node: Node, sent: Any) -> Operation | None:
+        """The load behind the step at `node`, when that gave `sent`; None where there is none."""
+        try:
+            walk = single(node.maker())
+            next(walk)
+            for result in node.history:
+                walk.send(result)
+            step = walk.send(sent)
+            return operation(self.model, step) if isinstance(step, LoadPage | TestPage) else None
+        except Exception:  # it ends there, or the file's own code does not like the value
+            return None
+
+
+_TRIED = (0, 1, 7, (1 << 40) + 0x101)
+"""Values of a load, to see whether the next one depends on them."""
+
+
+def is_same_load(one: Operation, other: Operation | None) -> bool:
+    """Whether both read the same field of the same struct page, and hand it on alike."""
+    return (
+        other is not None
+        and type(one.step) is type(other.step)
+        and one.arguments[:3] == other.arguments[:3]
+    )
 
 
 def single(actor: Steps[object]) -> Steps[object]:

@@ -16,7 +16,18 @@ from typing import Any
 import numpy as np
 
 from hvo.check.model.geometry import KERNEL_FRAME, PAGE, PMD_FRAME, PUD_FRAME, ROW
-from hvo.check.model.state import ALLOCATED, KIND, NODE, PRIVATE, STATUS, STRUCT, TABLE, Model
+from hvo.check.model.pending import Pending
+from hvo.check.model.state import (
+    ALLOCATED,
+    BUFFER,
+    KIND,
+    NODE,
+    PRIVATE,
+    STATUS,
+    STRUCT,
+    TABLE,
+    Model,
+)
 from hvo.check.search.replay import Done
 from hvo.check.search.tree import Forest, single
 from hvo.check.trace.rerun import Rerun
@@ -39,6 +50,7 @@ from hvo.steps.entries import (
     WritePointer,
 )
 from hvo.steps.frames import AllocateFrame, FreeBlock, FreeFrame
+from hvo.steps.ordering import StoreVisible
 from hvo.steps.struct_pages import (
     CopyTailWords,
     CopyWords,
@@ -177,6 +189,9 @@ class Replica:
         """Do one step of the run; raises HvoError when memory says something else than the checker
         did.
         """
+        self._become_visible(done)
+        if isinstance(done.step, StoreVisible):
+            return
         step, outcomes = self._steps[done.lane], _outcomes(self._forest, done)
         told = outcomes[0] if outcomes else TOLD.NOTHING
         if told is TOLD.NOTHING and done.violated:
@@ -184,7 +199,8 @@ class Replica:
         result = self._perform(step, done)
         if told is TOLD.NOTHING:
             return  # a part of a step; the rest comes
-        stale = isinstance(step, _BY_TRANSLATION) and bool(done.before.stale)
+        elsewhere = done.before.stale or done.before.actors[done.actor][BUFFER]
+        stale = isinstance(step, _BY_TRANSLATION) and bool(elsewhere)
         if result is TOLD.NOTHING or (stale and not _same(result, told)):
             self.taken, result = self.taken + 1, told
         elif not _same(result, told):
@@ -199,6 +215,8 @@ class Replica:
 
     def _perform(self, step: Step[object], done: Done) -> Any:
         """Do `step` in memory -> its result, `TOLD.NOTHING` where memory does not tell it."""
+        if isinstance(step, StorePage) and _is_held_back(done):
+            return None
         before = _BEFORE.get(type(step))
         if before is not None:
             before(self, step, done)
@@ -215,6 +233,15 @@ class Replica:
             self._take_copy(step, done)
             return None
         return result
+
+    def _become_visible(self, done: Done) -> None:
+        """Stores that leave a store buffer reach memory."""
+        for old, new in zip(done.before.actors, done.after.actors, strict=True):
+            gone: set[Pending] = {*old[BUFFER]} - {*new[BUFFER]}
+            for store in gone:
+                if store.frame >= 0:
+                    word = self._row(done, store.frame)[store.at]
+                    self.world.fill(store.frame, (word,), store.at, table=False)
 
     def _take_copy(self, step: CopyWords, done: Done) -> None:
         """Where a TLB may still hold another translation, a copy is what the checker copied."""
@@ -252,6 +279,12 @@ _BEFORE: dict[type, Callable[[Replica, Any, Done], None]] = {
     FreeBlock: Replica.freed,
 }
 """What the checker did of its own, to be done in memory before the step."""
+
+
+def _is_held_back(done: Done) -> bool:
+    """Whether a store went into the CPU's store buffer."""
+    before, after = (state.actors[done.actor][BUFFER] for state in (done.before, done.after))
+    return len(after) > len(before)
 
 
 def _only_looks(step: Step[object], done: Done) -> bool:

@@ -25,28 +25,23 @@ exactly what page after page would give:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.machine.batch.conflicts import Access, Lanes, out_of_order, written
-from hvo.machine.batch.deferred import Deferred, Taken
-from hvo.machine.batch.frame_shares import FrameShares
-from hvo.memory.interface import Pfns, Words
+from hvo.machine.batch.allocations import Allocations
+from hvo.machine.batch.conflicts import Access, Lanes, first_of_each, out_of_order, written
+from hvo.machine.batch.deferred import Deferred
+from hvo.machine.batch.hints import Abort, BatchHints, NeedsFrameShares, Past
+from hvo.machine.batch.touched import ANSWERS, PAGE_STEPS, TOUCHES
+from hvo.memory.interface import Words
 from hvo.mmu.access import PageFault
-from hvo.steps.base import ForEach, Step, Value
+from hvo.steps.base import Composite, Divergence, ForEach, Step, Steps, one_answer
 from hvo.steps.entries import (
-    Entry,
-    PublishPointer,
-    ReadEntry,
-    ReadPointer,
     RemapEntries,
     RestoreEntries,
     WriteEntry,
-    WritePointer,
 )
 from hvo.steps.frames import (
     AllocateFrame,
@@ -57,6 +52,8 @@ from hvo.steps.frames import (
     ListAdd,
     ListEmpty,
     ListPop,
+    TakeFreed,
+    WriteData,
 )
 from hvo.steps.ordering import (
     Acquire,
@@ -65,41 +62,15 @@ from hvo.steps.ordering import (
     Invalidate,
     InvalidateAll,
     Release,
+    StopCpus,
     SynchronizeReaders,
 )
 from hvo.steps.pool import AllocateFolio, FreeFolio, PutFree, TakeRawErrors
-from hvo.steps.struct_pages import FreezeCount, IncrementUnlessZero, LoadPage, StorePage, TestPage
-from hvo.world.handlers import can_perform, perform
-from hvo.world.state import Divergence, World, one_answer
+from hvo.steps.struct_pages import StorePage, TestPage
+from hvo.world.handlers import perform
+from hvo.world.state import World
 
 _MOST_ROUNDS = 20
-
-
-class Abort(Exception):
-    """The run would differ from page by page: only its first `pages` can go at once (0: none)."""
-
-    def __init__(self, pages: int) -> None:
-        super().__init__(f"only {pages} pages can go at once")
-        self.pages = pages
-
-
-class NeedsFrameShares(Exception):
-    """Frames must be shared out beforehand: to each page `counts` of its node's of `nodes`."""
-
-    def __init__(self, counts: Lanes, nodes: Lanes) -> None:
-        super().__init__("frames were not taken in the order of the pages")
-        self.counts, self.nodes = counts, nodes
-
-
-@dataclass(frozen=True)
-class BatchHints:
-    """What earlier runs of a block showed: it frees frames; words that pages share must be read
-    with care; how frames are given as frame shares.
-    """
-
-    frees: bool
-    check_shared_words: bool = True
-    shares: FrameShares | None = None
 
 
 class Attempt:
@@ -113,13 +84,11 @@ class Attempt:
         self._log: list[Access] = []
         self._stable_words: dict[bool, list[Words]] = {False: [], True: []}
         self._later = Deferred(world)
-        self._queued = {
-            node.id: sum(zone.queued for zone in node.zones) for node in world.zones.nodes
-        }
+        self._allocations = Allocations(world, known, self._later)
         self._perform_as: dict[type, Callable[[Any, Lanes], Any]] = {
-            AllocateFrame: self._allocate_frame,
-            AllocateFrames: self._allocate_frames,
-            AllocateFolio: self._allocate_folio,
+            AllocateFrame: self._allocations.frame,
+            AllocateFrames: self._allocations.frames,
+            AllocateFolio: self._allocations.folios,
             FreeFrame: self._later.free_frame,
             ListAdd: self._later.pile_frames,
             FreeVmemmapPageList: self._free_vmemmap_page_list,
@@ -131,66 +100,97 @@ class Attempt:
             Flush: self._later.flush,
             FlushAll: self._later.flush,
             SynchronizeReaders: self._later.synchronize,
+            StopCpus: self._later.stop_cpus,
             Acquire: self._skip,
             Release: self._skip,
             ListEmpty: self._cannot,
             ListPop: self._cannot,
             ForEach: self._cannot,
             TakeRawErrors: self._cannot,
+            TakeFreed: self._cannot,
+            WriteData: self._cannot,
         }
 
     def run(self) -> NDArray[np.int64]:
         """What the block returned for each item; raises Abort, with nothing changed, when the items
         cannot all go at once.
         """
-        zones = [zone for zone in self._world.zones.zones if not zone.movable]
-        marks = [zone.mark() for zone in zones]
-        self._world.journal = []
+        transaction = self._world.begin()
         try:
-            self._go(np.arange(len(self._items)), [], 0)
+            self._allocations.begin(transaction)
+            self._go(np.arange(len(self._items)), Past([], 0, 0))
             self._check()
         except BaseException as error:
-            self._world.undo()
-            for zone, mark in zip(zones, marks, strict=True):
-                zone.rollback(mark)
-            self._world.memory.forget(self._later.frames_taken())
+            self._world.rollback()
             if isinstance(error, PageFault):
                 raise Abort(0) from None
             raise
-        self._world.journal = None
+        self._world.commit()
         self._later.commit()
         return self._results
 
     # -- going through the block --
 
-    def _go(self, lanes: Lanes, history: list[Any], rounds: int) -> None:
-        """Take the pages `lanes`, which have received `history`, to the end of the block."""
-        if rounds > _MOST_ROUNDS:
+    def _go(self, lanes: Lanes, past: Past) -> None:
+        """Take the pages `lanes`, with what they have behind them, to the end of the block."""
+        if past.rounds > _MOST_ROUNDS:
             raise Abort(0)
         actor = self._step.block(self._items[lanes])
-        step = next(actor)
-        for result in history:
-            step = actor.send(result)
-        while True:
-            place = self._place(step, lanes)
-            ahead = None if place is None else self._ahead(place, isinstance(step, _PAGE_STEPS))
+        step = self._resume(actor, [None, *past.results], lanes)
+        while step is not None:
+            touched = self._touched(step, lanes)
+            page = isinstance(step, PAGE_STEPS)
+            place = touched[0].starts if isinstance(step, ANSWERS) else None
+            ahead = None if place is None else self._ahead(place, page)
             if place is not None and ahead is not None:
-                self._let_pass(ahead, place, step, lanes, history, rounds)
+                self._serialize(ahead, place, page, lanes, past)
                 return
+            if any(access.overlaps_itself for access in touched):
+                raise Abort(0)
             try:
                 result = self._perform(step, lanes, place)
             except Divergence as parting:
                 for key in dict.fromkeys(parting.keys.tolist()):
                     group = parting.keys == key
-                    self._go(lanes[group], [_select(past, group) for past in history], rounds + 1)
+                    self._go(lanes[group], past.of(group))
                 return
-            self._note(step, place, lanes)
-            history.append(result)
-            try:
+            self._log += touched
+            self._count(step, lanes, past)
+            past.results.append(result)
+            step = self._resume(actor, [result], lanes)
+
+    def _resume(self, actor: Steps[int], results: list[Any], lanes: Lanes) -> Step[object] | None:
+        """The next step once `actor` has received `results`; None at its end."""
+        step: Step[object] | None = None
+        try:
+            for result in results:
                 step = actor.send(result)
-            except StopIteration as stop:
-                self._results[lanes] = stop.value
-                return
+        except StopIteration as stop:
+            self._results[lanes] = stop.value
+            return None
+        return step
+
+    def _touched(self, step: Step[object], lanes: Lanes) -> list[Access]:
+        """What `step` touches that other pages might touch; raises Abort for a step that pages
+        cannot do together.
+        """
+        touches = TOUCHES.get(type(step))
+        if touches is not None:
+            if isinstance(step, RemapEntries | RestoreEntries) and np.ndim(step.locations) != 2:
+                raise Abort(0)  # the same entries for all
+            return touches(self._world, step, lanes)
+        if type(step) not in self._perform_as:
+            raise Abort(0)
+        return []
+
+    def _count(self, step: Step[object], lanes: Lanes, past: Past) -> None:
+        """Count the primitive steps that `step` stands for, and watch what entries it breaks."""
+        flush = isinstance(step, Flush | FlushAll)
+        if isinstance(step, Composite) and not flush and len(self._later.broken):
+            raise Abort(0)  # its steps have to be counted one by one
+        if isinstance(step, WriteEntry):
+            self._later.broken.written(step, lanes, past.clock)
+        past.clock += 2 if flush else 1
 
     def _ahead(self, points: Words, page: bool) -> NDArray[np.bool_] | None:
         """The pages that must go ahead of those that touch the same word; None when all may go on
@@ -198,7 +198,7 @@ class Attempt:
         """
         if not self._known.check_shared_words:
             return None
-        first = _first_of_each(points)
+        first = first_of_each(points)
         if first.all():
             return None
         settled = (
@@ -208,59 +208,21 @@ class Attempt:
         )
         return first & ~settled if (~first & ~settled).any() else None
 
-    def _let_pass(
+    def _serialize(
         self,
         ahead: NDArray[np.bool_],
         points: Words,
-        step: Step[object],
+        page: bool,
         lanes: Lanes,
-        history: list[Any],
-        rounds: int,
+        past: Past,
     ) -> None:
         since = len(self._log)
-        self._go(lanes[ahead], [_select(past, ahead) for past in history], rounds + 1)
+        self._go(lanes[ahead], past.of(ahead))
         left = points[ahead]
         changed = written(left, self._log[since:])
         self.changes_shared |= bool(changed.any())
-        self._stable_words[isinstance(step, _PAGE_STEPS)].append(left[~changed])
-        self._go(lanes[~ahead], [_select(past, ~ahead) for past in history], rounds + 1)
-
-    def _place(self, step: Step[object], lanes: Lanes) -> Words | None:
-        """The word that each page reads or changes in `step`, where it is one that another page
-        might touch.
-        """
-        if isinstance(step, ReadEntry | ReadPointer | PublishPointer):
-            return np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape)
-        if isinstance(step, _PAGE_STEPS):
-            name = "refcount" if isinstance(step, FreezeCount) else step.field
-            return np.broadcast_to(
-                self._world.field_location(step.pfn, name, write=isinstance(step, StorePage)),
-                lanes.shape,
-            )
-        return None
-
-    def _note(self, step: Step[object], place: Words | None, lanes: Lanes) -> None:
-        """Log what `step` touched."""
-        if place is not None:
-            self._log.append(Access(place, 8, lanes, not isinstance(step, _READS)))
-        elif isinstance(step, WriteEntry | WritePointer):
-            self._log.append(
-                Access(
-                    np.broadcast_to(np.asarray(step.location, np.uint64), lanes.shape),
-                    8,
-                    lanes,
-                    write=True,
-                )
-            )
-        elif isinstance(step, RemapEntries | RestoreEntries):
-            self._log.append(
-                Access(
-                    np.ascontiguousarray(step.locations[:, 0]),
-                    8 * step.locations.shape[1],
-                    lanes,
-                    write=True,
-                )
-            )
+        self._stable_words[page].append(left[~changed])
+        self._go(lanes[~ahead], past.of(~ahead))
 
     # -- steps that a run does its own way --
 
@@ -273,70 +235,7 @@ class Attempt:
         own = self._perform_as.get(type(step))
         if own is not None:
             return own(step, lanes)
-        if not can_perform(step):
-            raise Abort(0)
         return perform(self._world, step)
-
-    def _allocate_frame(self, step: AllocateFrame, lanes: Lanes) -> Pfns:
-        return self._take(lanes, 1, step.node, step.this_node_only, step.memmap)[:, 0]
-
-    def _allocate_frames(self, step: AllocateFrames, lanes: Lanes) -> Pfns:
-        return self._take(lanes, step.count, step.node, step.this_node_only, step.memmap)
-
-    def _take(
-        self, lanes: Lanes, count: int, node: Value, this_node_only: bool, memmap: bool
-    ) -> Pfns:
-        nodes = np.broadcast_to(np.asarray(node, np.int64), lanes.shape)
-        if self._known.shares:
-            frames = self._known.shares.take(lanes, count)
-        else:
-            frames = np.empty((lanes.size, count), np.int64)
-            only = this_node_only or bool(
-                (nodes != nodes[0]).any()
-            )  # nodes that serve each other are for one page at a time
-            for each in np.unique(nodes).tolist():
-                frames[nodes == each] = self._frames(lanes[nodes == each], count, each, only)
-        self._later.take(Taken(lanes, nodes, frames), memmap=memmap)
-        return frames
-
-    def _frames(self, lanes: Lanes, count: int, node: int, this_node_only: bool) -> Pfns:
-        """`count` frames for each of `lanes`, shape (pages, count); where page by page would find
-        frames freed meanwhile, no more.
-        """
-        need = count * lanes.size
-        allowed = self._world.zones.allowed(need, node, this_node_only=this_node_only)
-        if self._known.frees:
-            allowed = min(allowed, self._queued[node] - self._later.taken_on(node))
-        if allowed < need:
-            raise Abort(int(lanes[max(allowed, 0) // count]))
-        return self._world.zones.allocate_upto(need, node, this_node_only=this_node_only).reshape(
-            lanes.size, count
-        )
-
-    def _allocate_folio(self, step: AllocateFolio, lanes: Lanes) -> Pfns:
-        """One block for each of `lanes`, where they come out of a movable zone: then no frame that
-        a page takes can come out of them.
-        """
-        nodes = np.broadcast_to(np.asarray(step.node, np.int64), lanes.shape)
-        heads = np.empty(lanes.size, np.int64)
-        for node in np.unique(nodes).tolist():
-            heads[nodes == node] = self._folios(lanes[nodes == node], step.order, node)
-        return heads
-
-    def _folios(self, lanes: Lanes, order: int, node: int) -> Pfns:
-        zone = self._world.zones.zonelist(node, movable=True)[0]
-        if not zone.movable or self._world.zones.fail_after is not None:
-            raise Abort(0)
-        heads = (
-            zone.allocate(order, lanes.size)
-            if order <= zone.max_order
-            else zone.allocate_gigantic(order, lanes.size)
-        )
-        assert self._world.journal is not None
-        self._world.journal.append(partial(zone.free, heads, order))
-        if heads.size < lanes.size:
-            raise Abort(int(lanes[heads.size]))
-        return heads
 
     def _free_vmemmap_page_list(self, step: FreeVmemmapPageList, lanes: Lanes) -> None:
         if len(self._world.vmemmap_page_list) or not self._later.free_pile(lanes):
@@ -351,11 +250,13 @@ class Attempt:
     # -- the end --
 
     def _check(self) -> None:
-        later, shares = self._later, self._known.shares
+        later, shares = self._later, self._allocations.shares
         if (
             out_of_order(self._log)
             or (shares is not None and not shares.used_up)
             or later.frees_both_ways
+            or (later.frees_folios and self._allocations.last_with_folio >= 0)
+            or len(later.broken)
         ):
             raise Abort(0)
         failed = (
@@ -364,32 +265,8 @@ class Attempt:
         if failed.size:
             raise Abort(int(failed[0]))
         if later.frees_unmovable:
-            for node, queued in self._queued.items():
+            for node, queued in self._allocations.queued.items():
                 if later.taken_on(node) > queued:
                     raise Abort(queued * len(self._items) // later.taken_on(node))
         if shares is None and not later.taken_page_by_page:
             raise NeedsFrameShares(*later.taken_per_page(len(self._items)))
-
-
-_PAGE_STEPS = (TestPage, LoadPage, StorePage, IncrementUnlessZero, FreezeCount)
-_READS = (ReadEntry, ReadPointer, TestPage, LoadPage)
-
-
-def _select(result: Any, pages: NDArray[np.bool_]) -> Any:
-    """What the chosen pages received."""
-    if isinstance(result, Entry):
-        return Entry(result.kind, _select(result.value, pages))
-    if isinstance(result, np.ndarray):
-        values = cast("NDArray[Any]", result)
-        return values[pages] if values.ndim and len(values) == len(pages) else values
-    return result
-
-
-def _first_of_each(points: Words) -> NDArray[np.bool_]:
-    """For each value the first place where it stands."""
-    steps = points[1:] != points[:-1]
-    if (points[1:] >= points[:-1]).all():
-        return np.concatenate([np.ones(min(1, points.size), np.bool_), steps])
-    out = np.zeros(points.shape, np.bool_)
-    out[np.unique(points, return_index=True)[1]] = True
-    return out

@@ -37,6 +37,14 @@ class Access:
         )
         self.low, self.high = int(ends[0]), int(ends[1]) + self.length
 
+    @property
+    def overlaps_itself(self) -> bool:
+        """Whether two pages wrote the same words."""
+        if not self.write:
+            return False
+        starts = self.starts if self.ascending else np.sort(self.starts)
+        return bool((starts[1:] - starts[:-1] < np.uint64(self.length)).any())
+
 
 def out_of_order(log: list[Access]) -> bool:
     """Whether any two accesses in `log` (in the order they happened) met in another order than that
@@ -47,7 +55,7 @@ def out_of_order(log: list[Access]) -> bool:
         for i, later in enumerate(log)
         for earlier in log[:i]
         if earlier.write or later.write
-    ) or any(access.write and _overlaps_itself(access) for access in log)
+    )
 
 
 def written(points: Words, log: list[Access]) -> NDArray[np.bool_]:
@@ -59,19 +67,15 @@ def written(points: Words, log: list[Access]) -> NDArray[np.bool_]:
     return out
 
 
-def _overlaps_itself(access: Access) -> bool:
-    starts = access.starts if access.ascending else np.sort(access.starts)
-    return bool((starts[1:] - starts[:-1] < np.uint64(access.length)).any())
-
-
 def _misordered(earlier: Access, later: Access) -> bool:
     if earlier.high <= later.low or later.high <= earlier.low:
         return False
     if earlier.lanes is later.lanes and _neighbours_clear(earlier, later):
         return False
-    extents, points = (earlier, later) if earlier.write else (later, earlier)
+    longer = earlier.length > later.length or (earlier.length == later.length and earlier.write)
+    extents, points = (earlier, later) if longer else (later, earlier)
     for edge in {0, points.length - 8}:
-        owner, order = _owners(points.starts + np.uint64(edge), extents)
+        owner, order = _owners(points.starts + np.uint64(edge), extents, last=extents is earlier)
         met = owner >= 0
         theirs = extents.lanes[owner[met] if order is None else order[owner[met]]]
         before, after = (
@@ -93,12 +97,25 @@ def _neighbours_clear(one: Access, other: Access) -> bool:
     return bool(left.all() and right.all())
 
 
-def _owners(points: Words, access: Access) -> tuple[Lanes, Lanes | None]:
+def _owners(points: Words, access: Access, *, last: bool = True) -> tuple[Lanes, Lanes | None]:
     """Index (in ascending order of starts) of the extent that each point lies in, -1 for none; and
-    that order where it is another one.
+    that order where it is another one. Of equal extents, which only reads are, the `last` page's or
+    the first page's.
     """
     order = None if access.ascending else np.argsort(access.starts, kind="stable")
     starts = access.starts if order is None else access.starts[order]
     at = np.searchsorted(starts, points, side="right") - 1
     inside = (at >= 0) & (points - starts[np.maximum(at, 0)] < np.uint64(access.length))
+    if not last:
+        at = np.searchsorted(starts, starts[np.maximum(at, 0)], side="left")
     return np.where(inside, at, -1).astype(np.int64), order
+
+
+def first_of_each(points: Words) -> NDArray[np.bool_]:
+    """For each value the first place where it stands."""
+    steps = points[1:] != points[:-1]
+    if (points[1:] >= points[:-1]).all():
+        return np.concatenate([np.ones(min(1, points.size), np.bool_), steps])
+    out = np.zeros(points.shape, np.bool_)
+    out[np.unique(points, return_index=True)[1]] = True
+    return out

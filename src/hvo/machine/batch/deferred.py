@@ -10,14 +10,17 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hvo.machine.batch.broken import BrokenEntries
 from hvo.machine.batch.conflicts import Lanes
 from hvo.memory.interface import Pfns
-from hvo.steps.base import Step
+from hvo.steps.base import Step, one_answer
 from hvo.steps.frames import Count, Counter, FreeFrame, ListAdd
+from hvo.steps.ordering import StopCpus
 from hvo.steps.pool import FreeFolio, PutFree
+from hvo.world.costs import CostCounts
 from hvo.world.frames import give_frames
 from hvo.world.handlers import perform
-from hvo.world.state import World, one_answer
+from hvo.world.state import World
 from hvo.world.struct_pages import are_sound
 
 OnHeads = TypeVar("OnHeads", FreeFolio, PutFree)
@@ -54,7 +57,9 @@ class Deferred:
         self._counts: list[tuple[Counter, int]] = []
         self._folios: list[tuple[Lanes, FreeFolio]] = []
         self._pooled: list[tuple[Lanes, PutFree]] = []
-        self._flushes = self._synchronizations = 0
+        self._synchronizations = 0
+        self._asked = CostCounts()
+        self.broken = BrokenEntries(world.costs.format)
 
     # -- what is noted --
 
@@ -107,7 +112,11 @@ class Deferred:
 
     def flush(self, step: Step[object], lanes: Lanes) -> None:
         """Each page flushes."""
-        self._flushes += lanes.size
+        self._asked = self._asked.plus(CostCounts(invalidations=lanes.size))
+
+    def stop_cpus(self, step: StopCpus, lanes: Lanes) -> None:
+        """Each page stops the other CPUs."""
+        self._asked = self._asked.plus(CostCounts(interrupts=lanes.size))
 
     def synchronize(self, step: Step[object], lanes: Lanes) -> None:
         """Each page waits for readers."""
@@ -120,12 +129,6 @@ class Deferred:
         return sum(
             int(np.count_nonzero(taken.nodes == node)) * taken.frames.shape[1]
             for taken in self._taken
-        )
-
-    def frames_taken(self) -> Pfns:
-        """The frames allocated so far."""
-        return np.concatenate(
-            [np.zeros(0, np.int64), *(taken.frames.ravel() for taken in self._taken)]
         )
 
     def taken_per_page(self, pages: int) -> tuple[Lanes, Lanes]:
@@ -153,6 +156,11 @@ class Deferred:
         return len({given.memmap for given in self._freed}) > 1
 
     @property
+    def frees_folios(self) -> bool:
+        """Whether huge pages are freed, which page by page a later page could have got."""
+        return bool(self._folios)
+
+    @property
     def frees_unmovable(self) -> bool:
         """Whether page by page a later page could have got what an earlier one freed: frames, or
         huge pages outside movable zones.
@@ -169,7 +177,8 @@ class Deferred:
         """Do it all, in the order of the pages."""
         for counter, delta in self._counts:
             self._world.counters[counter] += delta
-        self._world.flushes += self._flushes
+        costs = self._world.costs
+        costs.counts = costs.counts.plus(self._asked).plus(self.broken.counts)
         self._world.synchronizations += self._synchronizations
         if self._freed:
             give_frames(self._world, _in_order_of_pages(self._freed), memmap=self._freed[0].memmap)

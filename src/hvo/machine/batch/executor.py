@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvo.machine.batch.attempt import Abort, Attempt, BatchHints, NeedsFrameShares
-from hvo.machine.batch.frame_shares import FrameShares
+from hvo.machine.batch.attempt import Attempt
+from hvo.machine.batch.hints import Abort, BatchHints, NeedsFrameShares
 from hvo.steps.base import Composite, ForEach, Step, Steps
 from hvo.world.handlers import can_perform, perform
 from hvo.world.state import World
@@ -39,12 +39,17 @@ class ArrayExecutor:
 
     def perform(self, step: Step[object]) -> Any:
         """Do one step."""
+        costs = self.world.costs
+        if isinstance(step, Composite) and (costs.is_broken or not self._does(step)):
+            return self.run(step.parts())
         if isinstance(step, ForEach):
             return self._for_each(step)
-        if can_perform(step):
-            return perform(self.world, step)
-        assert isinstance(step, Composite), step
-        return self.run(step.parts())
+        result = perform(self.world, step)
+        costs.count(step)
+        return result
+
+    def _does(self, step: Composite[object]) -> bool:
+        return isinstance(step, ForEach) or can_perform(step)
 
     def _for_each(self, step: ForEach) -> NDArray[np.int64]:
         """One page by itself, a few at once, then as many as can go; after a failure one by one
@@ -108,50 +113,20 @@ class _Run:
 
     def _attempt(self, items: NDArray[Any]) -> NDArray[np.int64]:
         if self._share is not None:
-            return self._with_frame_shares(
-                items, np.full(len(items), self._share), np.full(len(items), self._node)
-            )
-        attempt = Attempt(
-            self._world, self._step, items, BatchHints(self._frees, self._check_shared_words)
-        )
+            counts = np.full(len(items), self._share)
+            return self._run(items, (counts, np.full(len(items), self._node))).run()
+        attempt = self._run(items, None)
         try:
             results = attempt.run()
         except NeedsFrameShares as order:
             if (order.counts == order.counts[0]).all() and (order.nodes == order.nodes[0]).all():
                 self._share, self._node = int(order.counts[0]), int(order.nodes[0])
-            results = self._with_frame_shares(items, order.counts, order.nodes)
+            results = self._run(items, (order.counts, order.nodes)).run()
         self._check_shared_words = attempt.changes_shared
         return results
 
-    def _with_frame_shares(
-        self, items: NDArray[Any], counts: NDArray[np.int64], nodes: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Share frames out, then run: a page that takes none still has a node here, which does not
-        matter.
-        """
-        mark = self._world.zones.mark()
-        try:
-            shares = FrameShares(counts, self._frames_for(counts, nodes))
-            return Attempt(
-                self._world,
-                self._step,
-                items,
-                BatchHints(self._frees, self._check_shared_words, shares),
-            ).run()
-        except BaseException:
-            self._world.zones.rollback(mark)
-            raise
-
-    def _frames_for(self, counts: NDArray[np.int64], nodes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """`counts` frames for each page on its node of `nodes`, page after page."""
-        owners = np.repeat(nodes, counts)
-        frames = np.empty(owners.size, np.int64)
-        only = bool((nodes != nodes[0]).any())
-        for node in np.unique(owners).tolist():
-            got = self._world.zones.allocate_frames(
-                int(np.count_nonzero(owners == node)), node, this_node_only=only
-            )
-            if got is None:
-                raise Abort(0)
-            frames[owners == node] = got
-        return frames
+    def _run(
+        self, items: NDArray[Any], shares: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    ) -> Attempt:
+        hints = BatchHints(self._frees, self._check_shared_words, shares)
+        return Attempt(self._world, self._step, items, hints)

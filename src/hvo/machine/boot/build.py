@@ -135,6 +135,8 @@ def _round_up(value: int, unit: int) -> int:
 
 def boot(what: Plan, era: Era) -> World:
     """A machine with all memory free, its struct pages mapped, and nothing optimised."""
+    if era.proposal and what.geometry.arch != "arm64":
+        raise HvoError(f"{era.variant} is a way for arm64: {what.geometry.arch} has another one")
     what = replace(what, format=_format_of(what.format, era))
     page_size = what.geometry.page_size
     ranges = {i: [node.own, node.memory] for i, node in enumerate(what.nodes)}

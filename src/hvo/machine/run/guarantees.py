@@ -6,8 +6,7 @@ given shape.
 sizes and era.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,41 +16,15 @@ from hvo.actors.hotplug import Block, add_memory, remove_memory
 from hvo.kernel.hugetlb import Gate
 from hvo.machine.machine import Machine
 from hvo.machine.run.alignment import EMPTY, arguments
+from hvo.machine.run.dumps import ptdump
 from hvo.machine.run.results import Guarantee
+from hvo.machine.run.shape import Shape
 from hvo.mmu.access import PageFault
 from hvo.mmu.walk import walk
-from hvo.steps.base import Step, Steps, primitives, strided
-from hvo.steps.entries import WriteEntry
-from hvo.steps.ordering import Lock
-from hvo.vmemmap.era import Era
-from hvo.vmemmap.optimize import hugetlb_vmemmap_optimize_folios
-from hvo.vmemmap.restore import hugetlb_vmemmap_restore_folios
-from hvo.world.handlers import perform
+from hvo.steps.base import strided
 
 _SUBPAGES = 24  # of a huge page, that the cache guarantee tries
 _LARGEST = 1 << 30
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the machines of the guarantees look like; sizes in bytes."""
-
-    arch: str
-    page_size: int
-    size: int
-    section_size: int
-    era: Era
-
-    def machine(
-        self, pages: int, *, gate: bool | Gate = True, variant: Era | None = None
-    ) -> Machine:
-        """A small machine with `pages` huge pages in its pool."""
-        memory = max(4 * self.section_size, 4 * self.size)
-        machine = Machine.build(
-            self.arch, self.page_size, memory, era=variant or self.era, gate=gate
-        )
-        machine.resize(self.size, pages)
-        return machine
 
 
 def guarantees(machine: Machine, size: int) -> list[Guarantee]:
@@ -243,98 +216,6 @@ def _unsound(machine: Machine) -> int:
 
 
 # -- ptdump --
-
-
-def ptdump(shape: Shape) -> Guarantee:
-    """A dump that takes no lock, between any two steps that change an entry, shows old or new
-    values and reads no freed table.
-    """
-    machine = shape.machine(2, gate=False)
-    order, heads = machine.hstate(shape.size).order, machine.pool(shape.size).heads()
-    dumps = wrong = freed_tables = open_to_writer = 0
-    for actor in (
-        hugetlb_vmemmap_optimize_folios(machine.world.vmemmap, order, heads),
-        hugetlb_vmemmap_restore_folios(machine.world.vmemmap, order, heads),
-    ):
-        seen = _Dumps(machine)
-        for step in _between(machine, actor):
-            if isinstance(step, WriteEntry):
-                seen.take()
-                open_to_writer += Lock.MMAP_READ not in machine.world.locks
-        seen.take()
-        dumps, wrong, freed_tables = (
-            dumps + seen.count,
-            wrong + seen.wrong(),
-            freed_tables + seen.freed_tables,
-        )
-    evidence = (
-        f"{dumps} dumps between the steps of optimise and restore: {wrong} entries neither old nor"
-        f" new, {freed_tables} tables freed meanwhile; {open_to_writer} of the changes were made"
-        " where a dump that takes the write lock could run"
-    )
-    holds = wrong == freed_tables == open_to_writer == 0
-    return Guarantee(
-        "ptdump",
-        "a page-table dump prints old or new values only, and reads no freed table",
-        holds,
-        evidence,
-    )
-
-
-def _between(machine: Machine, actor: Steps[object]) -> Iterator[Step[object]]:
-    """Run `actor` one primitive at a time; yields each after it was done."""
-    walker = primitives(actor)
-    result = None
-    while True:
-        try:
-            step: Step[object] = walker.send(result)
-        except StopIteration:
-            return
-        result = perform(machine.world, step)
-        yield step
-
-
-class _Dumps:
-    """Dumps of the vmemmap of the machine's memory at different moments of one change."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        node = machine.plan.nodes[0]
-        v = machine.world.vmemmap
-        self._pages = np.arange(
-            int(v.address(node.memory[0])),
-            int(v.address(node.memory[1])),
-            v.page_size,
-            dtype=np.uint64,
-        )
-        self._rows: list[NDArray[np.uint64]] = []
-        self._tables: set[int] = set()
-        self.freed_tables = 0
-        self.take()
-
-    @property
-    def count(self) -> int:
-        """Dumps that were taken."""
-        return len(self._rows)
-
-    def take(self) -> None:
-        """Read every entry as a dump does: what each page is mapped to, and how; and look whether a
-        table seen before is free now.
-        """
-        world = self._machine.world
-        found = walk(world.memory, world.vmemmap.format, world.root, self._pages)
-        self._rows.append(found.address | found.writable.astype(np.uint64))
-        self._tables |= set(
-            (found.location // np.uint64(world.vmemmap.page_size)).astype(np.int64).tolist()
-        )
-        self.freed_tables += int(
-            np.count_nonzero(world.zones.is_free(np.array(sorted(self._tables), np.int64)))
-        )
-
-    def wrong(self) -> int:
-        """Values that a page had at some moment, and neither at first nor at last."""
-        rows = np.array(self._rows)
-        return int(np.count_nonzero((rows != rows[0]) & (rows != rows[-1])))
 
 
 # -- restore-fails-safe --

@@ -7,6 +7,7 @@ from typing import Any
 
 from hvo.machine.run.memmap import Memmap
 from hvo.machine.scenario.scenario import Snapshot
+from hvo.world.costs import CostCounts
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class RunResult:
     """A run: the memory map as built, optimised and restored, and which guarantees held.
 
     `sample` shows the first pages of the pool when optimised: for each which of its vmemmap pages
-    (64 at most) has a frame of its own. `snapshots` is None where there was no scenario.
+    (64 at most) has a frame of its own. `snapshots` is None where there was no scenario; `costs`
+    are those of optimising and of restoring, where the era is a proposal.
     """
 
     machine: MachineShape
@@ -72,6 +74,7 @@ class RunResult:
     guarantees: tuple[Guarantee, ...]
     seconds: Seconds
     snapshots: tuple[Snapshot, ...] | None
+    costs: tuple[CostCounts, CostCounts] | None = None
 
     @property
     def saved(self) -> int:
@@ -89,7 +92,9 @@ class RunResult:
         return all(guarantee.holds is not False for guarantee in self.guarantees)
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `hvo run --json` prints; `snapshots` only after a scenario."""
+        """The object that `hvo run --json` prints; `snapshots` only after a scenario, `costs` only
+        of a proposal.
+        """
         out = {
             "machine": asdict(self.machine),
             "era": self.era,
@@ -107,6 +112,8 @@ class RunResult:
             "promises": [asdict(guarantee) for guarantee in self.guarantees],
             "seconds": asdict(self.seconds),
         }
+        if self.costs is not None:
+            out["costs"] = dict(zip(("optimize", "restore"), map(asdict, self.costs), strict=True))
         if self.snapshots is not None:
             out["snapshots"] = [
                 {"name": name, "counters": counters} for name, counters in self.snapshots

@@ -144,6 +144,7 @@ def _run_pool(machine: Machine, request: Request, size: int, clock: _Clock) -> _
     """
     clock.time("pool", "fill the pool", partial(_fill, machine, request, size))
     _restore(machine)
+    machine.world.costs.taken()
     before: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
     start = _Start(before, Sample(machine, size))
     clock.time("optimize", "optimise", partial(machine.optimize, size))
@@ -184,7 +185,9 @@ def _finish(
     rows = _sample_rows(machine, size)
     if request.save is not None:
         clock.time("save", "save the core", partial(save_core, machine, request.save))
+    optimizing = machine.world.costs.taken()
     clock.time("restore", "restore", partial(_restore, machine))
+    restoring = machine.world.costs.taken()
     restored: Memmap = clock.time("audit", "walk the tables", partial(memmap, machine))
     measured = (
         saves(start.before, after, freed_frames(pools), scenario=request.scenario is not None),
@@ -202,7 +205,17 @@ def _finish(
     of = MachineShape(shape.arch, shape.page_size, memory, shape.struct_page_size)
     name = machine.world.vmemmap.era.variant
     return RunResult(
-        of, name, pool, start.before, after, restored, rows, measured, seconds, start.snapshots
+        of,
+        name,
+        pool,
+        start.before,
+        after,
+        restored,
+        rows,
+        measured,
+        seconds,
+        start.snapshots,
+        (optimizing, restoring) if machine.world.vmemmap.era.proposal else None,
     )
 
 

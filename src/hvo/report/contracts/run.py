@@ -10,6 +10,7 @@ from hvo.report.contracts.units import (
     Pages,
     Seconds,
     Share,
+    Steps,
     VmemmapPages,
 )
 
@@ -73,6 +74,23 @@ class RunSeconds(TypedDict):
     audit: Annotated[Seconds, "the walks that count"]
 
 
+class CostCounts(TypedDict):
+    """What a proposal for arm64 asked of the hardware and of other CPUs."""
+
+    interrupts: Annotated[Count, "stops of all other CPUs"]
+    invalidations: Count
+    broken: Annotated[Count, "entries that were valid, invalid, and valid again"]
+    broken_steps: Annotated[Steps, "for which they were, together"]
+    longest: Annotated[Steps, "for which one entry was, at most"]
+
+
+class RunCosts(TypedDict):
+    """The costs of a run, as optimised and as restored."""
+
+    optimize: CostCounts
+    restore: CostCounts
+
+
 class Snapshot(TypedDict):
     """The counters at one `snap` of a scenario."""
 
@@ -99,5 +117,6 @@ class Run(TypedDict):
     ]
     promises: list[Guarantee]
     seconds: RunSeconds
+    costs: NotRequired[Annotated[RunCosts, "only with --era proposal-A to proposal-F"]]
     snapshots: NotRequired[Annotated[list[Snapshot], "only with --scenario"]]
     command: Command
