@@ -100,7 +100,7 @@ def test_names_tell_scenarios_apart():
 
 
 def test_properties_are_told_apart():
-    """Twenty-one properties, each with an id of its own, a sentence and an example on either
+    """Each property, once and with an id of its own, a sentence and an example on either
     side.
     """
     assert len(SEVERITY) == len(PROPERTIES) == 21

@@ -28,7 +28,7 @@ COLUMNS = (
         "group",
         "text",
         False,
-        "What figures are broken down by: a site, a role, an owner.",
+        "Group for breakdowns: a site, a role, an owner.",
         "the group without a name",
     ),
     Column(
@@ -45,10 +45,12 @@ COLUMNS = (
         "Release of the kernel, as `uname -r` prints it.",
         "the row is rejected",
     ),
-    Column("page_size", "size", True, "Base page.", "the row is rejected"),
+    Column("page_size", "size", True, "Base page size.", "the row is rejected"),
     Column("struct_page_size", "size", False, "`sizeof(struct page)`.", "64"),
-    Column("memory", "size", True, "Memory of the whole host.", "the row is rejected"),
-    Column("hugepage_size", "size", False, "Size of the pool's pages.", "a host without a pool"),
+    Column("memory", "size", True, "Memory of the host.", "the row is rejected"),
+    Column(
+        "hugepage_size", "size", False, "HugeTLB page size of the pool.", "a host without a pool"
+    ),
     Column(
         "pages",
         "count",
@@ -61,7 +63,7 @@ COLUMNS = (
         "supported",
         "switch",
         False,
-        "Whether the kernel can optimise, where the host says so itself.",
+        "Whether the kernel can optimise, as the host reports it.",
         "looked up by kernel and arch",
     ),
     Column("gate", "switch", False, "Whether `vm.hugetlb_optimize_vmemmap` is on.", "not known"),
@@ -69,15 +71,15 @@ COLUMNS = (
         "optimized",
         "count",
         False,
-        "Pages of the pool that are optimised, where that is known exactly.",
-        "between the two below",
+        "Optimised pages of the pool, if known exactly.",
+        "between the two bounds below",
     ),
-    Column("optimized_min", "count", False, "Pages that are optimised, at least.", "0"),
+    Column("optimized_min", "count", False, "Lower bound of the optimised pages.", "0"),
     Column(
         "optimized_max",
         "count",
         False,
-        "Pages that are optimised, at most.",
+        "Upper bound of the optimised pages.",
         "all pages of the pool",
     ),
     Column(

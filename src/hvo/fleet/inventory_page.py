@@ -5,37 +5,36 @@ docs/inventory.md`.
 from hvo.fleet.columns import COLUMNS, KINDS
 from hvo.fleet.rules import SENTENCES
 
-_HEAD = """# What an inventory is
+_HEAD = """# Inventories
 
-Made by `python -m hvo.fleet.inventory_page` of the columns in `src/hvo/fleet/columns.py` and the rules in `src/hvo/fleet/rules.py`.
+Made by `python -m hvo.fleet.inventory_page` of `src/hvo/fleet/columns.py` and `src/hvo/fleet/rules.py`.
 
-`hvo fleet` answers about an inventory: a table with one row for each HugeTLB pool of each host, or one for a host that has none. What is
-said of a host (all but the pool) stands in each of its rows, and is counted once. It may be
+`hvo fleet` reads an inventory: a table with one row per HugeTLB pool of each host, or one row for a host without a pool. Facts about a host
+(all columns but those of the pool) are repeated in each of its rows and counted once. An inventory is one of
 
-* Parquet: a file, a directory, or a pattern such as `'fleet/*.parquet'`. Numbers may be stored as integers, as floats with gaps, or as
-  text.
-* CSV with a header (`.csv`, `.tsv`; fields apart by a comma, a semicolon or a tab), or JSON lines (`.jsonl`, `.ndjson`), in UTF-8.
-* DuckDB (`.duckdb`), or any database that Ibis reaches, by its URL (`sqlite://fleet.db`, `postgres://...`), with `--table` where it has
-  several. Its rows are copied before they are worked on.
+* Parquet: a file, a directory, or a pattern such as `'fleet/*.parquet'`. Numbers may be integers, floats with missing values, or text.
+* CSV with a header (`.csv`, `.tsv`; separated by commas, semicolons or tabs), or JSON lines (`.jsonl`, `.ndjson`), in UTF-8.
+* DuckDB (`.duckdb`), or the URL of a database that Ibis supports (`sqlite://fleet.db`, `postgres://...`), with `--table` if it has several
+  tables. Its rows are copied before the query.
 
-`hvo fleet collect` makes an inventory of what hosts printed (`hvo status --json`, or the metrics of `hvo export`), `hvo fleet generate`
-one of a synthetic fleet.
+`hvo fleet collect` makes an inventory of the output of hosts (`hvo status --json`, or the metrics of `hvo export`), `hvo fleet generate` one
+of a synthetic fleet.
 
 ## Columns
 
-The order does not matter, others are passed over, and only those that must be there have to. An empty field is one without a value.
+The order of columns does not matter, and unknown columns are ignored. An empty field is a missing value.
 
-| column | must be there | kind | meaning | without a value |
+| column | required | kind | meaning | if missing |
 |---|---|---|---|---|
 """
 _RULES = """
-What a host says itself goes before what is known of its kernel: `supported` does, and optimised pages do.
+Facts that a host reports (`supported`, optimised pages) take precedence over facts about its kernel.
 
-## Rows that cannot be right
+## Invalid rows
 
-A row that breaks a rule is left out of all figures, counted, and makes `hvo fleet` exit 1; `--rejects FILE` writes all of them with the
-file, the line and the reason. Of a host whose rows contradict each other all rows are rejected. A line that is no row at all (fields are
-missing or too many, no JSON object) is rejected as well; an empty line is none.
+A row that breaks a rule is left out of all figures and counted, and `hvo fleet` exits 1. `--rejects FILE` writes all such rows with file,
+line and reason. If rows of one host contradict each other, all of its rows are rejected. A malformed line (missing or surplus fields, not a
+JSON object) is rejected too; an empty line is ignored.
 
 """
 

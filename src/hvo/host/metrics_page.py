@@ -5,21 +5,20 @@ docs/metrics.md`.
 from hvo.host.metrics import FRESH_SECONDS
 from hvo.host.metrics_table import METRICS
 
-_HEAD = f"""# What `hvo export` exports
+_HEAD = f"""# Metrics of `hvo export`
 
-Made by `python -m hvo.host.metrics_page` of the metrics in `src/hvo/host/metrics_table.py`.
+Made by `python -m hvo.host.metrics_page` of `src/hvo/host/metrics_table.py`.
 
-`hvo export` serves these metrics at `http://127.0.0.1:9750/metrics` (another address with `--listen`), or writes them once to a file for
-node_exporter's textfile collector (`--textfile /path/hvo.prom`; the file is replaced as a whole). It needs no privilege. One reading of
-the host serves all scrapes for {FRESH_SECONDS:g} s, so that scraping often does not load the host. `deploy/` has alert rules, a Grafana
-dashboard, a scrape configuration and systemd units.
+`hvo export` serves these metrics at `http://127.0.0.1:9750/metrics` (`--listen` changes the address), or writes them once to a file for
+node_exporter's textfile collector (`--textfile /path/hvo.prom`; the file is replaced atomically). It needs no privilege. One reading of the
+host serves all scrapes for {FRESH_SECONDS:g} s. `deploy/` has alert rules, a Grafana dashboard, a scrape configuration and systemd units.
 
 * The label `size` is a HugeTLB size such as `2MiB`, `node` the number of a NUMA node, `state` is `free` or `in_use`, `origin` is `boot` or
-  `runtime`. A host with one node has that node in the label. `hvo_hugetlb_pages`, `hvo_hugetlb_surplus_pages` and
+  `runtime`. On a host with one node the label has that node. `hvo_hugetlb_pages`, `hvo_hugetlb_surplus_pages` and
   `hvo_hugetlb_struct_page_bytes` add up over nodes; bounds of nodes need not add up to the bounds of all.
-* How many pages are optimised is not always known exactly: then only `_min` and `_max` are there. For all nodes together more may be known
-  than for each, so there are metrics of both kinds, `hvo_hugetlb_...` and `hvo_hugetlb_node_...`.
-* When the host cannot be read, `hvo_scrape_success` is 0 and all others but `hvo_scrape_*` are missing; the reason is on standard error.
+* If the number of optimised pages is not known exactly, only `_min` and `_max` are exported. The bounds of all nodes together may be tighter
+  than those of each node, so both exist: `hvo_hugetlb_...` and `hvo_hugetlb_node_...`.
+* If the host cannot be read, `hvo_scrape_success` is 0 and all metrics but `hvo_scrape_*` are absent; the reason is on standard error.
 
 | metric | type | unit | labels | meaning |
 |---|---|---|---|---|

@@ -45,7 +45,7 @@ def _kernel() -> Iterator[Metric]:
         "gauge",
         "0 or 1",
         (),
-        "Whether HugeTLB pages that are allocated from now on are optimised.",
+        "Whether newly allocated HugeTLB pages are optimised.",
     )
     yield Metric(
         "hvo_optimization_enabled_at_boot",
@@ -59,14 +59,14 @@ def _kernel() -> Iterator[Metric]:
         "gauge",
         "0 or 1",
         (),
-        "Whether the optimisation can be switched at run time.",
+        "Whether the optimisation can be turned on and off at run time.",
     )
     yield Metric(
         "hvo_optimization_reason_info",
         "gauge",
         "always 1",
         ("reason",),
-        "Why the optimisation is on, off or not possible.",
+        "Reason for the optimisation being on, off or impossible.",
     )
     yield Metric(
         "hvo_kernel_known_defects",
@@ -90,22 +90,22 @@ def _memory() -> Iterator[Metric]:
         "gauge",
         "bytes",
         (),
-        "Memory that is present, what the kernel keeps for itself too, without memory of devices;"
-        " absent where it cannot be read.",
+        "Memory of the host, including memory reserved by the kernel and excluding device"
+        " memory; absent if it cannot be read.",
     )
     yield Metric(
         "hvo_memory_total_bytes",
         "gauge",
         "bytes",
         (),
-        "MemTotal: memory that the page allocator was given.",
+        "MemTotal: memory managed by the page allocator.",
     )
     yield Metric(
         "hvo_memmap_bytes",
         "gauge",
         "bytes",
         ("origin",),
-        "Struct pages of the host by where they came from, boot or runtime (nr_memmap_boot_pages,"
+        "Struct pages of the host by origin, boot or runtime (nr_memmap_boot_pages,"
         " nr_memmap_pages; Linux 6.11 and later).",
     )
     yield Metric(
@@ -113,8 +113,8 @@ def _memory() -> Iterator[Metric]:
         "gauge",
         "0 or 1",
         (),
-        "Whether no number of optimised pages explains the memory map counters (where the kernel"
-        " has them).",
+        "Whether no number of optimised pages matches the memory map counters, if the kernel has"
+        " them.",
     )
 
 
@@ -131,22 +131,22 @@ def _pools() -> Iterator[Metric]:
         "gauge",
         "pages",
         _NODE,
-        "HugeTLB pages beyond what the pool was set to, free or in use.",
+        "Surplus HugeTLB pages, free or in use.",
     )
     yield Metric(
         "hvo_hugetlb_reserved_pages",
         "gauge",
         "pages",
         _SIZE,
-        "Free HugeTLB pages promised to mappings that have not touched them; counted for all nodes"
-        " together only.",
+        "Reserved HugeTLB pages: free, but committed to mappings that have not touched them; for"
+        " all nodes together.",
     )
     yield Metric(
         "hvo_hugetlb_overcommit_limit_pages",
         "gauge",
         "pages",
         _SIZE,
-        "Surplus pages that may be taken beyond the pool.",
+        "Limit of surplus pages (nr_overcommit_hugepages).",
     )
     yield Metric(
         "hvo_hugetlb_page_size_bytes", "gauge", "bytes", _SIZE, "Size of one HugeTLB page."
@@ -156,22 +156,22 @@ def _pools() -> Iterator[Metric]:
         "gauge",
         "bytes",
         _SIZE,
-        "What optimising one page of the size gives back; 0 where it cannot be.",
+        "Bytes that optimising one page of this size frees; 0 if it cannot be optimised.",
     )
     yield Metric(
         "hvo_hugetlb_struct_page_bytes",
         "gauge",
         "bytes",
         _NODE,
-        "Struct pages of the pool's pages when none of them is optimised.",
+        "Struct pages of the pool if no page is optimised.",
     )
     yield Metric(
         "hvo_hugetlb_optimized_source_info",
         "gauge",
         "always 1",
         ("size", "source", "reason"),
-        "How the number of optimised pages is known (kernel, counters or none), and why only bounds"
-        " are where only bounds are.",
+        "Source of the number of optimised pages (kernel, counters or none), and the reason if"
+        " only bounds are known.",
     )
 
 
@@ -179,7 +179,7 @@ def _bounded() -> Iterator[Metric]:
     """The quantities that may be known within bounds only: three metrics each for all nodes, and
     three for each node.
     """
-    for node, where, labels in (("", "", _SIZE), ("node_", " of one node", _NODE)):
+    for node, where, labels in (("", "", _SIZE), ("node_", ", on one node", _NODE)):
         for name, unit, meaning in _QUANTITIES:
             whole = f"hvo_hugetlb_{node}{name}"
             yield Metric(
@@ -187,7 +187,7 @@ def _bounded() -> Iterator[Metric]:
                 "gauge",
                 unit,
                 labels,
-                f"{meaning}{where}; absent while only its bounds are known.",
+                f"{meaning}{where}; absent if only bounds are known.",
             )
             for ending, word in zip(BOUNDS, ("least", "most"), strict=True):
                 yield Metric(
@@ -197,13 +197,13 @@ def _bounded() -> Iterator[Metric]:
 
 _QUANTITIES = (
     ("optimized_pages", "pages", "Optimised HugeTLB pages"),
-    ("saved_bytes", "bytes", "Struct pages given back"),
+    ("saved_bytes", "bytes", "Bytes of struct pages freed"),
     (
         "possible_bytes",
         "bytes",
-        "Struct pages that optimising the rest of the pool would give back",
+        "Bytes that optimising the rest of the pool would free",
     ),
-    ("paid_bytes", "bytes", "Memory that struct pages of the pool take now"),
+    ("paid_bytes", "bytes", "Bytes of struct pages of the pool in memory"),
 )
 
 
@@ -213,10 +213,14 @@ def _scrape() -> Iterator[Metric]:
         "gauge",
         "0 or 1",
         (),
-        "Whether the host could be read; 0 leaves all but hvo_scrape_* out.",
+        "Whether the host could be read; if 0, only hvo_scrape_* is exported.",
     )
     yield Metric(
-        "hvo_scrape_duration_seconds", "gauge", "seconds", (), "How long reading the host took."
+        "hvo_scrape_duration_seconds",
+        "gauge",
+        "seconds",
+        (),
+        "Duration of the last reading of the host.",
     )
     yield Metric(
         "hvo_scrape_errors_total",

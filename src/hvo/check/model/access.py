@@ -15,9 +15,6 @@ from hvo.check.model.state import (
 )
 from hvo.check.model.world import Fault, Waits, World
 
-_ZONES = 8
-"""Variables that hold a zone's shared tail, as the frame plus one."""
-
 
 def translations(world: World, page: int, cpus: int) -> list[Meaning]:
     """Everything that one of `cpus` (bits) may use for vmemmap page `page`: leaves of pages, "none"
@@ -107,23 +104,6 @@ def frames_of(world: World, page: int, *, write: bool, what: str) -> list[int]:
     return usable
 
 
-def _is_shared_tail(world: World, page: int, frame: int) -> bool:
-    """Whether vmemmap page `page` is a tail's and shows other tails' frame, on a machine that lets
-    it be written.
-    """
-    v, g = world.model.v, world.model.geometry
-    head, index = page - page % g.group, page % g.group
-    if v.format.protects or index < v.era.layout.kept_pages:
-        return False
-    world.reads_words(KERNEL_FRAME, 0, _ZONES)
-    others = [other for other in range(head, head + g.used) if other != page]
-    return frame + 1 in world.contents[KERNEL_FRAME][:_ZONES] or any(
-        meaning.kind == "leaf" and meaning.frame == frame
-        for other in others
-        for meaning in translations(world, other, 0)
-    )
-
-
 def _is_spurious(world: World, page: int, frame: int) -> bool:
     """Whether a write that met a read-only translation is tried again with what the tables say now,
     where the same frame is writable (`spurious_kernel_fault`, arch/x86/mm/fault.c; the fault drops
@@ -159,6 +139,23 @@ def leads_to(world: World, frame: int) -> list[int]:
             touched.include(world.touched)
     world.touched = touched
     return pages
+
+
+def _is_shared_tail(world: World, page: int, frame: int) -> bool:
+    """Whether vmemmap page `page` is a tail's and shows other tails' frame, on a machine that lets
+    it be written.
+    """
+    v, g = world.model.v, world.model.geometry
+    head, index = page - page % g.group, page % g.group
+    if v.format.protects or index < v.era.layout.kept_pages:
+        return False
+    world.reads_words(KERNEL_FRAME, 0, 8)
+    others = [other for other in range(head, head + g.used) if other != page]
+    return frame + 1 in world.contents[KERNEL_FRAME][:8] or any(
+        meaning.kind == "leaf" and meaning.frame == frame
+        for other in others
+        for meaning in translations(world, other, 0)
+    )
 
 
 def _meet_invalid(world: World, page: int, what: str) -> bool:

@@ -5,10 +5,13 @@ have one of them.
 from hvo.vmemmap.hazards.hazard import Hazard
 
 _NOT_SEARCHED = "`hvo check` has no scenario for it yet."
+_IN_FILES = "`hvo check FILE` searches it in a protocol file; no built-in protocol has it."
 
 
-def _hazard(id_: str, title: str, story: str, since: str, property_: str | None) -> Hazard:
-    return Hazard(id_, title, story, since, None, property_, note=_NOT_SEARCHED, searched=False)
+def _hazard(
+    id_: str, title: str, story: str, since: str, property_: str | None, note: str = _NOT_SEARCHED
+) -> Hazard:
+    return Hazard(id_, title, story, since, None, property_, note=note, searched=False)
 
 
 PROTOCOL_HAZARDS = (
@@ -18,7 +21,8 @@ PROTOCOL_HAZARDS = (
         "Between remap and flush, CPUs read a struct page through either of two frames. If one of"
         " them is written in between, two CPUs read different values of one field.",
         "v6.2, which copies the head",
-        None,
+        "stale-contents",
+        _IN_FILES,
     ),
     _hazard(
         "H21",
@@ -28,6 +32,7 @@ PROTOCOL_HAZARDS = (
         " returns the fake head.",
         "v5.18 to v7.0",
         "wrong-head",
+        _IN_FILES,
     ),
     _hazard(
         "H22",
@@ -52,6 +57,7 @@ PROTOCOL_HAZARDS = (
         " user of the page writes through a read-only translation.",
         "v5.14",
         "write-read-only",
+        _IN_FILES,
     ),
     _hazard(
         "H25",
@@ -59,7 +65,8 @@ PROTOCOL_HAZARDS = (
         "The struct pages of a shared tail hold its zone, and its head by order. A tail that is"
         " shared with another zone or order returns the wrong one.",
         "v7.1",
-        None,
+        "wrong-zone",
+        _IN_FILES,
     ),
     _hazard(
         "H26",
@@ -68,6 +75,7 @@ PROTOCOL_HAZARDS = (
         " not put back, the frame is freed without HWPoison later.",
         "v5.14",
         "poison-freed",
+        _IN_FILES,
     ),
     _hazard(
         "H27",
@@ -76,14 +84,17 @@ PROTOCOL_HAZARDS = (
         " and reads tails without a head.",
         "v7.1",
         "wrong-head",
+        _IN_FILES,
     ),
-    _hazard(
+    Hazard(
         "H27b",
         "Store to a shared tail that does not fault",
         "riscv64 defines no PAGE_KERNEL_RO, so shared tails are writable. A store to one tail"
         " changes every tail that shares the frame.",
         "any era on riscv64",
         None,
+        "shared-tail-written",
+        note="No fix: the architecture has no read-only kernel mapping. Writers use the head.",
     ),
     _hazard(
         "H28",
