@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hvo.errors import HvoError
 from hvo.memory.vmcoreinfo import VmcoreInfo
 
-_MOST_NODE_BITS = 10
+_MOST_ZONES, _MOST_NODE_BITS = 8, 10
 _ZONEREF = 16
 
 
@@ -49,11 +49,11 @@ def flag_widths(info: VmcoreInfo, most: int) -> FlagWidths:
     FlagWidths(node_bits=2, zone_bits=2, zones=4)
     """
     size, end = info.size("zone"), info.offset("pglist_data.nr_zones")
-    for zones in range(most, 1, -1):
+    for zones in (*range(most, 1, -1), *range(most + 1, _MOST_ZONES + 1)):
         for bits in range(_MOST_NODE_BITS + 1):
             if zonelists_end(size, zones, bits) == end:
                 return FlagWidths(bits, (zones - 1).bit_length(), zones)
     raise HvoError(
         f"OFFSET(pglist_data.nr_zones)={end} with SIZE(zone)={size}: expected what 2 to"
-        f" {most} zones on up to {1 << _MOST_NODE_BITS} nodes take"
+        f" {_MOST_ZONES} zones on up to {1 << _MOST_NODE_BITS} nodes take"
     )
