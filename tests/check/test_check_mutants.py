@@ -81,7 +81,7 @@ NOTICED = [
     ("6.2", "optimise", "flag-late", "lost-update"),
     ("5.18", "optimise", "mark-late", "shared-tail-written"),
     ("6.2", "memory failure", "hugetlb-lock", "poison-freed"),
-    ("5.18", "restore", "copy-late", "wrong-head"),
+    ("5.18", "restore", "copy-late", "stale-contents"),
     ("5.18", "optimise", "page-table-unlock", "deadlock"),
     ("proposal-B", "optimise", "stop", "access-invalid"),
     ("proposal-D", "optimise", "stop-interrupts", "access-invalid"),

@@ -13,6 +13,7 @@ import numpy as np
 
 from hvo.kernel.hugetlb import HugetlbPool, Stack
 from hvo.kernel.struct_page import StructPageLayout
+from hvo.kernel.zone_layout import zone_number
 from hvo.kernel.zones import Zones
 from hvo.memory.interface import Pfns, Words
 from hvo.memory.simulated import SimulatedMemory
@@ -67,6 +68,11 @@ class World:
             old = self.memory.read_words(locations)
             self.transaction.add(partial(self.memory.write_words, locations, old))
         self.memory.write_words(locations, values)
+
+    def node_and_zone(self, pfn: int) -> tuple[int, int]:
+        """The node of `pfn`, and the number that its struct page has for its zone."""
+        zone = self.zones.zones[int(self.vmemmap.zone_of(pfn))]
+        return zone.node, zone_number(self.vmemmap.format.arch, zone.name)
 
     def begin(self) -> Transaction:
         """From now on every change can be taken back."""

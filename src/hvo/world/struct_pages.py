@@ -115,9 +115,7 @@ def copy_tail_words(world: World, step: CopyTailWords) -> None:
 
 def tail_row(world: World, head: int) -> Words:
     """A struct page that is a tail in the zone of pfn `head`; its link is not filled in."""
-    zone = world.zones.zones[int(world.vmemmap.zone_of(head))]
-    number = zone_number(world.vmemmap.format.arch, zone.name)
-    row = world.layout.free_row(zone.node, number)
+    row = world.layout.free_row(*world.node_and_zone(head))
     row[MAPPING] = TAIL_MAPPING
     return row
 

@@ -131,6 +131,10 @@ class SmallWorld(World):
             self.put(location, entry | f.accessed)
         return int(f.translate(entry, level, address)) // PAGE
 
+    def node_and_zone(self, pfn: int) -> tuple[int, int]:
+        """The node and zone of `pfn`; no page allocator is here to ask."""
+        return int(self.vmemmap.node_of(pfn)), int(self.vmemmap.zone_of(pfn))
+
     def get(self, location: int) -> int:
         """The word at a physical address."""
         return int(self.memory.read_words(np.array([location], np.uint64))[0])
