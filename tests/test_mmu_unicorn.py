@@ -288,7 +288,8 @@ def check_machine(machine, size):
 @pytest.mark.parametrize("name", ["5.14", "7.1"])
 def test_machines_are_translated_alike(arch, page_size, size, memory, name):
     """Before a pool is optimised, while it is, and when it is restored: every page of struct pages
-    leads an emulated CPU where the machine's steps go, and exactly shared tails refuse stores.
+    leads an emulated CPU where the machine's steps go, and exactly shared tails refuse stores,
+    where the architecture can protect them.
     """
     machine = Machine.build(arch, page_size, memory, era=name, gate=False)
     machine.resize(size, 2)
@@ -296,6 +297,7 @@ def test_machines_are_translated_alike(arch, page_size, size, memory, name):
     assert machine.optimize(size).tolist() == [0, 0]
     kept = machine.world.vmemmap.era.layout.kept_pages
     shared = machine.world.vmemmap.vmemmap_pages(machine.hstate(size).order) - kept
-    assert check_machine(machine, size) == 2 * shared
+    protects = machine.world.vmemmap.format.protects  # riscv64 has no read-only kernel mapping
+    assert check_machine(machine, size) == (2 * shared if protects else 0)
     machine.restore(size)
     assert check_machine(machine, size) == 0

@@ -10,6 +10,7 @@ import pytest
 import hvo.protocol
 import port_protocol
 from hvo.check.select import asked
+from hvo.errors import HvoError
 from port_protocol import port
 from shared_files import BESIDE
 
@@ -121,7 +122,11 @@ def test_files_written_for_the_first_version(path: Path, tmp_path: Path) -> None
         for tree in (before, after)
     ]
     assert rest[0] == rest[1]
-    assert asked((str(ported),), None, (), None)
+    if path.name.startswith("typo_"):
+        with pytest.raises(HvoError, match="optimize_folios.* is no role"):
+            asked((str(ported),), None, (), None)
+    else:
+        assert asked((str(ported),), None, (), None)
 
 
 def test_the_command_line(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def _split(v, head, flush, stopped):
 def optimize(v, order, head):
     yield Acquire(Lock.MMAP_WRITE)
     shared = yield from _shared_tail(v, order, head)
-    if shared is not False and (yield from _split(v, head, FLUSH, STOPPED)):
+    if shared is not None and (yield from _split(v, head, FLUSH, STOPPED)):
         entries = yield from _entries(v, order, head)
         yield from _remap(v, order, head, entries, int(v.leaf_entry(shared, writable=False)))
         for _, _, old in entries:
