@@ -123,7 +123,7 @@ def test_files_written_for_the_first_version(path: Path, tmp_path: Path) -> None
     ]
     assert rest[0] == rest[1]
     if path.name.startswith("typo_"):
-        with pytest.raises(HvoError, match="optimize_folios.* is no role"):
+        with pytest.raises(HvoError, match=r"optimize_folios.* is no role"):
             asked((str(ported),), None, (), None)
     else:
         assert asked((str(ported),), None, (), None)
