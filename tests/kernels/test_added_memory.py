@@ -27,6 +27,7 @@ hvo 1; pool 300
 """
 _ASKED = """
 ask live audit live --json
+for number in 0 1 2 3 4 5 6 7; do capture live-$number in_image /bin/hvo audit live --json; done
 ask status status --audit live --json
 ask convert convert --json
 """
@@ -73,6 +74,12 @@ def test_the_audit_finds_the_pool_and_nothing_wrong(added: Added):
         (pool,) = [pool for pool in found["pools"] if pool["size"] == SIZE]
         assert pool["pages"] == added.run.snapshots["live"]["nr_hugepages@2048kB"]
         assert [finding["id"] for finding in found["findings"]] == []
+
+
+def test_a_running_kernel_is_read_by_one_thread_at_a_time(added: Added):
+    """Eight audits in a row find nothing: reads of /proc/kcore at once would mix up their bytes."""
+    found = [said(added.run, f"live-{number}") for number in range(8)]
+    assert [[finding["id"] for finding in each["findings"]] for each in found] == [[]] * 8
 
 
 def test_a_machine_like_it_keeps_all_guarantees(added: Added):

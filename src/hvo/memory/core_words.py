@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +76,7 @@ class PackedWords:
         self._read_bytes = read
         self._segments = segments
         self._page_size = page_size
+        self._one_reader = Lock()
         self._good = set[int]()
         self.bad = set[int]()
 
@@ -109,7 +111,8 @@ class PackedWords:
         if page in self.bad:
             return None
         try:
-            return self._read_bytes(page * self._page_size, self._page_size)
+            with self._one_reader:  # libkdumpfile takes one at a time
+                return self._read_bytes(page * self._page_size, self._page_size)
         except MemoryFault:
             self.bad.add(page)
             return None

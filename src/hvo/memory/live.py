@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,7 @@ class LiveMemory:
         self.segments = segments
         self.page_size = vmcoreinfo.page_size
         self._descriptor = descriptor
+        self._one_reader = Lock()
 
     def __del__(self) -> None:
         """Close the file."""
@@ -100,8 +102,12 @@ class LiveMemory:
         return offsets
 
     def _pread(self, offset: int, length: int, place: Words) -> bytes:
+        """Every open /proc/kcore has one buffer that all its reads go through (`read_kcore_iter`)
+        and no lock: two threads that read it at once get bytes of each other's pages.
+        """
         try:
-            data = os.pread(self._descriptor, length, offset)
+            with self._one_reader:
+                data = os.pread(self._descriptor, length, offset)
         except OSError as error:
             raise MemoryFault(
                 f"{self.path}: cannot read physical address {int(place[0]):#x}: {error.strerror}",
