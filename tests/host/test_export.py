@@ -40,7 +40,7 @@ def test_metrics_say_what_status_says(name, tmp_path):
         "hvo_optimization_supported": kernel["supports"],
         "hvo_optimization_enabled": kernel["enabled"],
         "hvo_base_page_size_bytes": kernel["page_size"],
-        "hvo_kernel_known_defects": len(kernel["defects"]),
+        "hvo_kernel_known_defects": sum(each["certain"] for each in kernel["defects"]),
         "hvo_memory_total_bytes": said["mem_total"],
         "hvo_memory_present_bytes": said["memory"],
         "hvo_scrape_success": 1,

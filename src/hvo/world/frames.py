@@ -16,6 +16,7 @@ from hvo.steps.frames import (
     ListAdd,
     ListEmpty,
     ListPop,
+    ReadCounter,
     TakeFreed,
     WriteData,
 )
@@ -132,11 +133,17 @@ def free_vmemmap_page_list(world: World, step: FreeVmemmapPageList) -> None:
         give_frames(world, world.vmemmap_page_list.take_part(), memmap=True)
 
 
+def read_counter(world: World, step: ReadCounter) -> int:
+    """Read it."""
+    return world.counters[step.counter]
+
+
 HANDLERS: Handlers = {
     AllocateFrame: allocate_frame,
     AllocateFrames: allocate_frames,
     FreeFrame: free_frame,
     Count: count,
+    ReadCounter: read_counter,
     AllocateBlock: allocate_block,
     FreeBlock: free_block,
     ListAdd: list_add,

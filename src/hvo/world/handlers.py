@@ -7,9 +7,17 @@ half a million pages.
 
 from typing import Any
 
-from hvo.steps.base import Step
+from hvo.errors import HvoError
+from hvo.steps.base import Assert, Step
 from hvo.world import entries, frames, hotplug, ordering, pools, struct_pages
 from hvo.world.state import Handlers, World
+
+
+def check_assertion(world: World, step: Assert) -> None:
+    """What a protocol says that holds must hold; raises HvoError."""
+    if not step.holds:
+        raise HvoError(f"assertion failed: {step.says}")
+
 
 HANDLERS: Handlers = (
     entries.HANDLERS
@@ -18,6 +26,7 @@ HANDLERS: Handlers = (
     | ordering.HANDLERS
     | pools.HANDLERS
     | hotplug.HANDLERS
+    | {Assert: check_assertion}
 )
 
 

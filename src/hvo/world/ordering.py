@@ -9,6 +9,7 @@ from hvo.steps.ordering import (
     EnterReadSection,
     Flush,
     FlushAll,
+    FullBarrier,
     Invalidate,
     InvalidateAll,
     LeaveReadSection,
@@ -56,6 +57,7 @@ HANDLERS: Handlers = {
     LeaveReadSection: _nothing,
     ReadBarrier: _nothing,
     WriteBarrier: _nothing,
+    FullBarrier: _nothing,
     StopCpus: _nothing,
     ResumeCpus: _nothing,
 }

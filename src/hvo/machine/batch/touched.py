@@ -34,6 +34,7 @@ from hvo.steps.entries import (
 from hvo.steps.ordering import (
     AwaitInvalidation,
     EnterReadSection,
+    FullBarrier,
     LeaveReadSection,
     ReadBarrier,
     ResumeCpus,
@@ -157,6 +158,7 @@ TOUCHES: dict[type, Touch] = {
             PrepareCompound,
             WriteBarrier,
             ReadBarrier,
+            FullBarrier,
             EnterReadSection,
             LeaveReadSection,
             AwaitInvalidation,
