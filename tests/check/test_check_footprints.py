@@ -272,6 +272,7 @@ def test_steps_declare_what_they_read_and_change():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("block", range(20))
 def test_steps_declare_what_they_read_and_change_in_many_runs(block: int):
     """In 20 000."""
@@ -307,6 +308,7 @@ def test_reductions_find_what_the_plain_search_finds(block: int):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("block", range(40))
 def test_reductions_find_the_same_in_many_protocols(block: int):
     """Ten thousand more."""
