@@ -102,6 +102,7 @@ def put_word(world: World, frame: int, at: int, value: int) -> None:
     for copy in world.copies:
         page = copy[0]
         if copy[1] == frame and copy[3] == at // WORDS:
+            world.reads_words(copy[2], at, 1)
             if not (world.contents[copy[2]][at] ^ value) & changed:
                 copies.append(copy)  # the copy has it too: it saw the store in the buffer
                 continue
