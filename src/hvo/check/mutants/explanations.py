@@ -91,16 +91,6 @@ _DECLARED: tuple[tuple[tuple[str, ...], str, str, Explanation], ...] = (
     (_ERAS, "restore", "mark", _NEVER_CLEARED),
     (("5.14", "5.18"), "restore", "mark-late", _NEVER_CLEARED),
     (
-        ("5.14",),
-        "optimise",
-        "copy-late",
-        Explanation(
-            "equivalent",
-            "optimise copies nothing; what is late is in the restore of a page that nobody reads"
-            " then",
-        ),
-    ),
-    (
         ("6.2",),
         "restore",
         "readers-wait readers-wait-first",
