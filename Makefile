@@ -15,9 +15,9 @@ run: $(READY)
 	$(BIN)/hvo run $(ARGS)
 
 test: lint tools
-	$(BIN)/pytest -m "not exhaustive" $(ARGS)
+	$(BIN)/pytest -m "not slow and not exhaustive" $(ARGS)
 
-# Also the tests that take many minutes each: 10^5 random programs, all golden records.
+# Also the slow tests: 10^5 random programs, all golden records, mutants of every protocol.
 test-all: lint tools
 	$(BIN)/pytest $(ARGS)
 

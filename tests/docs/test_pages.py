@@ -24,7 +24,6 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(True for _ in commands(page.read_text()))], ids=name
 )
