@@ -35,6 +35,7 @@ FOR_ALL = {"errors", "safe_text", "__version__"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 LONGER = {
     "src/hvo/check/scenarios/user_scenarios.py",
+    "src/hvo/check/trace/replica.py",
     "src/hvo/cli/check.py",
     "src/hvo/kernel/buddy.py",
     "src/hvo/litmus/thread.py",
