@@ -120,7 +120,7 @@ def split(tree: Kernel, request: Request) -> tuple[dict[int, int], dict[str, int
     return floors, planned
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(pools(), REQUESTS)
 def test_alone_it_rebuilds_all_but_the_bottom(found: Pools, request: Request):
     """On every node the pages at the bottom are the same ones as before and all others are new;
@@ -229,7 +229,7 @@ def kill(tree: Kernel, at: int) -> None:
     tree.on_step[:] = [step]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(pools(), REQUESTS, st.lists(st.integers(0, 120), max_size=6))
 def test_killed_at_any_step_it_is_finished(found: Pools, request: Request, kills: list[int]):
     """However often it is killed, the last `--resume` leaves every page but those at the bottom
@@ -259,7 +259,7 @@ def test_killed_at_any_step_it_is_finished(found: Pools, request: Request, kills
         assert journals.load(tree) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(pools(), REQUESTS, st.integers(0, 120))
 def test_an_interrupted_one_is_gone_on_with(found: Pools, request: Request, at: int):
     """SIGINT at any step: the pool is whole and no journal is left; the next conversion rebuilds
@@ -279,6 +279,7 @@ def test_an_interrupted_one_is_gone_on_with(found: Pools, request: Request, at: 
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             run(tree, request)
+            return  # it ended before the signal came
         except KeyboardInterrupt:
             pass
         finally:
