@@ -12,7 +12,9 @@ from typing import NamedTuple
 from hvo.errors import HvoError
 from hvo.memory.vmcoreinfo import VmcoreInfo
 
-_MOST_ZONES, _MOST_NODE_BITS = 8, 10
+MOST_NODE_BITS = 10
+"""NODES_SHIFT, at most (arch/x86/Kconfig and others)."""
+_MOST_ZONES = 8
 _ZONEREF = 16
 
 
@@ -50,10 +52,10 @@ def flag_widths(info: VmcoreInfo, most: int) -> FlagWidths:
     """
     size, end = info.size("zone"), info.offset("pglist_data.nr_zones")
     for zones in (*range(most, 1, -1), *range(most + 1, _MOST_ZONES + 1)):
-        for bits in range(_MOST_NODE_BITS + 1):
+        for bits in range(MOST_NODE_BITS + 1):
             if zonelists_end(size, zones, bits) == end:
                 return FlagWidths(bits, (zones - 1).bit_length(), zones)
     raise HvoError(
         f"OFFSET(pglist_data.nr_zones)={end} with SIZE(zone)={size}: expected what 2 to"
-        f" {_MOST_ZONES} zones on up to {1 << _MOST_NODE_BITS} nodes take"
+        f" {_MOST_ZONES} zones on up to {1 << MOST_NODE_BITS} nodes take"
     )

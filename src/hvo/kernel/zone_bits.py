@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hvo.kernel.flag_widths import MOST_NODE_BITS, zonelists_end
 from hvo.memory.interface import Words
 from hvo.memory.vmcoreinfo import VmcoreInfo
 
@@ -24,7 +25,6 @@ field's.
 """
 _ZONES = range(1, 6)
 """DMA, DMA32, Normal, Movable and Device: 64-bit kernels have no others."""
-_ZONE_REFERENCE = 16
 
 
 class _Width(NamedTuple):
@@ -95,15 +95,13 @@ def _widths(info: VmcoreInfo) -> list[_Width]:
     size, end = info.size("zone", None), info.offset("pglist_data.nr_zones", None)
     if size is None or end is None:
         return []
-    found: list[_Width] = []
-    for zones in _ZONES:
-        lists = end - info.offset("pglist_data.node_zones", 0) - zones * size
-        for count in (1, 2):  # MAX_ZONELISTS: with NUMA there is one of the own node only as well
-            references, rest = divmod(lists, count * _ZONE_REFERENCE)
-            nodes, more = divmod(references - 1, zones)
-            if rest == more == 0 < nodes and nodes.bit_count() == 1 and (count == 2) == (nodes > 1):
-                found.append(_Width(nodes.bit_length() - 1, zones))
-    return found
+    start = info.offset("pglist_data.node_zones", 0)
+    return [
+        _Width(bits, zones)
+        for zones in _ZONES
+        for bits in range(MOST_NODE_BITS + 1)
+        if start + zonelists_end(size, zones, bits) == end
+    ]
 
 
 def _fits(width: _Width, flags: Words) -> bool:
